@@ -1,0 +1,1 @@
+"""Ref-AVS Bench and its synthetic counterpart: read, checked, counted, exported."""

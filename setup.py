@@ -1,0 +1,33 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+
+DATA = ["datasets>=5.0", "pyyaml"]
+METRICS = ["evaluate>=0.4.6"]
+TRAIN = ["accelerate>=1.10", "tensorboard", "pyyaml"]
+DEMO = ["gradio>=6.0"]
+DEV = ["pytest>=8.0", "pytest-xdist", "ruff", "setuptools", *DATA, *METRICS, "accelerate>=1.10"]
+
+setup(
+    name="modeling_refavs",
+    version="0.1.0",
+    description="Segment the object that a sentence means in any video with sound: EEMC (Ref-AVS, ECCV 2024) for transformers",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["modeling_refavs*", "dataset_script*"]),
+    package_data={"modeling_refavs": ["py.typed"], "dataset_script": ["py.typed"]},
+    install_requires=[
+        "torch>=2.6",
+        "transformers>=5.17",
+        "numpy",
+        "scipy",
+        "pillow>=10.1",
+        "av>=14.0",
+        "tqdm",
+    ],
+    extras_require={"data": DATA, "metrics": METRICS, "train": TRAIN, "demo": DEMO, "dev": DEV},
+    entry_points={"console_scripts": ["refavs = modeling_refavs.cli:main"]},
+)
