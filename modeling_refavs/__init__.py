@@ -1,0 +1,33 @@
+"""Segment the object that a sentence means in a video with sound: EEMC (Ref-AVS, ECCV 2024) for transformers."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+
+if TYPE_CHECKING:
+    from .configuration_refavs import RefAVSAudioConfig, RefAVSConfig
+    from .feature_extraction_refavs import RefAVSFeatureExtractor
+    from .modeling_refavs import RefAVSForSegmentation, RefAVSModel
+    from .modeling_vggish import RefAVSVggishModel
+    from .processing_refavs import RefAVSProcessor
+
+__version__ = "0.1.0"
+
+# Imported when asked for: transformers takes seconds, and `refavs --help` needs none of it.
+_ROOMS = {
+    "RefAVSAudioConfig": "configuration_refavs",
+    "RefAVSConfig": "configuration_refavs",
+    "RefAVSFeatureExtractor": "feature_extraction_refavs",
+    "RefAVSForSegmentation": "modeling_refavs",
+    "RefAVSModel": "modeling_refavs",
+    "RefAVSProcessor": "processing_refavs",
+    "RefAVSVggishModel": "modeling_vggish",
+}
+__all__ = list(_ROOMS)
+
+
+def __getattr__(name: str):
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import_module(".auto", __name__)
+    return getattr(import_module(f".{_ROOMS[name]}", __name__), name)

@@ -1,0 +1,180 @@
+"""Configuration of EEMC, the model of Ref-AVS (ECCV 2024, arXiv 2407.10957): the paper's values are the defaults."""
+
+import copy
+import difflib
+from dataclasses import fields
+
+from huggingface_hub.dataclasses import strict
+from transformers import Mask2FormerConfig, PreTrainedConfig, RobertaConfig
+from transformers.configuration_utils import SubConfigSpec
+
+
+# What transformers itself passes to a configuration beside its fields.
+SERVICE_KEYS = {
+    "_attn_implementation",
+    "_commit_hash",
+    "_name_or_path",
+    "attn_implementation",
+    "auto_map",
+    "experts_implementation",
+    "model_type",
+    "name_or_path",
+    "num_labels",
+    "output_attentions",
+    "torch_dtype",
+}
+
+# Swin-base at 384x384, as in `facebook/mask2former-swin-base-ade-semantic` (paper, Sec. 5.1).
+SWIN_BASE = {
+    "model_type": "swin",
+    "image_size": 384,
+    "embed_dim": 128,
+    "depths": [2, 2, 18, 2],
+    "num_heads": [4, 8, 16, 32],
+    "window_size": 12,
+    "drop_path_rate": 0.3,
+    "out_features": ["stage1", "stage2", "stage3", "stage4"],
+}
+ROBERTA_BASE = {"max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
+LABELS = {0: "the referred object"}  # Mask2Former's class head: this, or nothing
+
+
+def refuse_unknown_keys(config: PreTrainedConfig, keys: dict) -> None:
+    """transformers accepts a misspelt key in silence; here it is an error that names the nearest field."""
+    known = {field.name for field in fields(config)} | SERVICE_KEYS
+    for key in keys:
+        if key not in known:
+            nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
+            raise ValueError(f"{type(config).__name__} has no field `{key}`: did you mean `{nearest}`?")
+
+
+@strict
+class RefAVSAudioConfig(PreTrainedConfig):
+    """VGGish (Hershey et al., 2017), the audio encoder of Sec. 4.2.
+
+    Args:
+        num_mel_frames, num_mel_bands: size of one log-mel example; 96 x 10 ms, 64 bands.
+        hidden_sizes, depths: channels of each stage and its number of 3x3 convolutions; a 2x2 max pool ends a stage.
+        intermediate_size: width of the two fully connected layers.
+        embedding_size: length of the vector that stands for one second of sound.
+    """
+
+    model_type = "refavs_vggish"
+    base_config_key = "audio_config"
+
+    num_mel_frames: int = 96
+    num_mel_bands: int = 64
+    hidden_sizes: list[int] | tuple[int, ...] = (64, 128, 256, 512)
+    depths: list[int] | tuple[int, ...] = (1, 1, 2, 2)
+    intermediate_size: int = 4096
+    embedding_size: int = 128
+
+    def __post_init__(self, **kwargs):
+        refuse_unknown_keys(self, kwargs)
+        super().__post_init__(**kwargs)
+        if len(self.hidden_sizes) != len(self.depths):
+            raise ValueError(
+                f"hidden_sizes and depths describe the same stages, got {len(self.hidden_sizes)} and {len(self.depths)}"
+            )
+
+
+@strict
+class RefAVSConfig(PreTrainedConfig):
+    """EEMC: Expression Enhancing with Multimodal Cues.
+
+    Args:
+        mask2former_config: `Mask2FormerConfig` with a Swin backbone. Default: Swin-base, 100 queries. Its `class_weight`,
+            `mask_weight` and `dice_weight` are the loss weights: 2, 5 and 5 (Supp. B.1).
+        text_config: `RobertaConfig`. Default: RoBERTa-base.
+        audio_config: `RefAVSAudioConfig`. Default: VGGish.
+        hidden_size: d_V, the width of every cue token; the width of Mask2Former's queries.
+        num_cue_layers: N_L, the layers of each of the three cue transformers.
+        visual_grid_size: the last Swin stage is pooled to this many rows and columns of visual cue tokens.
+        memory_beta: beta of Eq. 2, how strongly a step is set off against the past.
+        adapter_size: bottleneck of the adapters in the pixel decoder and the transformer decoder (Fig. 3).
+        use_text_cues, use_audio_cues, use_cached_memory, use_modality_encoding: the ablations of Table 4.
+        freeze_vision_encoder, freeze_text_encoder, freeze_audio_encoder: no gradient, no dropout and no drop path, in
+            `train()` too (Sec. 4.2).
+        freeze_mask_decoder: train only adapters and class head of Mask2Former's two decoders.
+    """
+
+    model_type = "refavs"
+    keys_to_ignore_at_inference = ("memory", "cue_hidden_states", "cue_mask")
+    sub_configs_defaults = {  # noqa: RUF012, the name and form are transformers'
+        "mask2former_config": SubConfigSpec(
+            config_class=Mask2FormerConfig, init_kwargs={"backbone_config": SWIN_BASE, "id2label": LABELS}
+        ),
+        "text_config": SubConfigSpec(config_class=RobertaConfig, init_kwargs=ROBERTA_BASE),
+        "audio_config": SubConfigSpec(config_class=RefAVSAudioConfig),
+    }
+
+    mask2former_config: dict | PreTrainedConfig | None = None
+    text_config: dict | PreTrainedConfig | None = None
+    audio_config: dict | PreTrainedConfig | None = None
+
+    # Cue transformers: sizes of Sec. 4.3 and 5.1
+    hidden_size: int = 256
+    num_cue_layers: int = 4
+    visual_grid_size: int = 8
+    memory_beta: float = 1.0
+
+    # Unstated in the paper: ours, after Mask2Former's own layers
+    num_attention_heads: int = 8
+    intermediate_size: int = 1024
+    dropout: float = 0.0
+    adapter_size: int = 64
+    initializer_range: float = 0.02
+
+    # Ablations (Table 4)
+    use_text_cues: bool = True
+    use_audio_cues: bool = True
+    use_cached_memory: bool = True
+    use_modality_encoding: bool = True
+
+    # What is not trained: the encoders (Sec. 4.2); of the decoders the paper says nothing
+    freeze_vision_encoder: bool = True
+    freeze_text_encoder: bool = True
+    freeze_audio_encoder: bool = True
+    freeze_mask_decoder: bool = False
+
+    def __post_init__(self, **kwargs):
+        refuse_unknown_keys(self, kwargs)
+        super().__post_init__(**kwargs)
+        if self.mask2former_config.id2label != LABELS:  # a backbone trained on other classes
+            self.mask2former_config = copy.deepcopy(self.mask2former_config)
+            self.mask2former_config.id2label = dict(LABELS)
+            self.mask2former_config.label2id = {label: index for index, label in LABELS.items()}
+        self._check()
+
+    def _check(self) -> None:
+        for name in ("hidden_size", "num_cue_layers", "visual_grid_size", "num_attention_heads", "adapter_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.hidden_size != self.mask2former_config.hidden_dim:
+            raise ValueError(
+                f"hidden_size must equal mask2former_config.hidden_dim, since the cues prompt its queries (Eq. 5): "
+                f"got {self.hidden_size} and {self.mask2former_config.hidden_dim}"
+            )
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size must be a multiple of num_attention_heads, got {self.hidden_size} and {self.num_attention_heads}"
+            )
+        if self.hidden_size % 4:
+            raise ValueError(f"hidden_size must be a multiple of 4 (2-D sine position), got {self.hidden_size}")
+        if self.mask2former_config.feature_strides[-1] * self.visual_grid_size > self._image_size():
+            raise ValueError(
+                f"visual_grid_size {self.visual_grid_size} is finer than the last Swin stage of a "
+                f"{self._image_size()}-pixel frame: at most {self._image_size() // self.mask2former_config.feature_strides[-1]}"
+            )
+
+    def _image_size(self) -> int:
+        size = self.mask2former_config.backbone_config.image_size
+        return size if isinstance(size, int) else min(size)
+
+
+# Saved checkpoints carry the code, for `trust_remote_code`.
+RefAVSConfig.register_for_auto_class()
+RefAVSAudioConfig.register_for_auto_class()
+
+
+__all__ = ["RefAVSAudioConfig", "RefAVSConfig"]

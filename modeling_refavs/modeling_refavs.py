@@ -1,0 +1,516 @@
+"""EEMC, "Expression Enhancing with Multimodal Cues": the model of Ref-AVS (ECCV 2024, arXiv 2407.10957, Sec. 4).
+
+`encode_clips` runs once a clip, whatever the number of sentences; `segment` runs once a sentence. Nothing but the cached
+memory ties one step to another, so a clip may also be segmented in pieces: pass `memory` on from one to the next.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, RobertaModel
+from transformers import initialization as init
+from transformers.models.mask2former.modeling_mask2former import Mask2FormerLoss
+from transformers.utils import ModelOutput, can_return_tuple
+
+from .configuration_refavs import RefAVSConfig
+from .cue_fusion import RefAVSTemporalBimodalTransformer
+from .cue_integration import RefAVSMultimodalIntegration
+from .cue_memory import RefAVSCachedMemory, RefAVSCueMemory, RefAVSMemory
+from .cue_projection import RefAVSCueProjection
+from .modeling_vggish import RefAVSVggishModel
+from .prompt_decoder import RefAVSCrossAttentionTransformer, RefAVSMask2FormerModel
+
+
+@dataclass
+class RefAVSClipFeatures(ModelOutput):
+    """What is known of clips before any sentence is asked.
+
+    Args:
+        frame_features: `(clips, frames, C, H/32, W/32)`, the last Swin stage.
+        mask_features: `(clips, frames, C, H/4, W/4)`, Mask2Former's per-pixel embedding.
+        multi_scale_features: the pixel decoder's three maps, `(clips, frames, C, h, w)` at strides 32, 16 and 8.
+        audio_features: `(clips, frames, 128)`, F_A; None in the ablation without audio.
+        audio_mask: `(clips, frames)` bool, False where a step has no sound track.
+        frame_mask: `(clips, frames)` bool, False where a frame only fills up a shorter clip.
+    """
+
+    frame_features: torch.FloatTensor | None = None
+    mask_features: torch.FloatTensor | None = None
+    multi_scale_features: tuple[torch.FloatTensor, ...] | None = None
+    audio_features: torch.FloatTensor | None = None
+    audio_mask: torch.BoolTensor | None = None
+    frame_mask: torch.BoolTensor | None = None
+
+
+@dataclass
+class RefAVSModelOutput(ModelOutput):
+    """
+    Args:
+        query_hidden_states: per decoder layer `(expressions * frames, num_queries, D)`, normalised.
+        masks_queries_logits: per decoder layer `(expressions * frames, num_queries, H/4, W/4)`.
+        cue_hidden_states: `(expressions, frames, M, D)`, Q_m of Eq. 4; `cue_mask (expressions, frames, M)`.
+        memory: the cached memory after the last frame, for the next piece of the same clips.
+    """
+
+    query_hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    masks_queries_logits: tuple[torch.FloatTensor, ...] | None = None
+    cue_hidden_states: torch.FloatTensor | None = None
+    cue_mask: torch.BoolTensor | None = None
+    memory: RefAVSMemory | None = None
+
+
+@dataclass
+class RefAVSSegmentationOutput(ModelOutput):
+    """
+    Args:
+        loss: `5 BCE + 5 Dice + 2 class`, summed over the decoder's layers (Supp. B.1); only with `mask_labels`.
+        mask_logits: `(expressions, frames, H/4, W/4)`; the sigmoid is the probability that a pixel belongs to the
+            object that the sentence refers to.
+        presence_logits: `(expressions, frames)`; the sigmoid is the probability that the frame shows that object.
+        masks_queries_logits: `(expressions, frames, num_queries, H/4, W/4)`, Mask2Former's own masks.
+        class_queries_logits: `(expressions, frames, num_queries, 2)`: the referred object, or nothing.
+        loss_parts: the weighted parts of `loss`: `loss_mask`, `loss_dice`, `loss_cross_entropy`.
+        cue_hidden_states, cue_mask, memory: as in [`RefAVSModelOutput`].
+    """
+
+    loss: torch.FloatTensor | None = None
+    mask_logits: torch.FloatTensor | None = None
+    presence_logits: torch.FloatTensor | None = None
+    masks_queries_logits: torch.FloatTensor | None = None
+    class_queries_logits: torch.FloatTensor | None = None
+    loss_parts: dict[str, torch.FloatTensor] | None = None
+    cue_hidden_states: torch.FloatTensor | None = None
+    cue_mask: torch.BoolTensor | None = None
+    memory: RefAVSMemory | None = None
+
+
+def combine_queries(
+    masks_queries_logits: torch.Tensor, class_queries_logits: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One map and one presence for each frame.
+
+    A query claims a pixel with probability `p(query is the referred object) * p(pixel is in its mask)`; the strongest
+    claim counts. With logits c and m the logit of that product is `-log(exp(-c) + exp(-m) + exp(-c-m))`.
+
+    Args:
+        masks_queries_logits: `(..., num_queries, h, w)`.
+        class_queries_logits: `(..., num_queries, 2)`.
+
+    Returns:
+        `mask_logits (..., h, w)` and `presence_logits (...)`.
+    """
+    referred = (class_queries_logits[..., 0] - class_queries_logits[..., 1])[..., None, None]
+    claims = -torch.logaddexp(-referred, nn.functional.softplus(-referred) - masks_queries_logits)
+    return claims.amax(dim=-3), referred.flatten(-3).amax(dim=-1)
+
+
+class RefAVSPreTrainedModel(PreTrainedModel):
+    config_class = RefAVSConfig
+    base_model_prefix = "model"
+    main_input_name = "pixel_values"
+    input_modalities = ("video", "audio", "text")
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False  # the loss is a mean over masks: Trainer must not rescale it
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, RefAVSMultimodalIntegration):
+            for tag in (module.audio_tag, module.visual_tag):
+                if tag is not None:
+                    init.normal_(tag, std=self.config.initializer_range)
+        elif isinstance(module, RefAVSCrossAttentionTransformer):
+            init.zeros_(module.update_projection.weight)
+            init.zeros_(module.update_projection.bias)
+        elif isinstance(module, Mask2FormerLoss):
+            init.copy_(module.empty_weight, torch.tensor([1.0, module.eos_coef]))
+
+    @classmethod
+    def from_backbones(cls, mask2former: str, text_model: str, vggish: str, **config_fields) -> "RefAVSPreTrainedModel":
+        """The start of training: every pretrained part in place, the cue transformers and adapters new.
+
+        Args:
+            mask2former, text_model, vggish: Hub ids or local folders of a Mask2Former with a Swin backbone, a RoBERTa
+                and a [`RefAVSVggishModel`].
+            config_fields: fields of [`RefAVSConfig`], such as `num_cue_layers`.
+        """
+        config = RefAVSConfig(
+            mask2former_config=RefAVSMask2FormerModel.config_class.from_pretrained(mask2former),
+            text_config=RobertaModel.config_class.from_pretrained(text_model),
+            audio_config=RefAVSVggishModel.config_class.from_pretrained(vggish),
+            **config_fields,
+        )
+        model = cls(config)
+        parts = model.base_model
+        parts.mask2former = RefAVSMask2FormerModel.from_pretrained(
+            mask2former, config=config.mask2former_config, adapter_size=config.adapter_size
+        )
+        if parts.text_encoder is not None:
+            parts.text_encoder = RobertaModel.from_pretrained(text_model, add_pooling_layer=False)
+        if parts.audio_encoder is not None:
+            parts.audio_encoder = RefAVSVggishModel.from_pretrained(vggish)
+        return model.eval()
+
+
+class RefAVSModel(RefAVSPreTrainedModel):
+    """EEMC without its class head: clips and sentences to mask queries and their masks."""
+
+    def __init__(self, config: RefAVSConfig):
+        super().__init__(config)
+        self.mask2former = RefAVSMask2FormerModel(config.mask2former_config, config.adapter_size)
+        self.cue_projection = RefAVSCueProjection(config)
+        self.visual_fusion = RefAVSTemporalBimodalTransformer(config)
+        self.text_encoder = self.audio_encoder = self.audio_fusion = None
+        if config.use_text_cues:
+            self.text_encoder = RobertaModel(config.text_config, add_pooling_layer=False)
+        if config.use_audio_cues:
+            self.audio_encoder = RefAVSVggishModel(config.audio_config)
+            self.audio_fusion = RefAVSTemporalBimodalTransformer(config)
+        self.cached_memory = RefAVSCachedMemory(config.memory_beta)
+        self.integration = RefAVSMultimodalIntegration(config)
+        self.catf = RefAVSCrossAttentionTransformer(config)
+        self.post_init()
+        self.train()
+
+    def train(self, mode: bool = True) -> "RefAVSModel":
+        """What the config freezes stays frozen: no gradient, no dropout, no drop path.
+
+        The gradient is switched off here and not once in `__init__`, since `from_pretrained` makes every parameter
+        trainable again and then calls `eval()`.
+        """
+        super().train(mode)
+        for module in self._frozen_modules():
+            module.eval().requires_grad_(False)
+        if self.config.freeze_mask_decoder:
+            for decoder in (self.mask2former.pixel_level_module.decoder, self.mask2former.transformer_module):
+                for name, parameter in decoder.named_parameters():
+                    parameter.requires_grad_("adapter." in name)
+        return self
+
+    def encode_clips(
+        self,
+        pixel_values: torch.Tensor,
+        input_features: torch.Tensor | None = None,
+        input_features_mask: torch.Tensor | None = None,
+        frame_mask: torch.Tensor | None = None,
+        audio_features: torch.Tensor | None = None,
+    ) -> RefAVSClipFeatures:
+        """Everything that does not depend on a sentence: Swin, pixel decoder and VGGish, once a clip.
+
+        Args:
+            pixel_values: `(clips, frames, 3, H, W)`.
+            input_features: `(clips, frames, 96, 64)` log-mel examples; None if there is no sound at all.
+            input_features_mask: `(clips, frames, 96)`, 0 where a mel frame is padding.
+            frame_mask: `(clips, frames)`, 0 where a frame is padding.
+            audio_features: `(clips, frames, 128)`, in place of `input_features`.
+        """
+        if pixel_values.dim() != 5:
+            raise ValueError(f"pixel_values must be (clips, frames, 3, height, width), got {tuple(pixel_values.shape)}")
+        steps = pixel_values.shape[:2]
+        pixels = self.mask2former.pixel_level_module(pixel_values.flatten(0, 1))  # (B, T, ...) -> (B*T, ...)
+        everything = torch.ones(steps, dtype=torch.bool, device=pixel_values.device)
+        frame_mask = everything if frame_mask is None else frame_mask.bool()
+        audio_features, audio_mask = self._encode_audio(steps, input_features, input_features_mask, audio_features)
+        return RefAVSClipFeatures(
+            frame_features=pixels.encoder_last_hidden_state.unflatten(0, steps),
+            mask_features=pixels.decoder_last_hidden_state.unflatten(0, steps),
+            multi_scale_features=tuple(level.unflatten(0, steps) for level in pixels.decoder_hidden_states),
+            audio_features=audio_features,
+            audio_mask=(everything if audio_mask is None else audio_mask) & frame_mask,
+            frame_mask=frame_mask,
+        )
+
+    def segment(
+        self,
+        clip_features: RefAVSClipFeatures,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        clip_index: torch.Tensor | None = None,
+        text_features: torch.Tensor | None = None,
+        memory: RefAVSMemory | None = None,
+    ) -> RefAVSModelOutput:
+        """Ask sentences of encoded clips.
+
+        Args:
+            clip_features: what `encode_clips` returned.
+            input_ids: `(expressions, L)` tokens; `attention_mask (expressions, L)`, 0 where a token is padding.
+            clip_index: `(expressions,)`, the clip that each sentence is asked of; None: sentence n of clip n.
+            text_features: `(expressions, L, 768)`, F_T in place of `input_ids`.
+            memory: what the previous piece of the same clips left; None at the start.
+        """
+        expressions = _count_expressions(clip_features, input_ids, text_features, clip_index)
+        audio, visual = self._project_clips(clip_features)
+        text, text_mask = self._encode_text(input_ids, attention_mask, text_features)
+        clips = RefAVSClipFeatures(
+            **{name: _of_expressions(value, clip_index) for name, value in clip_features.items()},
+        )
+        cues, cue_mask, memory = self._gather_cues(
+            _of_expressions(audio, clip_index), _of_expressions(visual, clip_index), text, text_mask, clips, memory
+        )
+        queries = self.mask2former.transformer_module.queries_features.weight.expand(cues.shape[0], -1, -1)
+        decoded = self.mask2former.transformer_module(
+            self.catf(queries, cues, cue_mask),
+            tuple(level.flatten(0, 1) for level in clips.multi_scale_features),
+            clips.mask_features.flatten(0, 1),
+        )
+        return RefAVSModelOutput(
+            query_hidden_states=tuple(states.transpose(0, 1) for states in decoded.intermediate_hidden_states),
+            masks_queries_logits=decoded.masks_queries_logits,
+            cue_hidden_states=cues.unflatten(0, (expressions, -1)),
+            cue_mask=cue_mask.unflatten(0, (expressions, -1)),
+            memory=memory,
+        )
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        input_features: torch.Tensor | None = None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        clip_index: torch.Tensor | None = None,
+        audio_features: torch.Tensor | None = None,
+        text_features: torch.Tensor | None = None,
+        input_features_mask: torch.Tensor | None = None,
+        frame_mask: torch.Tensor | None = None,
+        memory: RefAVSMemory | None = None,
+    ) -> RefAVSModelOutput:
+        """`encode_clips`, then `segment`; their arguments."""
+        clip_features = self.encode_clips(pixel_values, input_features, input_features_mask, frame_mask, audio_features)
+        return self.segment(clip_features, input_ids, attention_mask, clip_index, text_features, memory)
+
+    def _gather_cues(
+        self,
+        audio: torch.Tensor | None,
+        visual: torch.Tensor,
+        text: torch.Tensor | None,
+        text_mask: torch.Tensor | None,
+        clips: RefAVSClipFeatures,
+        memory: RefAVSMemory | None,
+    ) -> tuple[torch.Tensor, torch.Tensor, RefAVSMemory]:
+        """F'_A, F'_V, F'_T to Q_m: Eq. 1 to 4. Everything but the memory works on `(E*T, tokens, D)`."""
+        steps = visual.shape[:2]
+        if text is not None:
+            text = text.repeat_interleave(steps[1], dim=0)  # (E, L, D) -> (E*T, L, D): the same at every step
+            text_mask = text_mask.repeat_interleave(steps[1], dim=0)
+        text_cues = [text]
+        audio_mask = audio_memory = None
+        if audio is not None:
+            audio_mask = clips.audio_mask.flatten().unsqueeze(1)  # (E, T) -> (E*T, 1)
+            audio, text_of_audio = self.audio_fusion(audio.flatten(0, 1), text, audio_mask, text_mask)
+            audio, audio_memory = self._recall(audio.unflatten(0, steps), clips.audio_mask, memory and memory.audio)
+            text_cues.append(text_of_audio)
+        visual, text_of_visual = self.visual_fusion(visual.flatten(0, 1), text, text_mask=text_mask)
+        visual, visual_memory = self._recall(visual.unflatten(0, steps), clips.frame_mask, memory and memory.visual)
+        text_cues.append(text_of_visual)
+        text = None if text is None else torch.stack(text_cues).mean(dim=0)  # Q_T
+        cues, cue_mask = self.integration(audio, visual, text, audio_mask, text_mask)
+        return cues, cue_mask, RefAVSMemory(audio_memory, visual_memory)
+
+    def _recall(
+        self, cues: torch.Tensor, step_mask: torch.Tensor, memory: RefAVSCueMemory | None
+    ) -> tuple[torch.Tensor, RefAVSCueMemory | None]:
+        if not self.config.use_cached_memory:
+            return cues.flatten(0, 1), None
+        cues, memory = self.cached_memory(cues, step_mask, memory)
+        return cues.flatten(0, 1), memory
+
+    def _project_clips(self, clips: RefAVSClipFeatures) -> tuple[torch.Tensor | None, torch.Tensor]:
+        audio = None
+        if self.config.use_audio_cues:
+            audio = self.cue_projection.project_audio(clips.audio_features)
+        return audio, self.cue_projection.project_frames(clips.frame_features)
+
+    def _encode_audio(
+        self,
+        steps: torch.Size,
+        input_features: torch.Tensor | None,
+        input_features_mask: torch.Tensor | None,
+        audio_features: torch.Tensor | None,
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """F_A and which steps have sound; the ablation without audio has neither, a clip without sound has no such step."""
+        if not self.config.use_audio_cues:
+            return None, None
+        if audio_features is None and input_features is None:
+            size = self.config.audio_config.embedding_size
+            silence = torch.zeros(*steps, size, device=self.device, dtype=self.dtype)
+            return silence, torch.zeros(steps, dtype=torch.bool, device=self.device)
+        audio_features = self.audio_encoder(input_features) if audio_features is None else audio_features
+        if audio_features.shape[:2] != steps:
+            raise ValueError(
+                f"each frame needs one second of sound: got {tuple(steps)} (clips, frames) "
+                f"and {tuple(audio_features.shape[:2])} (clips, log-mel examples)"
+            )
+        return audio_features, None if input_features_mask is None else input_features_mask.bool().any(dim=-1)
+
+    def _encode_text(
+        self,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        text_features: torch.Tensor | None,
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        if not self.config.use_text_cues:
+            return None, None
+        tokens = text_features[..., 0] if input_ids is None else input_ids
+        attention_mask = torch.ones_like(tokens) if attention_mask is None else attention_mask
+        if text_features is None:
+            text_features = self.text_encoder(input_ids, attention_mask=attention_mask).last_hidden_state
+        return self.cue_projection.project_text(text_features), attention_mask.bool()
+
+    def _frozen_modules(self) -> list[nn.Module]:
+        candidates = [
+            (self.config.freeze_vision_encoder, self.mask2former.pixel_level_module.encoder),
+            (self.config.freeze_text_encoder, self.text_encoder),
+            (self.config.freeze_audio_encoder, self.audio_encoder),
+        ]
+        return [module for frozen, module in candidates if frozen and module is not None]
+
+
+class RefAVSForSegmentation(RefAVSPreTrainedModel):
+    """EEMC: frames, sound and sentences in; for every sentence one mask a frame out."""
+
+    def __init__(self, config: RefAVSConfig):
+        super().__init__(config)
+        mask2former = config.mask2former_config
+        self.model = RefAVSModel(config)
+        self.class_predictor = nn.Linear(config.hidden_size, 2)  # the referred object, or nothing
+        self.loss_weights = {
+            "loss_mask": mask2former.mask_weight,
+            "loss_dice": mask2former.dice_weight,
+            "loss_cross_entropy": mask2former.class_weight,
+        }
+        self.criterion = Mask2FormerLoss(mask2former, self.loss_weights)
+        self.post_init()
+
+    def encode_clips(self, *args, **kwargs) -> RefAVSClipFeatures:
+        """Once a clip: see [`RefAVSModel.encode_clips`]."""
+        return self.model.encode_clips(*args, **kwargs)
+
+    def segment(
+        self,
+        clip_features: RefAVSClipFeatures,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        clip_index: torch.Tensor | None = None,
+        text_features: torch.Tensor | None = None,
+        mask_labels: torch.Tensor | None = None,
+        memory: RefAVSMemory | None = None,
+    ) -> RefAVSSegmentationOutput:
+        """Once a sentence: see [`RefAVSModel.segment`].
+
+        Args:
+            mask_labels: `(expressions, frames, h, w)` in {0, 1}, of any size; all 0 in a frame without the object.
+        """
+        outputs = self.model.segment(clip_features, input_ids, attention_mask, clip_index, text_features, memory)
+        frame_mask = _of_expressions(clip_features.frame_mask, clip_index)
+        class_logits = [self.class_predictor(states) for states in outputs.query_hidden_states]
+        loss = parts = None
+        if mask_labels is not None:
+            loss, parts = self._compute_loss(outputs.masks_queries_logits, class_logits, mask_labels, frame_mask)
+        masks_queries_logits = outputs.masks_queries_logits[-1].unflatten(0, frame_mask.shape)
+        class_queries_logits = class_logits[-1].unflatten(0, frame_mask.shape)
+        mask_logits, presence_logits = combine_queries(masks_queries_logits, class_queries_logits)
+        nothing = torch.finfo(mask_logits.dtype).min  # in a frame that is only padding
+        return RefAVSSegmentationOutput(
+            loss=loss,
+            mask_logits=mask_logits.masked_fill(~frame_mask[..., None, None], nothing),
+            presence_logits=presence_logits.masked_fill(~frame_mask, nothing),
+            masks_queries_logits=masks_queries_logits,
+            class_queries_logits=class_queries_logits,
+            loss_parts=parts,
+            cue_hidden_states=outputs.cue_hidden_states,
+            cue_mask=outputs.cue_mask,
+            memory=outputs.memory,
+        )
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        input_features: torch.Tensor | None = None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        clip_index: torch.Tensor | None = None,
+        audio_features: torch.Tensor | None = None,
+        text_features: torch.Tensor | None = None,
+        mask_labels: torch.Tensor | None = None,
+        input_features_mask: torch.Tensor | None = None,
+        frame_mask: torch.Tensor | None = None,
+        memory: RefAVSMemory | None = None,
+    ) -> RefAVSSegmentationOutput:
+        """`encode_clips`, then `segment`; their arguments."""
+        clip_features = self.encode_clips(pixel_values, input_features, input_features_mask, frame_mask, audio_features)
+        return self.segment(
+            clip_features, input_ids, attention_mask, clip_index, text_features, mask_labels, memory
+        )
+
+    def _compute_loss(
+        self,
+        masks_queries_logits: tuple[torch.Tensor, ...],
+        class_queries_logits: list[torch.Tensor],
+        mask_labels: torch.Tensor,
+        frame_mask: torch.Tensor,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Mask2Former's set criterion on every real frame of every sentence, at every layer of the decoder."""
+        if mask_labels.shape[:2] != frame_mask.shape:
+            raise ValueError(
+                f"mask_labels must be (expressions, frames, h, w) with {tuple(frame_mask.shape)} (expressions, frames), "
+                f"got {tuple(mask_labels.shape)}"
+            )
+        real = frame_mask.flatten()
+        targets = [mask[None][mask.any()[None]].to(self.dtype) for mask in mask_labels.flatten(0, 1)[real]]  # 0 or 1 mask
+        labels = [torch.zeros(len(target), dtype=torch.long, device=target.device) for target in targets]
+        layers = [
+            {"masks_queries_logits": masks[real], "class_queries_logits": classes[real]}
+            for masks, classes in zip(masks_queries_logits, class_queries_logits, strict=True)
+        ]
+        use_layers = layers[:-1] if self.config.mask2former_config.use_auxiliary_loss else None
+        losses = self.criterion(**layers[-1], mask_labels=targets, class_labels=labels, auxiliary_predictions=use_layers)
+        parts = {
+            name: weight * sum(value for key, value in losses.items() if key.startswith(name))
+            for name, weight in self.loss_weights.items()
+        }
+        return sum(parts.values()), {name: part.detach() for name, part in parts.items()}
+
+
+def _count_expressions(
+    clips: RefAVSClipFeatures,
+    input_ids: torch.Tensor | None,
+    text_features: torch.Tensor | None,
+    clip_index: torch.Tensor | None,
+) -> int:
+    if input_ids is None and text_features is None:
+        raise ValueError("a sentence is needed: pass input_ids or text_features")
+    expressions = len(input_ids if text_features is None else text_features)
+    num_clips = len(clips.frame_mask)
+    if clip_index is None and expressions != num_clips:
+        raise ValueError(
+            f"{expressions} sentences on {num_clips} clips: pass clip_index (expressions,) to say which clip each is asked of"
+        )
+    if clip_index is not None and len(clip_index) != expressions:
+        raise ValueError(f"clip_index needs one entry for each of {expressions} sentences, got {len(clip_index)}")
+    return expressions
+
+
+def _of_expressions(value, clip_index: torch.Tensor | None):
+    """Rows of clips -> rows of expressions."""
+    if value is None or clip_index is None:
+        return value
+    if isinstance(value, tuple):
+        return tuple(_of_expressions(item, clip_index) for item in value)
+    return value.index_select(0, clip_index)
+
+
+RefAVSForSegmentation.register_for_auto_class("AutoModel")
+
+
+__all__ = [
+    "RefAVSClipFeatures",
+    "RefAVSForSegmentation",
+    "RefAVSModel",
+    "RefAVSModelOutput",
+    "RefAVSPreTrainedModel",
+    "RefAVSSegmentationOutput",
+    "combine_queries",
+]

@@ -1,0 +1,209 @@
+"""RefAVSProcessor: frames, sound and sentences in, tensors out; the model's answer in, masks of the video's size out."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import BatchFeature, ProcessorMixin
+from transformers.utils import logging
+
+
+logger = logging.get_logger(__name__)
+
+
+class RefAVSProcessor(ProcessorMixin):
+    """Combines an image processor, [`RefAVSFeatureExtractor`] and a RoBERTa tokenizer.
+
+    Args:
+        image_processor: resizes each frame to a fixed size, 384x384 in the paper.
+        feature_extractor: waveform to log-mel examples, one a frame.
+        tokenizer: of the text encoder.
+        max_text_length: L, tokens of a sentence; a longer one is cut, with a warning (Sec. 5.1).
+    """
+
+    def __init__(self, image_processor, feature_extractor, tokenizer, max_text_length: int = 25, **kwargs):
+        super().__init__(image_processor, feature_extractor, tokenizer, **kwargs)
+        self.max_text_length = max_text_length
+
+    def __call__(
+        self,
+        text: str | list | None = None,
+        frames: Any = None,
+        audio: Any = None,
+        sampling_rate: int | None = None,
+        return_tensors: str | None = "pt",
+    ) -> BatchFeature:
+        """
+        One clip: `text` is a sentence or a list of them, `frames` one frame a second, `audio` one waveform.
+        Several clips: each of the three is a list with one entry a clip.
+
+        Args:
+            text: sentences. An empty one is an error; white space around and inside is tidied.
+            frames: PIL images, arrays or tensors, `(height, width, 3)` or `(3, height, width)`, uint8 or floats in
+                [0, 1]; a list of them or one stacked array. Without frames only `text` is processed.
+            audio: `(samples,)`, `(channels, samples)` or `(samples, channels)`; frame k goes with second k. Silence is a
+                sound like any other. None, or sound that ends early: the steps without it are marked as padding and the
+                model answers them from picture and sentence.
+            sampling_rate: of `audio`, in Hz; anything but 16 kHz is resampled.
+
+        Returns:
+            `pixel_values (clips, frames, 3, H, W)`, `frame_mask (clips, frames)`, `input_features (clips, frames, 96, 64)`,
+            `input_features_mask (clips, frames, 96)`, `input_ids (expressions, tokens)`, `attention_mask` alike and
+            `clip_index (expressions,)`. Masks are 1 where there is something, 0 in padding.
+
+        Raises:
+            ValueError: what was passed cannot be understood; the message says what came and what to do.
+        """
+        if text is None and frames is None:
+            raise ValueError("nothing to process: pass text, frames or both")
+        if frames is None and audio is not None:
+            raise ValueError("sound goes with frames, one second for each: pass frames too")
+        inputs = {}
+        clips = None if frames is None else _as_clips(frames)
+        if clips is not None:
+            inputs |= self._process_frames(clips)
+            inputs |= self._process_audio(audio, sampling_rate, [len(clip) for clip in clips])
+        if text is not None:
+            inputs |= self._process_text(text, None if clips is None else len(clips))
+        return BatchFeature(inputs, tensor_type=return_tensors)
+
+    def post_process_masks(
+        self, outputs: Any, target_sizes: tuple[int, int] | list[tuple[int, int]], threshold: float = 0.5
+    ) -> list[np.ndarray]:
+        """Binary masks at the video's own size.
+
+        Args:
+            outputs: of the model, or anything with `mask_logits (expressions, frames, h, w)`.
+            target_sizes: `(height, width)` of the video, or one pair for each sentence.
+            threshold: a pixel is of the object if its probability is above this.
+
+        Returns:
+            For each sentence a bool array `(frames, height, width)`.
+        """
+        mask_logits = outputs.mask_logits.detach().float()
+        if not isinstance(target_sizes[0], (tuple, list)):
+            target_sizes = [target_sizes] * len(mask_logits)
+        if len(target_sizes) != len(mask_logits):
+            raise ValueError(f"one target size for each of {len(mask_logits)} sentences, got {len(target_sizes)}")
+        level = torch.logit(torch.tensor(threshold)).item()
+        masks = []
+        for logits, size in zip(mask_logits, target_sizes, strict=True):
+            resized = torch.nn.functional.interpolate(logits.unsqueeze(1), size=tuple(size), mode="bilinear")
+            masks.append((resized.squeeze(1) > level).cpu().numpy())
+        return masks
+
+    @property
+    def model_input_names(self) -> list[str]:
+        return [
+            "pixel_values", "frame_mask", "input_features", "input_features_mask", "input_ids", "attention_mask", "clip_index",
+        ]  # fmt: skip
+
+    def _process_frames(self, clips: list[list]) -> dict[str, np.ndarray]:
+        if not all(clips):
+            raise ValueError(f"clip {[len(clip) for clip in clips].index(0)} has no frame: at least one is needed")
+        pictures = [_to_rgb(frame) for clip in clips for frame in clip]
+        pixel_values = np.stack(self.image_processor(pictures)["pixel_values"])
+        longest = max(len(clip) for clip in clips)
+        padded = np.zeros((len(clips), longest, *pixel_values.shape[1:]), dtype=np.float32)
+        frame_mask = np.zeros((len(clips), longest), dtype=np.int64)
+        for index, clip in enumerate(clips):
+            padded[index, : len(clip)], pixel_values = pixel_values[: len(clip)], pixel_values[len(clip) :]
+            frame_mask[index, : len(clip)] = 1
+        return {"pixel_values": padded, "frame_mask": frame_mask}
+
+    def _process_audio(self, audio: Any, sampling_rate: int | None, num_frames: list[int]) -> dict[str, np.ndarray]:
+        waveforms = [audio] if len(num_frames) == 1 and not _is_list_of_waveforms(audio) else audio
+        waveforms = [None] * len(num_frames) if waveforms is None else waveforms
+        if len(waveforms) != len(num_frames):
+            raise ValueError(f"one waveform (or None) for each of {len(num_frames)} clips, got {len(waveforms)}")
+        features = self.feature_extractor(waveforms, sampling_rate=sampling_rate, num_examples=max(num_frames))
+        for mask, frames in zip(features["input_features_mask"], num_frames, strict=True):
+            mask[frames:] = 0  # sound beyond the last frame of a shorter clip
+        return dict(features)
+
+    def _process_text(self, text: str | list, num_clips: int | None) -> dict[str, np.ndarray]:
+        sentences, clip_index = _as_sentences(text, num_clips)
+        sentences = [" ".join(sentence.split()) for sentence in sentences]
+        if not all(sentences):
+            raise ValueError(f"sentence {sentences.index('')} is empty: say in words which object is meant")
+        lengths = [len(ids) for ids in self.tokenizer(sentences)["input_ids"]]
+        for sentence, length in zip(sentences, lengths, strict=True):
+            if length > self.max_text_length:
+                logger.warning(f"cut to {self.max_text_length} tokens from {length}: {sentence!r}")
+        tokens = self.tokenizer(
+            sentences, padding="longest", truncation=True, max_length=self.max_text_length, return_tensors="np"
+        )
+        text_inputs = {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}
+        return text_inputs if clip_index is None else {**text_inputs, "clip_index": np.array(clip_index)}
+
+
+def _as_clips(frames: Any) -> list[list]:
+    """Whatever holds frames -> a list of clips, each a list of single frames."""
+    dimensions = _dimensions(frames)
+    if dimensions in (2, 3):
+        return [[frames]]
+    if dimensions == 4:
+        return [list(frames)]
+    if dimensions == 5 or (len(frames) and (isinstance(frames[0], (list, tuple)) or _dimensions(frames[0]) == 4)):
+        return [list(clip) for clip in frames]
+    return [list(frames)]
+
+
+def _dimensions(frames: Any) -> int:
+    """Of an array, a tensor or a picture; 0 for a list."""
+    if isinstance(frames, (list, tuple)):
+        return 0
+    return np.ndim(frames) if hasattr(frames, "ndim") or hasattr(frames, "__array_interface__") else 0
+
+
+def _to_rgb(frame: Any) -> np.ndarray:
+    """One frame of any kind -> `(height, width, 3)` uint8."""
+    if hasattr(frame, "convert"):  # a PIL image, palette and transparency included
+        return np.asarray(frame.convert("RGB"))
+    frame = frame.detach().cpu().numpy() if isinstance(frame, torch.Tensor) else np.asarray(frame)
+    if frame.ndim == 2:
+        frame = frame[..., None]
+    if frame.ndim != 3 or not {frame.shape[0], frame.shape[-1]} & {1, 3, 4}:
+        raise ValueError(f"a frame must be (height, width, 3) or (3, height, width), got {frame.shape}")
+    if frame.shape[-1] not in (1, 3, 4):
+        frame = frame.transpose(1, 2, 0)
+    if np.issubdtype(frame.dtype, np.floating):
+        if not (np.isfinite(frame).all() and frame.min() >= 0 and frame.max() <= 1):
+            raise ValueError("float frames must lie in [0, 1]: divide by 255, or pass uint8")
+        frame = np.rint(frame * 255)
+    elif frame.dtype != np.uint8:
+        raise ValueError(f"frames must be uint8 in [0, 255] or floats in [0, 1], got {frame.dtype}")
+    frame = frame.astype(np.uint8)[..., :3]  # drop transparency
+    return np.repeat(frame, 3, axis=-1) if frame.shape[-1] == 1 else frame
+
+
+def _is_list_of_waveforms(audio: Any) -> bool:
+    return isinstance(audio, (list, tuple)) and (not audio or not np.isscalar(audio[0]))
+
+
+def _as_sentences(text: str | list, num_clips: int | None) -> tuple[list[str], list[int] | None]:
+    """Sentences in one list, and the clip of each; no clip without frames."""
+    if isinstance(text, str):
+        text = [text]
+    if not text:
+        raise ValueError("no sentence was given: pass at least one")
+    if num_clips is None:
+        groups = [text]
+    elif num_clips == 1 and all(isinstance(sentence, str) for sentence in text):
+        groups = [text]
+    elif len(text) == num_clips:
+        groups = [[entry] if isinstance(entry, str) else list(entry) for entry in text]
+    else:
+        raise ValueError(f"one sentence, or a list of sentences, for each of {num_clips} clips: got {len(text)}")
+    sentences = [sentence for group in groups for sentence in group]
+    for sentence in sentences:
+        if not isinstance(sentence, str):
+            raise ValueError(f"a sentence must be a string, got {type(sentence).__name__}")
+    clip_index = [index for index, group in enumerate(groups) for _ in group]
+    return sentences, None if num_clips is None else clip_index
+
+
+RefAVSProcessor.register_for_auto_class()
+
+
+__all__ = ["RefAVSProcessor"]
