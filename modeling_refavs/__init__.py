@@ -1,15 +1,7 @@
 """Segment the object that a sentence means in a video with sound: EEMC (Ref-AVS, ECCV 2024) for transformers."""
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
-
-if TYPE_CHECKING:
-    from .configuration_refavs import RefAVSAudioConfig, RefAVSConfig
-    from .feature_extraction_refavs import RefAVSFeatureExtractor
-    from .modeling_refavs import RefAVSForSegmentation, RefAVSModel
-    from .modeling_vggish import RefAVSVggishModel
-    from .processing_refavs import RefAVSProcessor
 
 __version__ = "0.1.0"
 

@@ -147,7 +147,13 @@ class RefAVSConfig(PreTrainedConfig):
         self._check()
 
     def _check(self) -> None:
-        for name in ("hidden_size", "num_cue_layers", "visual_grid_size", "num_attention_heads", "adapter_size"):
+        for name in (
+            "hidden_size",
+            "num_cue_layers",
+            "visual_grid_size",
+            "num_attention_heads",
+            "adapter_size",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.hidden_size != self.mask2former_config.hidden_dim:
@@ -161,15 +167,6 @@ class RefAVSConfig(PreTrainedConfig):
             )
         if self.hidden_size % 4:
             raise ValueError(f"hidden_size must be a multiple of 4 (2-D sine position), got {self.hidden_size}")
-        if self.mask2former_config.feature_strides[-1] * self.visual_grid_size > self._image_size():
-            raise ValueError(
-                f"visual_grid_size {self.visual_grid_size} is finer than the last Swin stage of a "
-                f"{self._image_size()}-pixel frame: at most {self._image_size() // self.mask2former_config.feature_strides[-1]}"
-            )
-
-    def _image_size(self) -> int:
-        size = self.mask2former_config.backbone_config.image_size
-        return size if isinstance(size, int) else min(size)
 
 
 # Saved checkpoints carry the code, for `trust_remote_code`.

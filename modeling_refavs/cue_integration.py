@@ -47,7 +47,8 @@ class RefAVSMultimodalIntegration(nn.Module):
         cues = torch.cat([tokens for tokens, _ in present], dim=1)
         everything = [tokens.new_ones(tokens.shape[:2], dtype=torch.bool) for tokens, _ in present]
         cue_mask = torch.cat(
-            [ones if mask is None else mask for ones, (_, mask) in zip(everything, present, strict=True)], dim=1
+            [ones if mask is None else mask for ones, (_, mask) in zip(everything, present, strict=True)],
+            dim=1,
         )
         for layer in self.layers:
             cues = layer(cues, context_mask=cue_mask)

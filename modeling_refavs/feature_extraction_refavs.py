@@ -22,7 +22,10 @@ MIN_FREQUENCY, MAX_FREQUENCY = 125.0, 7500.0  # Hz
 LOG_OFFSET = 0.01
 NUM_MEL_FRAMES = 96  # in an example, 0.96 s
 EXAMPLE_SPAN = (NUM_MEL_FRAMES - 1) * HOP_LENGTH + WINDOW_LENGTH  # samples that one example looks at, 0.975 s
-EXAMPLE_HOP = {"aligned": SAMPLING_RATE, "contiguous": NUM_MEL_FRAMES * HOP_LENGTH}  # samples between two examples
+EXAMPLE_HOP = {
+    "aligned": SAMPLING_RATE,
+    "contiguous": NUM_MEL_FRAMES * HOP_LENGTH,
+}  # samples between two examples
 
 
 class RefAVSFeatureExtractor(FeatureExtractionMixin):

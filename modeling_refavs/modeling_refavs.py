@@ -113,6 +113,11 @@ class RefAVSPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # the loss is a mean over masks: Trainer must not rescale it
 
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """See [`RefAVSMask2FormerModel.is_custom_code`]: the outermost model decides for all its parts."""
+        return False
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
@@ -123,11 +128,11 @@ class RefAVSPreTrainedModel(PreTrainedModel):
         elif isinstance(module, RefAVSCrossAttentionTransformer):
             init.zeros_(module.update_projection.weight)
             init.zeros_(module.update_projection.bias)
-        elif isinstance(module, Mask2FormerLoss):
-            init.copy_(module.empty_weight, torch.tensor([1.0, module.eos_coef]))
 
     @classmethod
-    def from_backbones(cls, mask2former: str, text_model: str, vggish: str, **config_fields) -> "RefAVSPreTrainedModel":
+    def from_backbones(
+        cls, mask2former: str, text_model: str, vggish: str, **config_fields
+    ) -> "RefAVSPreTrainedModel":
         """The start of training: every pretrained part in place, the cue transformers and adapters new.
 
         Args:
@@ -206,7 +211,9 @@ class RefAVSModel(RefAVSPreTrainedModel):
             audio_features: `(clips, frames, 128)`, in place of `input_features`.
         """
         if pixel_values.dim() != 5:
-            raise ValueError(f"pixel_values must be (clips, frames, 3, height, width), got {tuple(pixel_values.shape)}")
+            raise ValueError(
+                f"pixel_values must be (clips, frames, 3, height, width), got {tuple(pixel_values.shape)}"
+            )
         steps = pixel_values.shape[:2]
         pixels = self.mask2former.pixel_level_module(pixel_values.flatten(0, 1))  # (B, T, ...) -> (B*T, ...)
         everything = torch.ones(steps, dtype=torch.bool, device=pixel_values.device)
@@ -246,7 +253,12 @@ class RefAVSModel(RefAVSPreTrainedModel):
             **{name: _of_expressions(value, clip_index) for name, value in clip_features.items()},
         )
         cues, cue_mask, memory = self._gather_cues(
-            _of_expressions(audio, clip_index), _of_expressions(visual, clip_index), text, text_mask, clips, memory
+            _of_expressions(audio, clip_index),
+            _of_expressions(visual, clip_index),
+            text,
+            text_mask,
+            clips,
+            memory,
         )
         queries = self.mask2former.transformer_module.queries_features.weight.expand(cues.shape[0], -1, -1)
         decoded = self.mask2former.transformer_module(
@@ -277,7 +289,9 @@ class RefAVSModel(RefAVSPreTrainedModel):
         memory: RefAVSMemory | None = None,
     ) -> RefAVSModelOutput:
         """`encode_clips`, then `segment`; their arguments."""
-        clip_features = self.encode_clips(pixel_values, input_features, input_features_mask, frame_mask, audio_features)
+        clip_features = self.encode_clips(
+            pixel_values, input_features, input_features_mask, frame_mask, audio_features
+        )
         return self.segment(clip_features, input_ids, attention_mask, clip_index, text_features, memory)
 
     def _gather_cues(
@@ -380,7 +394,6 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
             "loss_dice": mask2former.dice_weight,
             "loss_cross_entropy": mask2former.class_weight,
         }
-        self.criterion = Mask2FormerLoss(mask2former, self.loss_weights)
         self.post_init()
 
     def encode_clips(self, *args, **kwargs) -> RefAVSClipFeatures:
@@ -440,10 +453,10 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         memory: RefAVSMemory | None = None,
     ) -> RefAVSSegmentationOutput:
         """`encode_clips`, then `segment`; their arguments."""
-        clip_features = self.encode_clips(pixel_values, input_features, input_features_mask, frame_mask, audio_features)
-        return self.segment(
-            clip_features, input_ids, attention_mask, clip_index, text_features, mask_labels, memory
+        clip_features = self.encode_clips(
+            pixel_values, input_features, input_features_mask, frame_mask, audio_features
         )
+        return self.segment(clip_features, input_ids, attention_mask, clip_index, text_features, mask_labels, memory)
 
     def _compute_loss(
         self,
@@ -452,21 +465,24 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         mask_labels: torch.Tensor,
         frame_mask: torch.Tensor,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Mask2Former's set criterion on every real frame of every sentence, at every layer of the decoder."""
+        """Mask2Former's set criterion on every real frame of every sentence, at every layer of the decoder; in float32."""
         if mask_labels.shape[:2] != frame_mask.shape:
             raise ValueError(
                 f"mask_labels must be (expressions, frames, h, w) with {tuple(frame_mask.shape)} (expressions, frames), "
                 f"got {tuple(mask_labels.shape)}"
             )
         real = frame_mask.flatten()
-        targets = [mask[None][mask.any()[None]].to(self.dtype) for mask in mask_labels.flatten(0, 1)[real]]  # 0 or 1 mask
+        targets = [mask[None][mask.any()[None]].float() for mask in mask_labels.flatten(0, 1)[real]]  # 0 or 1 mask
         labels = [torch.zeros(len(target), dtype=torch.long, device=target.device) for target in targets]
         layers = [
-            {"masks_queries_logits": masks[real], "class_queries_logits": classes[real]}
+            {"masks_queries_logits": masks[real].float(), "class_queries_logits": classes[real].float()}
             for masks, classes in zip(masks_queries_logits, class_queries_logits, strict=True)
         ]
-        use_layers = layers[:-1] if self.config.mask2former_config.use_auxiliary_loss else None
-        losses = self.criterion(**layers[-1], mask_labels=targets, class_labels=labels, auxiliary_predictions=use_layers)
+        config = self.config.mask2former_config
+        # Made here and not in __init__: it needs scipy, which only training needs, and stays float32 in any model.
+        criterion = Mask2FormerLoss(config, self.loss_weights).to(mask_labels.device)
+        inner_layers = layers[:-1] if config.use_auxiliary_loss else None
+        losses = criterion(**layers[-1], mask_labels=targets, class_labels=labels, auxiliary_predictions=inner_layers)
         parts = {
             name: weight * sum(value for key, value in losses.items() if key.startswith(name))
             for name, weight in self.loss_weights.items()

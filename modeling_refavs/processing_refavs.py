@@ -4,8 +4,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import BatchFeature, ProcessorMixin
+from transformers import AutoImageProcessor, AutoTokenizer, BatchFeature, ProcessorMixin
 from transformers.utils import logging
+
+from .feature_extraction_refavs import RefAVSFeatureExtractor
 
 
 logger = logging.get_logger(__name__)
@@ -24,6 +26,22 @@ class RefAVSProcessor(ProcessorMixin):
     def __init__(self, image_processor, feature_extractor, tokenizer, max_text_length: int = 25, **kwargs):
         super().__init__(image_processor, feature_extractor, tokenizer, **kwargs)
         self.max_text_length = max_text_length
+
+    @classmethod
+    def from_backbones(
+        cls, mask2former: str, text_model: str, image_size: int = 384, **kwargs: Any
+    ) -> "RefAVSProcessor":
+        """The processor that goes with [`RefAVSForSegmentation.from_backbones`].
+
+        Args:
+            mask2former, text_model: Hub ids or local folders; of the first the mean and deviation of pixel values are
+                taken, of the second the tokenizer.
+            image_size: every frame is resized to this height and width (384 in Sec. 4.2).
+            kwargs: of [`RefAVSProcessor`], such as `max_text_length`.
+        """
+        size = {"height": image_size, "width": image_size}
+        image_processor = AutoImageProcessor.from_pretrained(mask2former, size=size)
+        return cls(image_processor, RefAVSFeatureExtractor(), AutoTokenizer.from_pretrained(text_model), **kwargs)
 
     def __call__(
         self,
@@ -102,7 +120,7 @@ class RefAVSProcessor(ProcessorMixin):
         if not all(clips):
             raise ValueError(f"clip {[len(clip) for clip in clips].index(0)} has no frame: at least one is needed")
         pictures = [_to_rgb(frame) for clip in clips for frame in clip]
-        pixel_values = np.stack(self.image_processor(pictures)["pixel_values"])
+        pixel_values = np.stack(self.image_processor(pictures, input_data_format="channels_last")["pixel_values"])
         longest = max(len(clip) for clip in clips)
         padded = np.zeros((len(clips), longest, *pixel_values.shape[1:]), dtype=np.float32)
         frame_mask = np.zeros((len(clips), longest), dtype=np.int64)
@@ -131,7 +149,11 @@ class RefAVSProcessor(ProcessorMixin):
             if length > self.max_text_length:
                 logger.warning(f"cut to {self.max_text_length} tokens from {length}: {sentence!r}")
         tokens = self.tokenizer(
-            sentences, padding="longest", truncation=True, max_length=self.max_text_length, return_tensors="np"
+            sentences,
+            padding="longest",
+            truncation=True,
+            max_length=self.max_text_length,
+            return_tensors="np",
         )
         text_inputs = {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}
         return text_inputs if clip_index is None else {**text_inputs, "clip_index": np.array(clip_index)}
@@ -187,9 +209,7 @@ def _as_sentences(text: str | list, num_clips: int | None) -> tuple[list[str], l
         text = [text]
     if not text:
         raise ValueError("no sentence was given: pass at least one")
-    if num_clips is None:
-        groups = [text]
-    elif num_clips == 1 and all(isinstance(sentence, str) for sentence in text):
+    if num_clips is None or (num_clips == 1 and all(isinstance(sentence, str) for sentence in text)):
         groups = [text]
     elif len(text) == num_clips:
         groups = [[entry] if isinstance(entry, str) else list(entry) for entry in text]

@@ -81,7 +81,10 @@ class RefAVSMaskDecoder(Mask2FormerTransformerModule):
     """Mask2Former's transformer decoder, started from queries that are given to it."""
 
     def forward(
-        self, queries: torch.Tensor, multi_scale_features: tuple[torch.Tensor, ...], mask_features: torch.Tensor
+        self,
+        queries: torch.Tensor,
+        multi_scale_features: tuple[torch.Tensor, ...],
+        mask_features: torch.Tensor,
     ) -> Mask2FormerMaskedAttentionDecoderOutput:
         """
         Args:
@@ -96,7 +99,9 @@ class RefAVSMaskDecoder(Mask2FormerTransformerModule):
         features, positions = [], []
         for level, feature in enumerate(multi_scale_features):
             position = self.position_embedder(feature.shape, feature.device, feature.dtype)
-            projected = self.input_projections[level](feature).flatten(2) + self.level_embed.weight[level][None, :, None]
+            projected = (
+                self.input_projections[level](feature).flatten(2) + self.level_embed.weight[level][None, :, None]
+            )
             features.append(projected.permute(2, 0, 1))  # (steps, D, h*w) -> (h*w, steps, D)
             positions.append(position.flatten(2).permute(2, 0, 1))
         return self.decoder(
@@ -127,15 +132,23 @@ class RefAVSMask2FormerModel(Mask2FormerModel):
         )
         self.post_init()
 
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """Names and initialisation are transformers': of custom code it would neither rename the keys of a checkpoint nor
+        initialise modules without parameters of their own, such as deformable attention."""
+        return False
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, RefAVSAdapter):
-            init.zeros_(module.up.weight)
-            init.zeros_(module.up.bias)
+        if isinstance(module, (RefAVSPixelDecoderLayer, RefAVSMaskDecoderLayer)):  # after the layer's own Xavier
+            init.zeros_(module.adapter.up.weight)
+            init.zeros_(module.adapter.up.bias)
 
     def forward(self, *args, **kwargs):
-        raise NotImplementedError("call pixel_level_module on the frames, then transformer_module on queries and features")
+        raise NotImplementedError(
+            "call pixel_level_module on the frames, then transformer_module on queries and features"
+        )
 
 
 __all__ = ["RefAVSAdapter", "RefAVSCrossAttentionTransformer", "RefAVSMask2FormerModel"]

@@ -83,13 +83,15 @@ def stir(model: torch.nn.Module) -> None:
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.05)
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.2)
 
 
 def make_tokenizer() -> RobertaTokenizer:
     trained = ByteLevelBPETokenizer()
     special_tokens = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    trained.train_from_iterator(SENTENCES, VOCABULARY, min_frequency=1, special_tokens=special_tokens, show_progress=False)
+    trained.train_from_iterator(
+        SENTENCES, VOCABULARY, min_frequency=1, special_tokens=special_tokens, show_progress=False
+    )
     merges = json.loads(trained.to_str())["model"]["merges"]
     return RobertaTokenizer(vocab=trained.get_vocab(), merges=[tuple(merge) for merge in merges])
 

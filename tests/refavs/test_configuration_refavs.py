@@ -1,0 +1,55 @@
+import pytest
+from transformers import Mask2FormerConfig
+
+from modeling_refavs import RefAVSConfig
+
+
+def test_defaults_are_the_papers():
+    config = RefAVSConfig()
+    mask2former, swin = config.mask2former_config, config.mask2former_config.backbone_config
+    assert (config.hidden_size, config.num_cue_layers, config.visual_grid_size, config.memory_beta) == (
+        256,
+        4,
+        8,
+        1.0,
+    )
+    assert (mask2former.num_queries, mask2former.decoder_layers) == (100, 10)
+    assert (mask2former.mask_weight, mask2former.dice_weight, mask2former.class_weight) == (5.0, 5.0, 2.0)
+    assert (swin.embed_dim, swin.image_size, swin.depths, swin.window_size) == (128, 384, [2, 2, 18, 2], 12)
+    assert (config.text_config.hidden_size, config.text_config.num_hidden_layers) == (768, 12)
+    assert (config.audio_config.num_mel_frames, config.audio_config.embedding_size) == (96, 128)
+
+
+def test_a_saved_config_is_the_same_config(tmp_path):
+    config = RefAVSConfig(use_cached_memory=False, adapter_size=16, memory_beta=0.5)
+    config.save_pretrained(tmp_path)
+    loaded = RefAVSConfig.from_pretrained(tmp_path)
+    assert loaded.to_diff_dict() == config.to_diff_dict()
+    assert (loaded.use_cached_memory, loaded.adapter_size, loaded.memory_beta) == (False, 16, 0.5)
+
+
+def test_a_backbone_of_other_classes_is_taken_and_left_as_it_was():
+    backbone = Mask2FormerConfig(num_labels=150)
+    config = RefAVSConfig(mask2former_config=backbone)
+    assert config.mask2former_config.num_labels == 1
+    assert backbone.num_labels == 150
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"hiden_size": 256}, "did you mean `hidden_size`"),
+        ({"use_text_cue": False}, "did you mean `use_text_cues`"),
+        ({"audio_config": {"embeding_size": 64}}, "did you mean `embedding_size`"),
+        ({"audio_config": {"depths": [1, 1]}}, "same stages"),
+        ({"hidden_size": 128}, "must equal mask2former_config.hidden_dim"),
+        ({"num_attention_heads": 3}, "multiple of num_attention_heads"),
+        ({"num_cue_layers": 0}, "at least 1"),
+        ({"visual_grid_size": -1}, "at least 1"),
+        ({"num_cue_layers": "four"}, "expected int"),
+    ],
+)
+def test_bad_fields_are_refused(fields, words):
+    with pytest.raises(Exception, match=words) as error:
+        RefAVSConfig(**fields)
+    assert isinstance(error.value, (ValueError, TypeError)) or "Validation" in type(error.value).__name__

@@ -1,0 +1,436 @@
+"""What the whole model must hold: above all, that any two ways to ask the same thing get the same answer."""
+
+import copy
+
+import pytest
+import torch
+from transformers import Mask2FormerForUniversalSegmentation, RobertaModel
+
+from modeling_refavs import RefAVSForSegmentation, RefAVSModel, RefAVSVggishModel
+from modeling_refavs.modeling_refavs import combine_queries
+from tests.conftest import SENTENCES, make_config, make_model, stir
+
+
+NAMES = ("mask_logits", "presence_logits", "masks_queries_logits", "class_queries_logits")
+
+
+@pytest.fixture(scope="module")
+def model():
+    """In double precision, so that what should agree agrees to 1e-9 and not to the rounding of single precision."""
+    return make_model().double()
+
+
+@pytest.fixture(scope="module")
+def inputs(processor, clip):
+    """All sentences on one clip."""
+    return processor(text=SENTENCES, **clip)
+
+
+@pytest.fixture(scope="module")
+def outputs(model, inputs):
+    return ask(model, inputs)
+
+
+@torch.no_grad()
+def ask(model, inputs, **changes):
+    inputs = {**inputs, **changes}
+    floats = {name: value.to(model.dtype) for name, value in inputs.items() if is_float(value)}
+    return model(**{**inputs, **floats})
+
+
+def is_float(value):
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
+
+
+def same(ours, theirs, rows=slice(None), frames=slice(None)):
+    for name in NAMES:
+        close(getattr(ours, name), getattr(theirs, name)[rows, frames])
+
+
+def close(ours, theirs):
+    tolerance = 1e-9 if ours.dtype == torch.double else 2e-5
+    torch.testing.assert_close(ours, theirs, atol=tolerance, rtol=tolerance)
+
+
+def test_shapes(outputs):
+    assert outputs.mask_logits.shape == (4, 4, 24, 24)
+    assert outputs.presence_logits.shape == (4, 4)
+    assert outputs.masks_queries_logits.shape == (4, 4, 10, 24, 24)
+    assert outputs.class_queries_logits.shape == (4, 4, 10, 2)
+    assert outputs.cue_hidden_states.shape[:2] == outputs.cue_mask.shape[:2] == (4, 4)
+    assert outputs.loss is None
+
+
+def test_sentences_matter_in_these_tests(outputs):
+    """Else the tests below would hold for a model that ignores its input."""
+    for other in (1, 2, 3):
+        assert (outputs.mask_logits[0] - outputs.mask_logits[other]).abs().max() > 0.05
+    assert (outputs.mask_logits[0, 0] - outputs.mask_logits[0, 3]).abs().max() > 0.05
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_one_sentence_at_a_time(model, processor, clip, outputs, index):
+    same(ask(model, processor(text=SENTENCES[index], **clip)), outputs, rows=slice(index, index + 1))
+
+
+def test_tokens_that_are_padding_change_nothing(model, inputs, outputs):
+    padded = {
+        "input_ids": torch.nn.functional.pad(inputs["input_ids"], (0, 5), value=1),
+        "attention_mask": torch.nn.functional.pad(inputs["attention_mask"], (0, 5)),
+    }
+    same(ask(model, inputs, **padded), outputs)
+
+
+def test_a_batch_of_two_clips_is_two_clips_of_one(model, processor, clip):
+    """Of different lengths: the shorter is filled up with frames that are masked out."""
+    short = {
+        "frames": clip["frames"][::-1][:2],
+        "audio": clip["audio"][::-1][:32_000].copy(),
+        "sampling_rate": 16_000,
+    }
+    batch = processor(
+        text=[SENTENCES[:2], SENTENCES[2:]],
+        frames=[short["frames"], clip["frames"]],
+        audio=[short["audio"], clip["audio"]],
+        sampling_rate=16_000,
+    )
+    together = ask(model, batch)
+    first, second = (
+        ask(model, processor(text=SENTENCES[:2], **short)),
+        ask(model, processor(text=SENTENCES[2:], **clip)),
+    )
+    same(first, together, slice(0, 2), slice(0, 2))
+    same(second, together, slice(2, 4))
+    assert (together.mask_logits[:2, 2:].sigmoid() == 0).all()
+    torch.testing.assert_close(together.memory.visual.count, torch.tensor([2.0, 2.0, 4.0, 4.0]).double())
+    close(together.memory.visual.total[:2], first.memory.visual.total)
+
+
+def test_clip_index_asks_any_sentence_of_any_clip(model, inputs, outputs):
+    order = torch.tensor([2, 0, 3])
+    two_clips = {
+        name: inputs[name].repeat_interleave(2, dim=0) for name in ("pixel_values", "input_features", "frame_mask")
+    }
+    two_clips["pixel_values"] = two_clips["pixel_values"] * torch.tensor([0.0, 1.0])[:, None, None, None, None]
+    two_clips["input_features_mask"] = inputs["input_features_mask"].repeat(2, 1, 1)
+    text = {name: inputs[name][order] for name in ("input_ids", "attention_mask")}
+    answer = ask(model, {**two_clips, **text, "clip_index": torch.tensor([1, 0, 1])})
+    for name in NAMES:
+        close(getattr(answer, name)[0], getattr(outputs, name)[2])
+        close(getattr(answer, name)[2], getattr(outputs, name)[3])
+    assert not torch.allclose(answer.mask_logits[1], outputs.mask_logits[0], atol=1e-2)
+
+
+def test_forward_is_encode_clips_and_then_segment(model, inputs, outputs):
+    with torch.no_grad():
+        clips = model.encode_clips(
+            inputs["pixel_values"].double(),
+            inputs["input_features"].double(),
+            inputs["input_features_mask"],
+            inputs["frame_mask"],
+        )
+        answer = model.segment(clips, inputs["input_ids"], inputs["attention_mask"], inputs["clip_index"])
+    same(answer, outputs)
+
+
+def test_backbone_pixel_decoder_and_vggish_run_once_a_clip(model, inputs):
+    rows = {}
+    parts = {"pixels": model.model.mask2former.pixel_level_module, "sound": model.model.audio_encoder}
+    hooks = [
+        part.register_forward_pre_hook(lambda _, args, name=name: rows.setdefault(name, []).append(args[0].shape[:-2]))
+        for name, part in parts.items()
+    ]
+    ask(model, inputs)
+    for hook in hooks:
+        hook.remove()
+    assert rows == {
+        "pixels": [(4, 3, 96)[:2]],
+        "sound": [(1, 4)],
+    }  # four frames once, not once for each of four sentences
+
+
+def test_a_later_frame_never_changes_an_earlier_mask(model, inputs, outputs):
+    for second in (1, 2, 3):
+        changed = {name: inputs[name].clone() for name in ("pixel_values", "input_features")}
+        for value in changed.values():
+            value[:, second:] = torch.randn(value[:, second:].shape)
+        answer = ask(model, inputs, **changed)
+        close(answer.mask_logits[:, :second], outputs.mask_logits[:, :second])
+        assert not torch.allclose(answer.mask_logits[:, second], outputs.mask_logits[:, second], atol=1e-3)
+
+
+@pytest.mark.parametrize("pieces", [[1, 1, 1, 1], [3, 1]])
+def test_a_clip_in_pieces_is_the_whole_clip(model, inputs, outputs, pieces):
+    memory, start, answers = None, 0, []
+    for size in pieces:
+        part = {
+            name: inputs[name][:, start : start + size]
+            for name in ("pixel_values", "input_features", "input_features_mask", "frame_mask")
+        }
+        answer = ask(model, inputs, **part, memory=memory)
+        same(answer, outputs, frames=slice(start, start + size))
+        memory, start = answer.memory, start + size
+        answers.append(answer.mask_logits)
+    close(memory.audio.total, outputs.memory.audio.total)
+
+
+def test_without_memory_the_pieces_would_differ(model, inputs, outputs):
+    part = {
+        name: inputs[name][:, 3:] for name in ("pixel_values", "input_features", "input_features_mask", "frame_mask")
+    }
+    assert not torch.allclose(ask(model, inputs, **part).mask_logits, outputs.mask_logits[:, 3:], atol=1e-3)
+
+
+def test_features_computed_before_stand_in_for_the_encoders(model, inputs, outputs):
+    with torch.no_grad():
+        audio_features = model.model.audio_encoder(inputs["input_features"].double())
+        text = model.model.text_encoder(inputs["input_ids"], attention_mask=inputs["attention_mask"])
+    given = {"audio_features": audio_features, "text_features": text.last_hidden_state}
+    same(ask(model, inputs, **given, input_features=None, input_ids=None), outputs)
+
+
+def test_no_sound_track_is_the_same_however_it_is_said(model, processor, clip, inputs):
+    nothing = ask(model, inputs, input_features=None, input_features_mask=None)
+    unheard = ask(model, inputs, input_features_mask=torch.zeros_like(inputs["input_features_mask"]))
+    processed = ask(model, processor(text=SENTENCES, frames=clip["frames"], audio=None))
+    same(nothing, unheard)
+    same(processed, unheard)
+    silent = ask(model, processor(text=SENTENCES, **{**clip, "audio": 0 * clip["audio"]}))
+    assert not torch.allclose(silent.mask_logits, unheard.mask_logits, atol=1e-4)  # silence is heard, no track is not
+
+
+def test_one_frame(model, processor, clip, outputs):
+    first = processor(text=SENTENCES, frames=clip["frames"][:1], audio=clip["audio"][:16_000], sampling_rate=16_000)
+    same(ask(model, first), outputs, frames=slice(0, 1))
+
+
+def test_saved_and_loaded_it_answers_the_same(model, inputs, outputs, tmp_path):
+    model.save_pretrained(tmp_path)
+    loaded = RefAVSForSegmentation.from_pretrained(tmp_path, dtype=torch.double)
+    same(ask(loaded, inputs), outputs)
+    assert {n for n, p in loaded.named_parameters() if p.requires_grad} == {
+        n for n, p in model.named_parameters() if p.requires_grad
+    }
+    trunk = RefAVSModel.from_pretrained(tmp_path, dtype=torch.double)
+    with torch.no_grad():
+        masks = ask(trunk, inputs).masks_queries_logits[-1]
+    torch.testing.assert_close(masks.unflatten(0, (4, 4)), outputs.masks_queries_logits, atol=2e-5, rtol=1e-4)
+
+
+def test_the_callers_batch_is_left_as_it_was(model, inputs):
+    before = copy.deepcopy(dict(inputs))
+    ask(model, inputs, mask_labels=torch.ones(4, 4, 96, 96))
+    assert all(torch.equal(before[name], inputs[name]) for name in before)
+
+
+def test_tuples_are_returned_on_request(model, inputs, outputs):
+    torch.testing.assert_close(ask(model, inputs, return_dict=False)[0], outputs.mask_logits)
+
+
+# Training
+
+
+def test_gradients_flow_where_they_belong_and_nowhere_else(inputs):
+    model = make_model().train()
+    model(**inputs, mask_labels=square_labels()).loss.backward()
+    frozen = ("mask2former.pixel_level_module.encoder.", "text_encoder.", "audio_encoder.")
+    for name, parameter in model.named_parameters():
+        if name.removeprefix("model.").startswith(frozen):
+            assert parameter.grad is None, name
+        else:
+            assert parameter.grad is not None, name
+
+
+@pytest.mark.parametrize("part", ["vision", "text", "audio"])
+def test_each_encoder_can_be_unfrozen(inputs, part):
+    model = make_model(**{f"freeze_{part}_encoder": False}).train()
+    model(**inputs, mask_labels=square_labels()).loss.backward()
+    encoder = model.model._modules.get(f"{part}_encoder", model.model.mask2former.pixel_level_module.encoder)
+    assert encoder.training
+    gradients = [parameter.grad for parameter in encoder.parameters() if parameter.grad is not None]
+    assert sum(gradient.abs().sum() for gradient in gradients) > 0
+
+
+def test_a_frozen_mask_decoder_trains_its_adapters(inputs):
+    model = make_model(freeze_mask_decoder=True).train()
+    trained = {name for name, parameter in model.model.mask2former.named_parameters() if parameter.requires_grad}
+    assert trained
+    assert all(".adapter." in name for name in trained)
+
+
+def test_frozen_encoders_stay_still_in_train_mode(inputs):
+    """Swin would drop paths and RoBERTa would drop out."""
+    model = make_model()
+    calm = ask(model, inputs)
+    same(ask(model.train(), inputs), calm)
+    assert not model.model.text_encoder.training
+    assert model.model.catf.training
+    loose = make_model(freeze_text_encoder=False, freeze_vision_encoder=False).train()
+    assert not torch.allclose(ask(loose, inputs).mask_logits, calm.mask_logits, atol=1e-3)
+
+
+def test_the_loss_is_mask2formers_set_criterion(model, inputs):
+    """The parts sum to the loss; by hand on one query and full points: 5 BCE + 5 Dice + 2 class."""
+    labels = square_labels()
+    torch.manual_seed(0)
+    outputs = ask(model, inputs, mask_labels=labels)
+    torch.testing.assert_close(sum(outputs.loss_parts.values()), outputs.loss)
+    torch.manual_seed(0)
+    plain = Mask2FormerForUniversalSegmentation(model.config.mask2former_config)
+    with torch.no_grad():
+        trunk = ask(model.model, inputs)
+        classes = [model.class_predictor(states) for states in trunk.query_hidden_states]
+        targets = [label[None] if label.any() else label[None][:0] for label in labels.flatten(0, 1)]
+        torch.manual_seed(0)
+        losses = plain.get_loss_dict(
+            trunk.masks_queries_logits[-1].float(),
+            classes[-1].float(),
+            targets,
+            [torch.zeros(len(target), dtype=torch.long) for target in targets],
+            plain.get_auxiliary_logits([c.float() for c in classes], [m.float() for m in trunk.masks_queries_logits]),
+        )
+    torch.testing.assert_close(outputs.loss, plain.get_loss(losses))
+
+
+def test_a_clip_without_the_object_is_learned_from_too(inputs):
+    model = make_model().train()
+    outputs = model(**inputs, mask_labels=torch.zeros(4, 4, 48, 48))
+    assert outputs.loss_parts["loss_mask"] == outputs.loss_parts["loss_dice"] == 0
+    outputs.loss.backward()
+    assert model.class_predictor.weight.grad.abs().sum() > 0
+
+
+def test_frames_that_are_padding_are_not_learned_from(model, inputs):
+    labels = square_labels()
+    mask = inputs["frame_mask"].clone()
+    mask[:, 3] = 0
+    losses = []
+    for last in (labels[:, 3], 1 - labels[:, 3]):
+        torch.manual_seed(0)
+        losses.append(
+            ask(model, inputs, frame_mask=mask, mask_labels=torch.cat([labels[:, :3], last[:, None]], 1)).loss
+        )
+    assert losses[0] == losses[1]
+
+
+def test_gradient_checkpointing_changes_no_gradient(inputs):
+    gradients = []
+    for checkpointing in (False, True):
+        model = make_model().train()
+        if checkpointing:
+            model.activation_checkpointing_enable()
+        torch.manual_seed(0)
+        model(**inputs, mask_labels=square_labels()).loss.backward()
+        gradients.append(model.model.catf.layers[0].attention.key_projection.weight.grad)
+    torch.testing.assert_close(*gradients)
+
+
+def square_labels():
+    labels = torch.zeros(4, 4, 96, 96)
+    labels[:3, :, 30:60, 20:70] = 1
+    return labels
+
+
+# Ablations and backbones
+
+
+@pytest.mark.parametrize(
+    ("ablation", "gone"),
+    [
+        ("use_text_cues", ["text_encoder", "cue_projection.text"]),
+        (
+            "use_audio_cues",
+            ["audio_encoder", "audio_fusion", "cue_projection.audio", "integration.audio_tag"],
+        ),
+        ("use_modality_encoding", ["integration.audio_tag", "integration.visual_tag"]),
+        ("use_cached_memory", []),
+    ],
+)
+def test_an_ablation_takes_its_part_out(inputs, outputs, ablation, gone):
+    model = make_model(**{ablation: False})
+    names = list(model.model.state_dict())
+    assert not [name for name in names if name.startswith(tuple(gone))] or not gone
+    answer = ask(model, inputs)
+    assert answer.mask_logits.shape == outputs.mask_logits.shape
+    same(ask(model, inputs), answer)
+    model.train()(**inputs, mask_labels=square_labels()).loss.backward()
+    unused = [
+        name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None
+    ]
+    assert not unused  # or DDP would wait for them
+
+
+def test_what_an_ablation_takes_away_no_longer_matters(inputs):
+    deaf, blind_to_text, forgetful = (
+        make_model(**{field: False}) for field in ("use_audio_cues", "use_text_cues", "use_cached_memory")
+    )
+    noise = torch.randn_like(inputs["input_features"])
+    same(ask(deaf, inputs, input_features=noise), ask(deaf, inputs))
+    words = torch.randint(5, 300, inputs["input_ids"].shape)
+    same(ask(blind_to_text, inputs, input_ids=words), ask(blind_to_text, inputs))
+    pixels = inputs["pixel_values"].clone()
+    pixels[:, 0] = 0
+    torch.testing.assert_close(
+        ask(forgetful, inputs, pixel_values=pixels).mask_logits[:, 1:],
+        ask(forgetful, inputs).mask_logits[:, 1:],
+    )
+
+
+def test_from_backbones_every_weight_arrives(tmp_path):
+    config = make_config()
+    config.mask2former_config.num_labels = 150
+    parts = {
+        "mask2former": Mask2FormerForUniversalSegmentation(config.mask2former_config),
+        "text_model": RobertaModel(config.text_config),
+        "vggish": RefAVSVggishModel(config.audio_config),
+    }
+    for name, part in parts.items():
+        stir(part)
+        part.save_pretrained(tmp_path / name)
+    folders = {name: tmp_path / name for name in parts}
+    small = {"hidden_size": 32, "num_attention_heads": 4, "num_cue_layers": 1, "adapter_size": 8}
+    model = RefAVSForSegmentation.from_backbones(**folders, **small)
+    arrived = {
+        "mask2former": (parts["mask2former"].model, model.model.mask2former),
+        "text_model": (parts["text_model"], model.model.text_encoder),
+        "vggish": (parts["vggish"], model.model.audio_encoder),
+    }
+    for source, target in arrived.values():
+        state = target.state_dict()
+        for name, value in source.state_dict().items():
+            if not name.startswith("pooler."):
+                assert torch.equal(state[name], value), name
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert not [name for name in trained if "text_encoder" in name or "pixel_level_module.encoder." in name]
+    model.save_pretrained(tmp_path / "whole")
+    again = RefAVSForSegmentation.from_pretrained(tmp_path / "whole")
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+# Readout and bad input
+
+
+def test_combine_queries_is_the_strongest_claim():
+    masks, classes = 4 * torch.randn(2, 3, 5, 6, 7), 4 * torch.randn(2, 3, 5, 2)
+    claims = classes.softmax(-1)[..., 0, None, None] * masks.sigmoid()
+    mask_logits, presence_logits = combine_queries(masks, classes)
+    torch.testing.assert_close(mask_logits.sigmoid(), claims.amax(dim=2))
+    torch.testing.assert_close(presence_logits.sigmoid(), classes.softmax(-1)[..., 0].amax(dim=2))
+    extreme, _ = combine_queries(torch.full((1, 2, 2), 1e4), torch.tensor([[1e4, -1e4]]))
+    assert torch.isfinite(extreme).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"pixel_values": torch.zeros(4, 3, 96, 96)}, "pixel_values must be"),
+        ({"clip_index": None}, "4 sentences on 1 clips: pass clip_index"),
+        ({"clip_index": torch.tensor([0])}, "one entry for each of 4 sentences, got 1"),
+        ({"input_ids": None}, "pass input_ids or text_features"),
+        ({"input_features": torch.zeros(1, 3, 96, 64)}, "each frame needs one second of sound"),
+        ({"mask_labels": torch.zeros(4, 3, 96, 96)}, "mask_labels must be"),
+    ],
+)
+def test_bad_input_is_refused(model, inputs, changes, words):
+    with pytest.raises(ValueError, match=words):
+        ask(model, inputs, **changes)

@@ -1,0 +1,48 @@
+"""Which room may import which (docs/architecture.md)."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+ROOT = Path(__file__).parents[1]
+PUBLISHED = sorted(
+    path for path in (ROOT / "modeling_refavs").glob("*.py") if path.name not in ("__init__.py", "auto.py", "cli.py")
+)
+
+
+def imports(path: Path) -> list[tuple[int, str]]:
+    """(level, module) of each import in a file; level 0 is absolute."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(0, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append((node.level, node.module or ""))
+    return found
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.name)
+def test_published_files_are_flat_and_need_only_transformers(path):
+    names = {published.stem for published in PUBLISHED}
+    for level, module in imports(path):
+        if level:
+            assert level == 1
+            assert module in names, f"{path.name} would not find .{module} on the Hub"
+        elif module.split(".")[0] not in sys.stdlib_module_names:
+            # scipy stands behind `is_scipy_available`; huggingface_hub is a part of transformers
+            assert module.split(".")[0] in {"torch", "numpy", "transformers", "huggingface_hub", "scipy"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "dataset_script").rglob("*.py")), ids=lambda path: path.name)
+def test_the_data_does_not_know_the_model(path):
+    assert not [module for level, module in imports(path) if not level and module.startswith("modeling_refavs")]
+
+
+def test_help_is_quick_because_it_imports_nothing_heavy():
+    code = "import sys, modeling_refavs.cli as c; c.make_parser(); print([m for m in ('torch', 'transformers', 'av') if m in sys.modules])"
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
