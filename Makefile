@@ -20,3 +20,5 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+bench: install
+	$(BIN)/python -m modeling_refavs.benchmarks.parts

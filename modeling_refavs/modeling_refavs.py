@@ -121,7 +121,9 @@ class RefAVSPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, RefAVSMultimodalIntegration):
+        if isinstance(module, nn.Linear):  # Xavier, as Mask2Former starts its layers: a narrow model needs it to learn
+            init.xavier_uniform_(module.weight)
+        elif isinstance(module, RefAVSMultimodalIntegration):
             for tag in (module.audio_tag, module.visual_tag):
                 if tag is not None:
                     init.normal_(tag, std=self.config.initializer_range)
