@@ -131,14 +131,17 @@ def write_video(
         ValueError: the suffix is another.
     """
     check_video_suffix(path)
-    options = (
-        {} if Path(path).suffix.lower() == ".mkv" else {"movflags": "+faststart"}
-    )  # plays before it is all there
-    with whole_file(path) as unfinished:
-        with av.open(str(unfinished.absolute()), "w", options=options) as container:
-            writer = VideoWriter(container, size, frame_rate, sound)
-            yield writer
-            writer.finish()
+    starts_fast = (
+        Path(path).suffix.lower() != ".mkv"
+    )  # its index first: a browser plays it before it is all there
+    options = {"movflags": "+faststart"} if starts_fast else {}
+    with (
+        whole_file(path) as unfinished,
+        av.open(str(unfinished.absolute()), "w", options=options) as container,
+    ):
+        writer = VideoWriter(container, size, frame_rate, sound)
+        yield writer
+        writer.finish()
 
 
 def check_video_suffix(path: str | Path) -> None:
