@@ -9,12 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from .opening import decode, open_media, picture_stream, probe_video, quarter_turns
-
-
-CLOCK_RESTART = (
-    1.0  # s; a clock that falls back further was restarted, as where two files were glued together
-)
+from .opening import VideoInfo, clock_broke, decode, open_media, picture_stream, probe_video, quarter_turns
 
 
 @dataclass(frozen=True)
@@ -42,25 +37,23 @@ def read_frames(path: str | Path) -> Iterator[Frame]:
         ValueError: the file is no video: see [`probe_video`].
     """
     info = probe_video(path)
-    usual = 1 / info.frame_rate
     with open_media(path) as container:
         stream = picture_stream(container)
-        for (time, picture), (end, _) in pairwise(_timed(decode(container, stream), usual)):
+        for (time, picture), (end, _) in pairwise(_timed(decode(container, stream), info)):
             yield Frame(time, end, picture, info.size)
 
 
-def _timed(pictures: Iterator[av.VideoFrame], usual: float) -> Iterator[tuple[float, av.VideoFrame | None]]:
-    """(time, picture), times strictly rising from 0; at last (end, None). `usual`: s from one picture to the next."""
-    start, time, length = None, -usual, usual
+def _timed(
+    pictures: Iterator[av.VideoFrame], info: VideoInfo
+) -> Iterator[tuple[float, av.VideoFrame | None]]:
+    """(time, picture), times strictly rising from 0; at last (end, None)."""
+    usual = 1 / info.frame_rate  # s from one picture to the next
+    start, time, length = info.start_time, -usual, usual
     for picture in pictures:
-        expected = time + usual
-        if picture.time is None:
-            now = expected
-        else:
-            if start is None or picture.time - start < time - CLOCK_RESTART:
-                start = picture.time - expected
-            now = picture.time - start
+        now = time + usual if picture.time is None else picture.time - start
+        if clock_broke(time, now, info.duration):
+            start, now = picture.time - (time + usual), time + usual
         if now > time:  # else a second picture for the same moment
-            time, length = now, float(picture.duration * picture.time_base) or usual
+            time, length = now, float((picture.duration or 0) * picture.time_base) or usual
             yield time, picture
     yield time + length, None

@@ -14,6 +14,10 @@ from av.stream import Disposition, Stream
 logger = logging.getLogger(__name__)
 
 DEFAULT_FRAME_RATE = 25.0  # frames/s, for files that declare none
+CLOCK_RESTART = (
+    1.0  # s; a clock that falls back further was restarted, as where two files were glued together
+)
+CLOCK_LEAP = 60.0  # s; a clock that leaps further, and past all that the file declares, is damaged
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,9 @@ def probe_video(path: str | Path) -> VideoInfo:
         stream = picture_stream(container)
         picture = next(decode(container, stream), None)
         if picture is None:
-            raise ValueError(f"{path}: not one picture could be decoded: the file is cut short, or damaged")
+            raise ValueError(
+                f"{path}: not one picture could be decoded: it is cut short, damaged or of an unknown codec"
+            )
         width, height = displayed_size(picture, stream)
         duration = stream.duration and float(stream.duration * stream.time_base)
         if duration is None and container.duration is not None:
@@ -88,8 +94,9 @@ def picture_stream(container: InputContainer) -> Stream:
     """The stream of moving pictures: the cover art of a sound file is none."""
     stream = container.streams.best("video")
     if stream is None or stream.disposition & Disposition.attached_pic:
-        kinds = ", ".join(sorted({other.type for other in container.streams})) or "nothing"
-        raise ValueError(f"{container.name}: no moving picture in it, only {kinds}: pass a video")
+        kinds = {"cover art" if other is stream else other.type for other in container.streams}
+        found = " and ".join(sorted(kinds)) or "nothing"
+        raise ValueError(f"{container.name}: no moving picture in it, only {found}: pass a video")
     return stream
 
 
@@ -128,6 +135,12 @@ def displayed_size(picture: av.VideoFrame, stream: Stream) -> tuple[int, int]:
 def quarter_turns(picture: av.VideoFrame) -> int:
     """How often a picture must be turned left by 90 degrees to stand upright."""
     return round(picture.rotation / 90) % 4
+
+
+def clock_broke(before: float, now: float, declared: float | None) -> bool:
+    """Whether a time stamp `now` after `before` (s) cannot be meant, in a file that declares a length (s)."""
+    leapt = declared is not None and now > max(before, declared) + CLOCK_LEAP
+    return leapt or now < before - CLOCK_RESTART
 
 
 @cache

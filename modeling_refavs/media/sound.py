@@ -6,8 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from .frames import CLOCK_RESTART
-from .opening import decode, open_media
+from .opening import clock_broke, decode, open_media
 
 
 JITTER = 0.03  # s; time stamps this far off are rounding, not a gap
@@ -35,11 +34,14 @@ def read_sound(
         stream = container.streams.best("audio")
         if stream is None:
             return
+        declared = container.duration and container.duration / av.time_base
         written = 0
         for time, samples in _resample(decode(container, stream), sampling_rate, layout):
-            shift = 0 if time is None else round((time - start_time) * sampling_rate) - written
-            if written and (abs(shift) <= JITTER * sampling_rate or shift < -CLOCK_RESTART * sampling_rate):
-                shift = 0
+            before = written / sampling_rate
+            now = before if time is None else time - start_time
+            if written and (abs(now - before) <= JITTER or clock_broke(before, now, declared)):
+                now = before
+            shift = round(now * sampling_rate) - written
             for block in _placed(samples, shift, sampling_rate):
                 written += block.shape[1]
                 yield block

@@ -12,7 +12,7 @@ from .opening import VideoInfo, probe_video, warn_once
 from .sound import read_sound
 
 
-SHORTEST_STEP = 0.05  # s; 300 pictures at 29.97 a second last 10.01 s: ten steps, not eleven
+SHORTEST_STEP = 0.1  # s; 300 pictures at 29.97 a second last 10.01 s: ten steps, not eleven
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from transformers import BatchFeature
 
 
 CLOCK = Fraction(1, 1000)
+TEN_A_SECOND = tuple(np.arange(30) / 10)  # s
 
 
 def level_of(index: int) -> int:
@@ -32,7 +33,7 @@ def write_clip(tmp_path) -> Callable[..., Path]:
 
     def write(
         name="clip.mkv",
-        times=tuple(np.arange(30) / 10),
+        times=TEN_A_SECOND,
         end=3.0,
         size=(64, 48),
         sound=(),

@@ -1,6 +1,7 @@
 """Any container, any frame rate, any damage: pictures and sound of each second are the right ones."""
 
 import logging
+from itertools import pairwise
 
 import av
 import numpy as np
@@ -97,7 +98,7 @@ def test_pictures_without_times_that_change_their_size(write_clip, tmp_path):
     frames = list(read_frames(glued))
     assert len(frames) == 60
     assert {frame.rgb.shape for frame in frames} == {(48, 64, 3)}
-    assert all(a.end == b.time for a, b in zip(frames, frames[1:], strict=False))
+    assert all(a.end == b.time for a, b in pairwise(frames))
 
 
 def test_clock_that_restarts(write_clip, tmp_path):
@@ -219,3 +220,19 @@ def test_animated_gif(tmp_path):
     colours[0].save(tmp_path / "a.gif", save_all=True, append_images=colours[1:], duration=1000)
     strongest = [int(step.frame[5, 5].argmax()) for step in read_steps(tmp_path / "a.gif")]
     assert strongest == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "declared", "broke"),
+    [
+        (5.0, 5.04, 10.0, False),
+        (5.0, 4.5, 10.0, False),  # overlap: trimmed, not taken for a restart
+        (5.0, 3.0, 10.0, True),
+        (5.0, 600.0, 700.0, False),  # a slide shown for ten minutes
+        (5.0, 600.0, None, False),
+        (5.0, 600.0, 10.0, True),
+        (80.0, 80.04, 10.0, False),  # longer than declared is not damage
+    ],
+)
+def test_which_time_stamps_are_believed(before, now, declared, broke):
+    assert opening.clock_broke(before, now, declared) == broke

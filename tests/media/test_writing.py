@@ -81,9 +81,14 @@ def test_other_containers_are_refused(tmp_path, name):
 def test_failure_keeps_the_old_file_and_leaves_nothing_else(tmp_path, failure):
     path = tmp_path / "out.mp4"
     path.write_text("old")
-    with pytest.raises(failure), write_video(path, (64, 48), 30.0) as video:
-        video.write(np.zeros((48, 64, 3), dtype=np.uint8), 0.0, 0.1)
-        raise failure
+
+    def broken():
+        with write_video(path, (64, 48), 30.0) as video:
+            video.write(np.zeros((48, 64, 3), dtype=np.uint8), 0.0, 0.1)
+            raise failure
+
+    with pytest.raises(failure):
+        broken()
     assert [file.name for file in tmp_path.iterdir()] == ["out.mp4"]
     assert path.read_text() == "old"
 
@@ -97,9 +102,13 @@ def test_wrong_picture_size_names_both(tmp_path):
 
 
 def test_folder_appears_whole_or_not_at_all(tmp_path):
-    with pytest.raises(ValueError, match="stop"), whole_folder(tmp_path / "masks") as folder:
-        (folder / "a").write_text("a")
-        raise ValueError("stop")
+    def broken():
+        with whole_folder(tmp_path / "masks") as folder:
+            (folder / "a").write_text("a")
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        broken()
     assert not list(tmp_path.iterdir())
     (tmp_path / "masks").mkdir()
     with whole_folder(tmp_path / "masks") as folder:
