@@ -14,9 +14,7 @@ from av.stream import Disposition, Stream
 logger = logging.getLogger(__name__)
 
 DEFAULT_FRAME_RATE = 25.0  # frames/s, for files that declare none
-CLOCK_RESTART = (
-    1.0  # s; a clock that falls back further was restarted, as where two files were glued together
-)
+CLOCK_RESTART = 1.0  # s; a clock that falls back further was restarted: two files glued together
 CLOCK_LEAP = 60.0  # s; a clock that leaps further, and past all that the file declares, is damaged
 
 

@@ -1,5 +1,6 @@
 """Any container, any frame rate, any damage: pictures and sound of each second are the right ones."""
 
+import io
 import logging
 from itertools import pairwise
 
@@ -66,6 +67,7 @@ def test_clock_that_does_not_start_at_zero(write_clip):
     steps = list(read_steps(path))
     assert [grey_of(step.frame) for step in steps] == [0, 10]
     assert [len(step.audio) for step in steps] == [16000, 16000]
+    assert all(np.abs(step.audio).max() > 0.4 for step in steps)
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3])
@@ -192,15 +194,28 @@ def test_what_is_no_video_is_refused_in_one_line(write_clip, tmp_path, content, 
         assert "\n" not in str(error.value)
 
 
-def test_sound_alone_is_no_video(tmp_path):
-    path = tmp_path / "song.wav"
+@pytest.mark.parametrize("cover", [False, True])
+def test_sound_alone_is_no_video(tmp_path, cover):
+    path = tmp_path / "song.mp3"
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("pcm_s16le", rate=16000, layout="mono")
+        stream = container.add_stream("libmp3lame", rate=16000, layout="mono")
         frame = av.AudioFrame.from_ndarray(tone(1), format="fltp", layout="mono")
         frame.sample_rate = 16000
-        container.mux(stream.encode(frame))
-    with pytest.raises(ValueError, match=r"no moving picture in it, only audio"):
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    if cover:
+        picture = io.BytesIO()
+        Image.new("RGB", (40, 30)).save(picture, "png")
+        path.write_bytes(id3_tag(picture.getvalue()) + path.read_bytes())
+    with pytest.raises(ValueError, match=f"no moving picture in it, only audio{' and cover art' * cover}:"):
         probe_video(path)
+
+
+def id3_tag(png: bytes) -> bytes:
+    """An ID3v2.3 tag with one cover picture."""
+    body = b"\0image/png\0\3\0" + png
+    frame = b"APIC" + len(body).to_bytes(4, "big") + b"\0\0" + body
+    size = bytes((len(frame) >> shift) & 127 for shift in (21, 14, 7, 0))
+    return b"ID3\3\0\0" + size + frame
 
 
 def test_a_folder_is_no_video(tmp_path):

@@ -84,7 +84,9 @@ def test_failure_keeps_the_old_file_and_leaves_nothing_else(tmp_path, failure):
 
     def broken():
         with write_video(path, (64, 48), 30.0) as video:
-            video.write(np.zeros((48, 64, 3), dtype=np.uint8), 0.0, 0.1)
+            for index in range(100):  # more than the encoder keeps to itself
+                video.write(np.zeros((48, 64, 3), dtype=np.uint8), index / 10, index / 10 + 0.1)
+            assert len(list(tmp_path.iterdir())) == 2
             raise failure
 
     with pytest.raises(failure):
