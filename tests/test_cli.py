@@ -143,6 +143,29 @@ def test_a_missing_model_gets_one_line(model, write_clip, tmp_path, monkeypatch,
     assert error.count("\n") == 1
 
 
+def test_a_hub_that_does_not_answer_is_asked_once(write_clip, tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def fail(url, timeout):
+        asked.append(url)
+        raise ConnectionError("Name or service not known\nand more")
+
+    monkeypatch.setattr(command, "get_hf_file_metadata", fail)
+    arguments = [
+        "segment",
+        str(write_clip()),
+        "a dog",
+        "--model",
+        "no/such",
+        "--output",
+        str(tmp_path / "out.mp4"),
+    ]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "--model no/such: no such folder, and the Hub does not answer for it: Name or service" in error
+    assert (len(asked), error.count("\n")) == (1, 1)
+
+
 def test_missing_arguments_are_argparses_to_tell(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["segment", "clip.mp4", "a dog"])

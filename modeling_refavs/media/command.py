@@ -2,11 +2,13 @@
 
 import argparse
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 from tqdm import tqdm
 
 from .contact_sheet import draw_contact_sheet
@@ -74,11 +76,7 @@ def _check_writable(folder: Path) -> None:
 
 def _load(name: str, device: torch.device) -> tuple[Any, Any]:
     """The model and its processor, from a folder or the Hub."""
-    is_hub_id = not Path(name).is_absolute() and not name.startswith(".") and name.count("/") <= 1
-    if not (Path(name) / "config.json").is_file() and (Path(name).exists() or not is_hub_id):
-        raise ValueError(
-            f"--model {name}: no folder with a config.json: give one, or a model's id on the Hub"
-        )
+    _check_model(name)
     from modeling_refavs import (
         RefAVSForSegmentation,
         RefAVSProcessor,
@@ -89,8 +87,25 @@ def _load(name: str, device: torch.device) -> tuple[Any, Any]:
         return RefAVSForSegmentation.from_pretrained(name).to(device).eval(), processor
     except OSError as error:
         reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"--model {name}: cannot be loaded: {reason}") from error
+
+
+def _check_model(name: str) -> None:
+    """Ask once whether the model is there: `from_pretrained` would ask an unreachable Hub for minutes."""
+    if (Path(name) / "config.json").is_file():
+        return
+    if Path(name).exists() or not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name):
         raise ValueError(
-            f"--model {name}: neither a whole model folder nor a model that could be fetched: {reason}"
+            f"--model {name}: no folder with a config.json: give one, or a model's id on the Hub"
+        )
+    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+        return
+    try:
+        get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=10)
+    except Exception as error:  # whatever the network's client of the day raises
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"--model {name}: no such folder, and the Hub does not answer for it: {reason}"
         ) from error
 
 
