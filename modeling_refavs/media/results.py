@@ -60,7 +60,7 @@ def _summarize_expression(segmentation: VideoSegmentation, index: int) -> dict[s
         "text": segmentation.expressions[index],
         "fits": bool(intervals),
         "intervals": [[round(start, 3), round(end, 3)] for start, end in intervals],  # s, end excluded
-        "presence": segmentation.presence[index].round(4).tolist(),  # probability, per second
+        "presence": segmentation.presence[index].astype(float).round(4).tolist(),  # probability, per second
         "share": segmentation.shares[index].round(6).tolist(),  # of the picture, per second
     }
 

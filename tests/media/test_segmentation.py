@@ -84,7 +84,7 @@ def test_summary(clip, fake_model):
     assert everything["intervals"] == [[0.0, pytest.approx(3.5, abs=2e-3)]]
     assert everything["share"] == [1.0] * 4
     assert nothing["intervals"] == []
-    assert max(nothing["presence"]) < 0.01
+    assert nothing["presence"] == [0.0003] * 4
 
 
 def test_masks_on_disk_are_the_masks(clip, fake_model, tmp_path):
