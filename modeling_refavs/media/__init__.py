@@ -1,0 +1,1 @@
+"""Video and sound files in, overlays and contact sheets out (PyAV and Pillow)."""

@@ -1,0 +1,140 @@
+"""Colours over pictures: what is referred to, and by which sentence."""
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
+
+
+# Okabe and Ito's colours, told apart with any colour vision; the first three also on grass, sky and skin.
+COLOURS = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (204, 121, 167),
+    (0, 158, 115),
+    (240, 228, 66),
+    (213, 94, 0),
+    (0, 114, 178),
+)
+PAPER, INK, FAINT = (18, 18, 18), (245, 245, 245), (150, 150, 150)
+FILL = 100  # opacity of a mask inside its contour, of 255
+NOTHING = "nothing fits"
+
+
+def colour_of(expression: int) -> tuple[int, int, int]:
+    """RGB of sentence number `expression`; after seven they begin again."""
+    return COLOURS[expression % len(COLOURS)]
+
+
+def tint_of(masks: np.ndarray, first: int = 0) -> Image.Image:
+    """`masks (expressions, height, width)` bool to one RGBA layer of their size, clear where no mask is.
+
+    Light inside each mask; its contour in full colour within a dark line, so that it shows on its own colour too.
+    `first` is the number of the first sentence, for its colour.
+    """
+    height, width = masks.shape[1:]
+    layer = Image.new("RGBA", (width, height))
+    line = max(1, round(min(height, width) / 240))
+    for expression, mask in enumerate(masks, start=first):
+        if mask.any():
+            inside = ndimage.minimum_filter(mask, size=2 * line + 1, mode="nearest")
+            around = ndimage.maximum_filter(mask, size=2 * ((line + 1) // 2) + 1, mode="nearest")
+            pixels = np.zeros((*mask.shape, 4), dtype=np.uint8)
+            pixels[around] = (*PAPER, 160)
+            pixels[mask] = (*colour_of(expression), 255)
+            pixels[inside] = (*colour_of(expression), FILL)
+            layer.alpha_composite(Image.fromarray(pixels))
+    return layer
+
+
+@cache
+def font_of(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu where the machine has it, for most alphabets; else Pillow's own, which holds little more than ASCII."""
+    try:
+        return ImageFont.truetype("DejaVuSans.ttf", size)
+    except OSError:
+        return ImageFont.load_default(size)
+
+
+def wrap(text: str, font: ImageFont.FreeTypeFont, width: float, max_lines: int) -> list[str]:
+    """`text` in lines of at most `width` pixels; what does not fit in `max_lines` ends in "..."."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    if len(lines) > max_lines:
+        lines = [*lines[: max_lines - 1], f"{lines[max_lines - 1]} ..."]
+    return [_shortened(line, font, width) for line in lines]
+
+
+def _shortened(line: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+    """One line that fits, by its beginning."""
+    if font.getlength(line) <= width:
+        return line
+    while line and font.getlength(f"{line}...") > width:
+        line = line[:-1]
+    return f"{line.rstrip(' .')}..."
+
+
+class Captions:
+    """A band for under the picture: each sentence in its colour, when its object is there, and where we are.
+
+    Args:
+        expressions: the sentences.
+        intervals: for each sentence, [start, end) in s; none where nothing fits.
+        duration: s, of the video.
+        width: of the band, in pixels.
+        font_size: in pixels.
+    """
+
+    def __init__(
+        self,
+        expressions: Sequence[str],
+        intervals: Sequence[Sequence[tuple[float, float]]],
+        duration: float,
+        width: int,
+        font_size: int,
+    ):
+        self.expressions, self.intervals, self.duration, self.width = expressions, intervals, duration, width
+        self.font, self.unit = font_of(font_size), font_size
+        self.lines = [self._lines(*pair) for pair in zip(expressions, intervals, strict=True)]
+        self.height = round(self.unit * (0.9 + sum(1.25 * len(lines) + 0.75 for lines in self.lines)))
+
+    def draw(self, time: float) -> Image.Image:
+        """The band at `time` (s): a full disc before a sentence whose object is in the picture, a ring otherwise."""
+        band = Image.new("RGB", (self.width, self.height), PAPER)
+        pen, unit, top = ImageDraw.Draw(band), self.unit, 0.6 * self.unit
+        for expression, lines in enumerate(self.lines):
+            there = any(start <= time < end for start, end in self.intervals[expression])
+            colour = colour_of(expression)
+            disc = (unit * 0.6, top + unit * 0.15, unit * 1.4, top + unit * 0.95)
+            pen.ellipse(disc, fill=colour if there else None, outline=colour, width=max(1, unit // 8))
+            for line in lines:
+                ink = INK if self.intervals[expression] or line == NOTHING else FAINT
+                pen.text((unit * 2, top), line, font=self.font, fill=ink)
+                top += unit * 1.25
+            self._draw_timeline(pen, expression, top + unit * 0.2, time)
+            top += unit * 0.75
+        return band
+
+    def _lines(self, expression: str, intervals: Sequence[tuple[float, float]]) -> list[str]:
+        lines = wrap(expression, self.font, self.width - 2.6 * self.unit, max_lines=3)
+        return lines if intervals else [*lines, NOTHING]
+
+    def _draw_timeline(self, pen: ImageDraw.ImageDraw, expression: int, top: float, time: float) -> None:
+        left, right = self.unit * 2, self.width - self.unit * 0.6
+        bottom = top + max(2, self.unit * 0.18)
+
+        def place(seconds: float) -> float:
+            return left + (right - left) * seconds / self.duration
+
+        pen.rectangle((left, top, right, bottom), fill=(70, 70, 70))
+        for start, end in self.intervals[expression]:
+            pen.rectangle((place(start), top, place(end), bottom), fill=colour_of(expression))
+        now = place(time)
+        pen.rectangle((now - 1, top - self.unit * 0.15, now + 1, bottom + self.unit * 0.15), fill=INK)

@@ -1,0 +1,77 @@
+"""A segmented video made visible: the clip again with colours, captions and its own sound."""
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .frames import read_frames
+from .overlay import PAPER, Captions, tint_of
+from .segmentation import VideoSegmentation
+from .sound import read_sound
+from .writing import SOUND_LAYOUT, SOUND_RATE, write_video
+
+
+SMALLEST_CANVAS = 360  # pixels; below it a caption could not be read
+
+
+def render_video(
+    segmentation: VideoSegmentation, path: str | Path, progress: Callable[[int], None] | None = None
+) -> None:
+    """Write the video with each second's masks, the sentences under the picture, and the clip's own sound.
+
+    Args:
+        segmentation: of [`segment_video`].
+        path: of the result: .mp4, .mov or .mkv. It appears when it is complete.
+        progress: called with the number of seconds done.
+
+    Raises:
+        ValueError: the suffix is another.
+    """
+    info, scene = segmentation.info, Scene(segmentation)
+    sound = read_sound(info.path, SOUND_RATE, SOUND_LAYOUT, info.start_time) if info.has_audio else None
+    second = 0
+    with write_video(path, scene.size, info.frame_rate, sound) as video:
+        for frame in read_frames(info.path):
+            video.write(scene.draw(frame.rgb, frame.time), frame.time, frame.end)
+            if progress and int(frame.end) > second:
+                progress(int(frame.end) - second)
+                second = int(frame.end)
+
+
+class Scene:
+    """The layout of one result: a picture, enlarged if tiny, over its captions."""
+
+    def __init__(self, segmentation: VideoSegmentation):
+        self.segmentation = segmentation
+        width, height = segmentation.info.width, segmentation.info.height
+        scale = max(1, math.ceil(SMALLEST_CANVAS / max(width, height)))
+        self.picture_size = (width * scale, height * scale)
+        canvas_width = max(self.picture_size[0], SMALLEST_CANVAS)
+        font_size = max(15, round(min(canvas_width, max(self.picture_size)) / 40))
+        intervals = [segmentation.intervals(index) for index in range(len(segmentation.expressions))]
+        self.captions = Captions(
+            segmentation.expressions, intervals, segmentation.duration, canvas_width, font_size
+        )
+        self.size = (canvas_width, self.picture_size[1] + self.captions.height)
+        self._second = lru_cache(maxsize=1)(self._draw_second)
+
+    def draw(self, rgb: np.ndarray, time: float) -> np.ndarray:
+        """A frame `(height, width, 3)` uint8 on display at `time` (s) to the whole scene, of `self.size`."""
+        tint, opacity, canvas = self._second(min(int(time), self.segmentation.num_steps - 1))
+        picture, corner = Image.fromarray(rgb), ((self.size[0] - self.picture_size[0]) // 2, 0)
+        if picture.size != self.picture_size:
+            picture = picture.resize(self.picture_size, Image.Resampling.BICUBIC)
+        canvas.paste(picture, corner)
+        canvas.paste(tint, corner, mask=opacity)
+        return np.asarray(canvas)
+
+    def _draw_second(self, step: int) -> tuple[Image.Image, Image.Image, Image.Image]:
+        """The masks' colours and opacity in a second, and a canvas with its captions."""
+        tint = tint_of(self.segmentation.masks(step, self.picture_size))
+        canvas = Image.new("RGB", self.size, PAPER)
+        canvas.paste(self.captions.draw(step), (0, self.picture_size[1]))
+        return tint.convert("RGB"), tint.getchannel("A"), canvas

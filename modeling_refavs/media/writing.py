@@ -1,0 +1,152 @@
+"""Files that appear whole or not at all, H.264 videos with sound among them."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from uuid import uuid4
+
+import av
+import numpy as np
+
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")  # containers that hold H.264 with AAC
+VIDEO_CLOCK = 90_000  # ticks/s: exact for 24, 25, 29.97, 30 and 60 frames/s
+SOUND_RATE = 48_000  # Hz
+SOUND_LAYOUT = "stereo"
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """A temporary name in the same folder, renamed to `path` at the end; removed if anything fails."""
+    path = Path(path)
+    unfinished = path.with_name(f".{uuid4().hex}{path.suffix}")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """As [`whole_file`], for a folder that does not exist yet, or is empty."""
+    path = Path(path)
+    unfinished = path.with_name(f".{uuid4().hex}")
+    try:
+        unfinished.mkdir()
+        yield unfinished
+        if path.exists():
+            path.rmdir()
+        unfinished.rename(path)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+class VideoWriter:
+    """Writes pictures at their own times, and a sound track beside them: made by [`write_video`]."""
+
+    def __init__(
+        self,
+        container: av.container.OutputContainer,
+        size: tuple[int, int],
+        frame_rate: float,
+        sound: Iterator[np.ndarray] | None,
+    ):
+        self.container, self.size, self.sound = container, size, sound
+        # No B-frames: the last picture's length and variable rates survive every container.
+        options = {"crf": "20", "preset": "veryfast", "bf": "0"}
+        self.video = container.add_stream(
+            "libx264", rate=Fraction(frame_rate).limit_denominator(1001), options=options
+        )
+        self.video.width, self.video.height = (side + side % 2 for side in size)
+        self.video.pix_fmt = "yuv420p"
+        context = self.video.codec_context
+        context.time_base = Fraction(1, VIDEO_CLOCK)
+        context.colorspace = context.color_primaries = context.color_trc = 1  # BT.709
+        context.color_range = 1  # studio levels
+        self.lengths: dict[int, int] = {}  # of pictures inside the encoder, by their pts, in ticks
+        self.next_pts = self.sound_samples = 0
+        if sound is not None:
+            self.audio = container.add_stream("aac", rate=SOUND_RATE, layout=SOUND_LAYOUT)
+
+    def write(self, picture: np.ndarray, time: float, end: float) -> None:
+        """Show `picture (height, width, 3)` uint8 RGB from `time` to `end` (s); later calls have later times."""
+        height, width = picture.shape[:2]
+        if (width, height) != self.size:
+            raise ValueError(
+                f"pictures must be {self.size} (width, height) as the video is, got {(width, height)}"
+            )
+        even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        frame = av.VideoFrame.from_ndarray(even, format="rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+        frame.time_base = Fraction(1, VIDEO_CLOCK)
+        frame.pts = self.next_pts = max(round(time * VIDEO_CLOCK), self.next_pts)
+        self.next_pts += 1
+        self.lengths[frame.pts] = max(1, round(end * VIDEO_CLOCK) - frame.pts)
+        self._mux_pictures(frame)
+        self._mux_sound(until=time)
+
+    def finish(self) -> None:
+        """Empty the encoders, and write what is left of the sound."""
+        self._mux_pictures(None)
+        if self.sound is not None:
+            self._mux_sound(until=float("inf"))
+            self.container.mux(self.audio.encode(None))
+
+    def _mux_pictures(self, frame: av.VideoFrame | None) -> None:
+        for packet in self.video.encode(frame):
+            packet.duration = self.lengths.pop(packet.pts)
+            self.container.mux(packet)
+
+    def _mux_sound(self, until: float) -> None:
+        """Sound up to `until` seconds, so that pictures and sound lie side by side in the file."""
+        while self.sound is not None and self.sound_samples <= until * SOUND_RATE:
+            block = next(self.sound, None)
+            if block is None:
+                return
+            frame = av.AudioFrame.from_ndarray(
+                np.ascontiguousarray(block), format="fltp", layout=SOUND_LAYOUT
+            )
+            frame.sample_rate, frame.time_base = SOUND_RATE, Fraction(1, SOUND_RATE)
+            frame.pts = self.sound_samples
+            self.sound_samples += block.shape[1]
+            self.container.mux(self.audio.encode(frame))
+
+
+@contextmanager
+def write_video(
+    path: str | Path, size: tuple[int, int], frame_rate: float, sound: Iterator[np.ndarray] | None = None
+) -> Iterator[VideoWriter]:
+    """Write an H.264 (yuv420p) video that browsers play; it takes its name only when it is complete.
+
+    Args:
+        path: ends in .mp4, .mov or .mkv.
+        size: (width, height); H.264 wants even sides, so an odd one gains a pixel.
+        frame_rate: mean frames/s, for the encoder's budget; pictures are shown at their own times.
+        sound: blocks `(2, samples)` float32 at 48 kHz from time 0, as [`read_sound`] yields; None for a silent video.
+
+    Raises:
+        ValueError: the suffix is another.
+    """
+    check_video_suffix(path)
+    starts_fast = (
+        Path(path).suffix.lower() != ".mkv"
+    )  # its index first: a browser plays it before it is all there
+    options = {"movflags": "+faststart"} if starts_fast else {}
+    with (
+        whole_file(path) as unfinished,
+        av.open(str(unfinished.absolute()), "w", options=options) as container,
+    ):
+        writer = VideoWriter(container, size, frame_rate, sound)
+        yield writer
+        writer.finish()
+
+
+def check_video_suffix(path: str | Path) -> None:
+    """`ValueError` for a container that cannot be written."""
+    if Path(path).suffix.lower() not in VIDEO_SUFFIXES:
+        raise ValueError(
+            f"{path}: the output must end in {', '.join(VIDEO_SUFFIXES)} (H.264 video with AAC sound)"
+        )

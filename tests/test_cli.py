@@ -1,0 +1,184 @@
+"""The `refavs` command: what it prints, where, and with which exit code."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from modeling_refavs.cli import main
+from modeling_refavs.media import command
+
+from .media.conftest import FakeModel, FakeProcessor, rotate, tone, write_clip
+
+
+__all__ = ["rotate", "write_clip"]  # fixtures
+
+
+@pytest.fixture
+def model(monkeypatch):
+    monkeypatch.setattr(command, "_load", lambda name, device: (FakeModel(), FakeProcessor()))
+
+
+@pytest.fixture
+def no_model(monkeypatch):
+    """Requests that cannot work are refused before seconds are spent on a model."""
+
+    def load(name, device):
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(command, "_load", load)
+
+
+def test_help_needs_no_heavy_import():
+    code = (
+        "import sys, modeling_refavs.cli as cli\n"
+        "try: cli.main(['segment', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('torch', 'transformers', 'av', 'numpy') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "--contact-sheet" in result.stdout
+    assert result.stdout.endswith("[]\n")
+
+
+def test_segment_writes_everything_that_was_asked_for(write_clip, model, tmp_path, capsys):
+    video = write_clip(sound=[(0.0, tone(3))])
+    output, sheet, masks = tmp_path / "out.mp4", tmp_path / "sheet.png", tmp_path / "masks"
+    outputs = ["--output", str(output), "--contact-sheet", str(sheet), "--masks", str(masks)]
+    assert main(["segment", str(video), "the left half", "everything", "--model", "m", *outputs]) == 0
+    printed, progress = capsys.readouterr()
+    summary = json.loads(printed)
+    assert [entry["text"] for entry in summary["expressions"]] == ["the left half", "everything"]
+    assert "segmenting: 100%" in progress
+    assert "drawing: 100%" in progress
+    with av.open(str(output)) as container:
+        assert {stream.codec_context.name for stream in container.streams} == {"h264", "aac"}
+    assert np.asarray(Image.open(masks / "2_everything" / "00002.png")).min() == 255
+    assert Image.open(sheet).size[0] >= 640
+    assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", "out.mp4", "sheet.png", "masks"}
+
+
+def test_summary_goes_to_a_file_when_asked(write_clip, model, tmp_path, capsys):
+    arguments = ["segment", str(write_clip()), "a dog", "--model", "m", "--output", str(tmp_path / "out.mkv")]
+    assert main([*arguments, "--summary", str(tmp_path / "summary.json")]) == 0
+    assert capsys.readouterr().out == ""
+    assert json.loads((tmp_path / "summary.json").read_text())["video"]["steps"] == 3
+
+
+def test_an_old_output_stays_until_the_new_one_is_complete(write_clip, model, tmp_path, capsys, monkeypatch):
+    output = tmp_path / "out.mp4"
+    output.write_text("old")
+
+    def fail(*args, **kwargs):
+        raise OSError("No space left on device")
+
+    arguments = ["segment", str(write_clip()), "a dog", "--model", "m", "--output", str(output)]
+    monkeypatch.setattr("modeling_refavs.media.rendering.Scene.draw", fail)
+    assert main(arguments) == 2
+    assert "No space left" in capsys.readouterr().err
+    assert output.read_text() == "old"
+    assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", "out.mp4"}
+    monkeypatch.undo()
+    monkeypatch.setattr(command, "_load", lambda name, device: (FakeModel(), FakeProcessor()))
+    assert main(arguments) == 0
+    assert output.stat().st_size > 1000
+
+
+MISTAKES = {
+    "no such video": ({"video": "nowhere.mp4"}, "nowhere.mp4: no such file"),
+    "a text file": ({"video": "notes.txt"}, "notes.txt: not a media file"),
+    "0 bytes": ({"video": "empty.mp4"}, "empty.mp4: 0 bytes"),
+    "a folder": ({"video": "."}, "a folder"),
+    "an empty sentence": ({"sentences": ["a dog", "  "]}, "sentence 2 is empty"),
+    "a threshold out of range": ({"--threshold": "1.5"}, "threshold must lie between 0 and 1"),
+    "no number": ({"--threshold": "nan"}, "threshold must lie between 0 and 1"),
+    "output over input": ({"video": "clip.mp4", "--output": "clip.mp4"}, "would overwrite the video"),
+    "masks over input": ({"--summary": "clip.mkv"}, "would overwrite the video"),
+    "a container that is not written": ({"--output": "out.avi"}, "must end in .mp4"),
+    "an unknown picture": ({"--contact-sheet": "sheet.pdf"}, "must end in .png"),
+    "a folder that is not there": ({"--output": "nowhere/out.mp4"}, "cannot be written to (No such file"),
+    "a folder that is a file": ({"--output": "notes.txt/out.mp4"}, "cannot be written to (Not a directory"),
+    "masks among other files": ({"--masks": "."}, "must be new or empty"),
+    "two outputs with one name": ({"--summary": "s.json", "--masks": "s.json"}, "two outputs with one name"),
+    "an output that is a folder": ({"--summary": "."}, "a folder: give a file name"),
+    "an unknown device": ({"--device": "abacus"}, "--device abacus: not on this machine"),
+    "a device that is not here": ({"--device": "cuda:99"}, "--device cuda:99: not on this machine"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_gets_one_line_and_exit_code_2(
+    mistake, write_clip, no_model, tmp_path, monkeypatch, capsys
+):
+    change, words = MISTAKES[mistake]
+    monkeypatch.chdir(tmp_path)
+    write_clip("clip.mkv")
+    write_clip("clip.mp4")
+    Path("notes.txt").write_text("Dear diary")
+    Path("empty.mp4").touch()
+    before = sorted(tmp_path.rglob("*"))
+    request = {"video": "clip.mkv", "sentences": ["a dog"], "--output": "out.mp4", "--model": "m", **change}
+    options = [part for name, value in request.items() if name.startswith("--") for part in (name, value)]
+    assert main(["segment", request["video"], *request["sentences"], *options]) == 2
+    printed, error = capsys.readouterr()
+    assert printed == ""
+    assert words in error
+    assert error.startswith("refavs segment: ")
+    assert error.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("model", ["./nowhere", "/nowhere/at/all", "runs/of/mine", "notes.txt", "."])
+def test_a_missing_model_gets_one_line(model, write_clip, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("notes.txt").write_text("Dear diary")
+    assert main(["segment", str(write_clip()), "a dog", "--output", "out.mp4", "--model", model]) == 2
+    error = capsys.readouterr().err
+    assert f"--model {model}: no folder with a config.json" in error
+    assert error.count("\n") == 1
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(write_clip, tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def fail(url, timeout):
+        asked.append(url)
+        raise ConnectionError("Name or service not known\nand more")
+
+    monkeypatch.setattr(command, "get_hf_file_metadata", fail)
+    arguments = [
+        "segment",
+        str(write_clip()),
+        "a dog",
+        "--model",
+        "no/such",
+        "--output",
+        str(tmp_path / "out.mp4"),
+    ]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "--model no/such: no such folder, and the Hub does not answer for it: Name or service" in error
+    assert (len(asked), error.count("\n")) == (1, 1)
+
+
+def test_missing_arguments_are_argparses_to_tell(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["segment", "clip.mp4", "a dog"])
+    assert stopped.value.code == 2
+    assert "--model" in capsys.readouterr().err
+
+
+def test_stopped_by_hand(write_clip, model, tmp_path, monkeypatch, capsys):
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("modeling_refavs.media.rendering.Scene.draw", stop)
+    arguments = ["segment", str(write_clip()), "a dog", "--model", "m", "--output", str(tmp_path / "out.mp4")]
+    assert main(arguments) == 130
+    assert "stopped" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv"}
