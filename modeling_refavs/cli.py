@@ -36,18 +36,12 @@ def _add_segment(commands: argparse._SubParsersAction) -> None:
         description="Colour what each sentence means in a video; print, as JSON, when it is to be seen.",
     )
     parser.add_argument("video", type=Path, help="any video file; it is only read")
-    parser.add_argument(
-        "expressions", nargs="+", metavar="sentence", help='such as "the dog that is barking"'
-    )
+    parser.add_argument("expressions", nargs="+", metavar="sentence", help='such as "the dog that is barking"')
     parser.add_argument("--model", required=True, help="folder of a model, or its id on the Hub")
     parser.add_argument("--output", required=True, type=Path, help="video to write: .mp4, .mov or .mkv")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="also write a PNG per sentence and second")
-    parser.add_argument(
-        "--contact-sheet", type=Path, metavar="PNG", help="also draw the whole video as one picture"
-    )
-    parser.add_argument(
-        "--summary", type=Path, metavar="JSON", help="write the JSON here, not to standard output"
-    )
+    parser.add_argument("--contact-sheet", type=Path, metavar="PNG", help="also draw the whole video as one picture")
+    parser.add_argument("--summary", type=Path, metavar="JSON", help="write the JSON here, not to standard output")
     parser.add_argument("--threshold", type=float, default=0.5, help="probability that counts (default: 0.5)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     parser.set_defaults(run=_run_segment)

@@ -112,9 +112,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_gets_one_line_and_exit_code_2(
-    mistake, write_clip, no_model, tmp_path, monkeypatch, capsys
-):
+def test_a_mistake_gets_one_line_and_exit_code_2(mistake, write_clip, no_model, tmp_path, monkeypatch, capsys):
     change, words = MISTAKES[mistake]
     monkeypatch.chdir(tmp_path)
     write_clip("clip.mkv")

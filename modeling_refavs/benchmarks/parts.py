@@ -1,6 +1,6 @@
 """What one forward of EEMC costs, part by part: time, FLOPs and peak memory, with random weights.
 
-    python -m modeling_refavs.benchmarks.parts --sentences 1 --frames 10 --threads 2
+python -m modeling_refavs.benchmarks.parts --sentences 1 --frames 10 --threads 2
 """
 
 import argparse
@@ -53,7 +53,9 @@ def random_inputs(config: RefAVSConfig, frames: int, sentences: int, size: int) 
     """One clip and some sentences, of noise."""
     return {
         "pixel_values": torch.randn(1, frames, 3, size, size),
-        "input_features": torch.randn(1, frames, config.audio_config.num_mel_frames, config.audio_config.num_mel_bands),
+        "input_features": torch.randn(
+            1, frames, config.audio_config.num_mel_frames, config.audio_config.num_mel_bands
+        ),
         "input_ids": torch.randint(4, config.text_config.vocab_size, (sentences, TEXT_LENGTH)),
         "clip_index": torch.zeros(sentences, dtype=torch.long),
     }

@@ -53,9 +53,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
     if args.contact_sheet and args.contact_sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise ValueError(f"{args.contact_sheet}: the contact sheet must end in .png or .jpg")
     if args.masks and args.masks.exists() and (not args.masks.is_dir() or any(args.masks.iterdir())):
-        raise ValueError(
-            f"{args.masks}: the folder for masks must be new or empty, so that no older mask stays in it"
-        )
+        raise ValueError(f"{args.masks}: the folder for masks must be new or empty, so that no older mask stays in it")
     outputs = [path for path in (args.output, args.masks, args.contact_sheet, args.summary) if path]
     for path in outputs:
         if path.resolve() == args.video.resolve():
@@ -95,18 +93,14 @@ def _check_model(name: str) -> None:
     if (Path(name) / "config.json").is_file():
         return
     if Path(name).exists() or not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name):
-        raise ValueError(
-            f"--model {name}: no folder with a config.json: give one, or a model's id on the Hub"
-        )
+        raise ValueError(f"--model {name}: no folder with a config.json: give one, or a model's id on the Hub")
     if isinstance(try_to_load_from_cache(name, "config.json"), str):
         return
     try:
         get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=10)
     except Exception as error:  # whatever the network's client of the day raises
         reason = str(error).strip().partition("\n")[0]
-        raise ValueError(
-            f"--model {name}: no such folder, and the Hub does not answer for it: {reason}"
-        ) from error
+        raise ValueError(f"--model {name}: no such folder, and the Hub does not answer for it: {reason}") from error
 
 
 def _write_results(segmentation: VideoSegmentation, args: argparse.Namespace) -> None:

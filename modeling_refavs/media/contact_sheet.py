@@ -36,9 +36,7 @@ def draw_contact_sheet(segmentation: VideoSegmentation) -> Image.Image:
     return sheet
 
 
-def _read_columns(
-    segmentation: VideoSegmentation, steps: list[int]
-) -> tuple[list[Image.Image], np.ndarray | None]:
+def _read_columns(segmentation: VideoSegmentation, steps: list[int]) -> tuple[list[Image.Image], np.ndarray | None]:
     """The pictures of `steps`, and the loudest sample of each 1/160 s; None without a sound track."""
     scale = min(limit / side for limit, side in zip(THUMBNAIL, segmentation.info.size, strict=True))
     size = tuple(max(1, round(side * scale)) for side in segmentation.info.size)
@@ -49,9 +47,7 @@ def _read_columns(
         if step.audio is not None:
             second = np.zeros(SAMPLING_RATE, dtype=np.float32)
             second[: len(step.audio)] = np.abs(step.audio)
-            peaks.append(
-                second.reshape(PEAKS, -1).max(axis=1)
-            )  # (samples,) -> (PEAKS, samples/PEAKS) -> (PEAKS,)
+            peaks.append(second.reshape(PEAKS, -1).max(axis=1))  # (samples,) -> (PEAKS, samples/PEAKS) -> (PEAKS,)
     return pictures, np.concatenate(peaks) if peaks else None
 
 
@@ -93,19 +89,13 @@ class _Grid:
         """The sentence, when it fits, and its masks on every column; a bar marks the pictures that show its object."""
         pen, top, colour = ImageDraw.Draw(sheet), self.top(expression), colour_of(expression)
         font = font_of(TEXT)
-        times = ", ".join(
-            f"{a:g}-{b:g} s" for a, b in np.round(self.segmentation.intervals(expression), 1).tolist()
-        )
+        times = ", ".join(f"{a:g}-{b:g} s" for a, b in np.round(self.segmentation.intervals(expression), 1).tolist())
         times = wrap(times or NOTHING, font, self.width / 2, max_lines=1)[0]
         right = self.width - MARGIN - font.getlength(times)
-        sentence = wrap(
-            self.segmentation.expressions[expression], font, right - MARGIN - 2 * TEXT, max_lines=1
-        )[0]
+        sentence = wrap(self.segmentation.expressions[expression], font, right - MARGIN - 2 * TEXT, max_lines=1)[0]
         pen.ellipse((MARGIN, top + 3, MARGIN + 14, top + 17), fill=colour)
         pen.text((MARGIN + 22, top), sentence, font=font, fill=INK)
-        pen.text(
-            (right, top), times, font=font, fill=colour if self.segmentation.intervals(expression) else FAINT
-        )
+        pen.text((right, top), times, font=font, fill=colour if self.segmentation.intervals(expression) else FAINT)
         for column, (step, picture) in enumerate(zip(self.steps, self.pictures, strict=True)):
             corner = (self.left(column), top + TEXT + 9)
             mask = self.segmentation.masks(step, picture.size)[expression]

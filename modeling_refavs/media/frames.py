@@ -43,9 +43,7 @@ def read_frames(path: str | Path) -> Iterator[Frame]:
             yield Frame(time, end, picture, info.size)
 
 
-def _timed(
-    pictures: Iterator[av.VideoFrame], info: VideoInfo
-) -> Iterator[tuple[float, av.VideoFrame | None]]:
+def _timed(pictures: Iterator[av.VideoFrame], info: VideoInfo) -> Iterator[tuple[float, av.VideoFrame | None]]:
     """(time, picture), times strictly rising from 0; at last (end, None)."""
     usual = 1 / info.frame_rate  # s from one picture to the next
     start, time, length = info.start_time, -usual, usual

@@ -105,9 +105,7 @@ def decode(container: InputContainer, stream: Stream) -> Iterator[av.VideoFrame 
         try:
             frames = packet.decode()
         except av.FFmpegError as error:
-            warn_once(
-                f"{container.name}: part of its {stream.type} is damaged and left out ({error.strerror})"
-            )
+            warn_once(f"{container.name}: part of its {stream.type} is damaged and left out ({error.strerror})")
         else:
             yield from frames
 

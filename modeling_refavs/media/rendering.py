@@ -53,9 +53,7 @@ class Scene:
         canvas_width = max(self.picture_size[0], SMALLEST_CANVAS)
         font_size = max(15, round(min(canvas_width, max(self.picture_size)) / 40))
         intervals = [segmentation.intervals(index) for index in range(len(segmentation.expressions))]
-        self.captions = Captions(
-            segmentation.expressions, intervals, segmentation.duration, canvas_width, font_size
-        )
+        self.captions = Captions(segmentation.expressions, intervals, segmentation.duration, canvas_width, font_size)
         self.size = (canvas_width, self.picture_size[1] + self.captions.height)
         self._second = lru_cache(maxsize=1)(self._draw_second)
 

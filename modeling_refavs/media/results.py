@@ -18,9 +18,7 @@ def write_masks(segmentation: VideoSegmentation, folder: str | Path) -> None:
     Example: `masks/1_the-barking-dog/00007.png`.
     """
     with whole_folder(folder) as unfinished:
-        places = [
-            unfinished / mask_folder_name(*pair) for pair in enumerate(segmentation.expressions, start=1)
-        ]
+        places = [unfinished / mask_folder_name(*pair) for pair in enumerate(segmentation.expressions, start=1)]
         for place in places:
             place.mkdir()
         for step in range(segmentation.num_steps):
@@ -48,9 +46,7 @@ def summarize(segmentation: VideoSegmentation) -> dict[str, Any]:
             "steps": segmentation.num_steps,
         },
         "threshold": segmentation.threshold,
-        "expressions": [
-            _summarize_expression(segmentation, index) for index in range(len(segmentation.expressions))
-        ],
+        "expressions": [_summarize_expression(segmentation, index) for index in range(len(segmentation.expressions))],
     }
 
 

@@ -43,15 +43,11 @@ def read_steps(path: str | Path, sampling_rate: int = 16000) -> Iterator[Step]:
     """
     info = probe_video(path)
     duration = 0.0
-    for (frame, length), audio in zip(
-        _pictures_by_second(path), _sound_by_second(info, sampling_rate), strict=False
-    ):
+    for (frame, length), audio in zip(_pictures_by_second(path), _sound_by_second(info, sampling_rate), strict=False):
         duration += length
         yield Step(frame, audio, length)
     if info.duration and duration < info.duration - 1:
-        warn_once(
-            f"{path}: pictures end after {duration:.1f} s of the {info.duration:.1f} s that the file declares"
-        )
+        warn_once(f"{path}: pictures end after {duration:.1f} s of the {info.duration:.1f} s that the file declares")
 
 
 def _pictures_by_second(path: str | Path) -> Iterator[tuple[np.ndarray, float]]:

@@ -75,9 +75,7 @@ class VideoWriter:
         """Show `picture (height, width, 3)` uint8 RGB from `time` to `end` (s); later calls have later times."""
         height, width = picture.shape[:2]
         if (width, height) != self.size:
-            raise ValueError(
-                f"pictures must be {self.size} (width, height) as the video is, got {(width, height)}"
-            )
+            raise ValueError(f"pictures must be {self.size} (width, height) as the video is, got {(width, height)}")
         even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         frame = av.VideoFrame.from_ndarray(even, format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
@@ -106,9 +104,7 @@ class VideoWriter:
             block = next(self.sound, None)
             if block is None:
                 return
-            frame = av.AudioFrame.from_ndarray(
-                np.ascontiguousarray(block), format="fltp", layout=SOUND_LAYOUT
-            )
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), format="fltp", layout=SOUND_LAYOUT)
             frame.sample_rate, frame.time_base = SOUND_RATE, Fraction(1, SOUND_RATE)
             frame.pts = self.sound_samples
             self.sound_samples += block.shape[1]
@@ -131,9 +127,7 @@ def write_video(
         ValueError: the suffix is another.
     """
     check_video_suffix(path)
-    starts_fast = (
-        Path(path).suffix.lower() != ".mkv"
-    )  # its index first: a browser plays it before it is all there
+    starts_fast = Path(path).suffix.lower() != ".mkv"  # its index first: a browser plays it before it is all there
     options = {"movflags": "+faststart"} if starts_fast else {}
     with (
         whole_file(path) as unfinished,
@@ -147,6 +141,4 @@ def write_video(
 def check_video_suffix(path: str | Path) -> None:
     """`ValueError` for a container that cannot be written."""
     if Path(path).suffix.lower() not in VIDEO_SUFFIXES:
-        raise ValueError(
-            f"{path}: the output must end in {', '.join(VIDEO_SUFFIXES)} (H.264 video with AAC sound)"
-        )
+        raise ValueError(f"{path}: the output must end in {', '.join(VIDEO_SUFFIXES)} (H.264 video with AAC sound)")

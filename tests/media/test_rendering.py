@@ -19,9 +19,7 @@ def half(write_clip, fake_model):
     """A clip whose left half is meant in second 0 and 2 and not in second 1."""
 
     def make(**clip):
-        path = write_clip(
-            **{"times": (0, 0.5, 1.0, 1.4, 1.999, 2.0, 2.5), "end": 3.0, "size": (480, 360), **clip}
-        )
+        path = write_clip(**{"times": (0, 0.5, 1.0, 1.4, 1.999, 2.0, 2.5), "end": 3.0, "size": (480, 360), **clip})
         result = segment_video(*fake_model, path, ["the left half"])
         result.presence[0, 1] = 0.1
         return result
@@ -34,14 +32,10 @@ def test_masks_and_pictures_stay_in_step(half, tmp_path):
     render_video(result, tmp_path / "out.mp4")
     drawn, source = list(read_frames(tmp_path / "out.mp4")), list(read_frames(result.info.path))
     np.testing.assert_allclose([frame.time for frame in drawn], [frame.time for frame in source], atol=2e-3)
-    blueness = [
-        frame.rgb[200, 60, 0] - float(frame.rgb[200, 60, 2]) for frame in drawn
-    ]  # orange: more red than blue
+    blueness = [frame.rgb[200, 60, 0] - float(frame.rgb[200, 60, 2]) for frame in drawn]  # orange: more red than blue
     assert [value > 40 for value in blueness] == [True, True, False, False, False, True, True]
     for before, after in zip(source, drawn, strict=True):
-        assert (
-            np.abs(after.rgb[:360, 300:].astype(int) - before.rgb[:, 300:]).max() < 12
-        )  # the rest is untouched
+        assert np.abs(after.rgb[:360, 300:].astype(int) - before.rgb[:, 300:]).max() < 12  # the rest is untouched
 
 
 def test_the_sound_is_the_clips_own(half, tmp_path):

@@ -96,9 +96,7 @@ def test_masks_on_disk_are_the_masks(clip, fake_model, tmp_path):
         files = sorted((tmp_path / "masks" / folder).iterdir())
         assert [file.name for file in files] == [f"{step:05d}.png" for step in range(4)]
         for step, file in enumerate(files):
-            np.testing.assert_array_equal(
-                np.asarray(Image.open(file)), result.masks(step)[index] * np.uint8(255)
-            )
+            np.testing.assert_array_equal(np.asarray(Image.open(file)), result.masks(step)[index] * np.uint8(255))
 
 
 def test_folder_names_are_safe():

@@ -1,0 +1,182 @@
+"""Draw the demo's clip and fit the small checkpoint that it opens with.
+
+    python spaces_demo/make_demo.py --steps 2000
+
+The world is small: one guitar, one cat and one kettle, whose places and sounds are shuffled. The model sees some shufflings
+and is measured on others; the clip that is shipped is one of those it never saw.
+"""
+
+import argparse
+import itertools
+import json
+import random
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from dataset_script.synthetic.drawing import draw
+from dataset_script.synthetic.scene import Scene, SceneObject, Sound
+from dataset_script.synthetic.sounds import SAMPLE_RATE, render_sound
+from dataset_script.synthetic.video import encode_video
+from tokenizers import ByteLevelBPETokenizer
+from tqdm import trange
+from transformers import RobertaTokenizer, ViTImageProcessorPil
+
+from modeling_refavs import RefAVSConfig, RefAVSFeatureExtractor, RefAVSForSegmentation, RefAVSProcessor
+
+
+ROOM = Path(__file__).parent
+SECONDS, SIZE = 8, (240, 320)  # s; height and width of the clip, pixels
+MODEL_SIZE = 96  # pixels
+LOOKS = {"guitar": ("red", "plain", 0.19), "cat": ("yellow", "plain", 0.17), "kettle": ("blue", "striped", 0.17)}
+STROKES = {"guitar": 3.0, "cat": 2.0, "kettle": None}  # a second; the kettle hisses
+PLACES = ((0.28, 0.6), (0.68, 0.35), (1.06, 0.65))
+HELD_OUT = 6  # of 36 shufflings
+
+
+@dataclass
+class Example:
+    """A clip, its sentences and their answers: `masks (expressions, seconds, height, width)`."""
+
+    scene: Scene
+    frames: list[np.ndarray]
+    audio: np.ndarray
+    sentences: list[str]
+    masks: np.ndarray
+
+
+def make_scene(seed: int, places: tuple[str, ...], order: tuple[str, ...]) -> Scene:
+    """The objects from left to right, and the order of sounds: the first two take a half each, the third is silent."""
+    halves = {order[0]: (0.0, SECONDS / 2), order[1]: (SECONDS / 2, float(SECONDS))}
+    objects = []
+    for fid, category in enumerate(LOOKS):
+        colour, surface, radius = LOOKS[category]
+        rate = STROKES[category] and (STROKES[category],) * 2
+        sound = Sound((halves[category],), (-18.0, -18.0), rate, 1.0) if category in halves else None
+        place = PLACES[places.index(category)]
+        whole = (0.0, float(SECONDS))
+        objects.append(SceneObject(fid, category, colour, surface, radius, place, "swaying", fid, whole, fid, sound))
+    return Scene(seed, float(SECONDS), SIZE[1] / SIZE[0], 1.0, tuple(objects))
+
+
+def make_example(seed: int, places: tuple[str, ...], order: tuple[str, ...]) -> Example:
+    scene = make_scene(seed, places, order)
+    answers = {f"the {category}": category for category in LOOKS}
+    answers |= {f"the {LOOKS[category][0]} object": category for category in LOOKS}
+    answers |= {"the object on the left": places[0], "the object on the right": places[2]}
+    answers |= {"the first object to make a sound": order[0]}
+    answers |= {f"the sounding {category}": category for category in order[:2]}
+    answers |= {f"the sounding {order[2]}": None, "the drum": None, "the green object": None}
+    drawn = [draw(scene, float(second), *SIZE) for second in range(SECONDS)]
+    visible = np.stack([masks for _, masks in drawn], axis=1)  # (objects, seconds, height, width)
+    nothing = np.zeros_like(visible[0])
+    masks = [nothing if category is None else visible[list(LOOKS).index(category)] for category in answers.values()]
+    frames = [frame for frame, _ in drawn]
+    return Example(scene, frames, render_sound(scene), list(answers), np.stack(masks))
+
+
+def make_tokenizer(sentences: list[str]) -> RobertaTokenizer:
+    trained = ByteLevelBPETokenizer()
+    special_tokens = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    trained.train_from_iterator(sentences, 350, min_frequency=1, special_tokens=special_tokens, show_progress=False)
+    merges = json.loads(trained.to_str())["model"]["merges"]
+    return RobertaTokenizer(vocab=trained.get_vocab(), merges=[tuple(merge) for merge in merges])
+
+
+def make_config(vocab_size: int) -> RefAVSConfig:
+    """EEMC with every part small and every part trained."""
+    swin = {"model_type": "swin", "image_size": MODEL_SIZE, "embed_dim": 16, "depths": [1, 1, 2, 1]}
+    swin |= {"num_heads": [1, 2, 4, 8], "window_size": 3, "drop_path_rate": 0.0, "initializer_range": 0.1}
+    swin |= {"out_features": ["stage1", "stage2", "stage3", "stage4"]}
+    sizes = {"feature_size": 32, "mask_feature_size": 32, "hidden_dim": 32, "encoder_feedforward_dim": 64}
+    sizes |= {"dim_feedforward": 64, "encoder_layers": 2, "decoder_layers": 4, "num_attention_heads": 4}
+    text = {"vocab_size": vocab_size, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    text |= {"intermediate_size": 64, "max_position_embeddings": 30, "type_vocab_size": 1, "initializer_range": 0.1}
+    text |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    return RefAVSConfig(
+        mask2former_config={"backbone_config": swin, "num_queries": 8, "train_num_points": 1024, **sizes},
+        text_config=text,
+        audio_config={"hidden_sizes": [8, 16, 16, 32], "intermediate_size": 64, "embedding_size": 64},
+        hidden_size=32,
+        num_cue_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        adapter_size=8,
+        visual_grid_size=3,
+        freeze_vision_encoder=False,
+        freeze_text_encoder=False,
+        freeze_audio_encoder=False,
+    )
+
+
+def fit(model: RefAVSForSegmentation, batches: list[dict], steps: int, learning_rate: float) -> None:
+    """One shuffling and four of its sentences a step."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.1)
+    model.train()
+    for step in (bar := trange(steps)):
+        batch = random.choice(batches)
+        chosen = torch.randperm(len(batch["clip_index"]))[:4]
+        asked = {name: batch[name][chosen] for name in ("input_ids", "attention_mask", "clip_index", "mask_labels")}
+        loss = model(**{**batch, **asked}).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+        schedule.step()
+        if step % 20 == 0:
+            bar.set_postfix(loss=f"{loss.item():.2f}")
+
+
+@torch.no_grad()
+def evaluate(model: RefAVSForSegmentation, processor: RefAVSProcessor, examples: list[Example]) -> dict[str, float]:
+    """Mean IoU of each sentence; 1 where nothing fits and nothing is found."""
+    model.eval()
+    scores: dict[str, list[float]] = {}
+    for example in examples:
+        outputs = model(**encode(processor, example))
+        masks = processor.post_process_masks(outputs, SIZE)
+        for sentence, mask, truth in zip(example.sentences, masks, example.masks, strict=True):
+            union = (mask | truth).sum()
+            scores.setdefault(sentence, []).append((mask & truth).sum() / union if union else 1.0)
+    return {sentence: round(float(np.mean(values)), 3) for sentence, values in scores.items()}
+
+
+def encode(processor: RefAVSProcessor, example: Example) -> dict:
+    return processor(
+        text=example.sentences, frames=example.frames, audio=example.audio, sampling_rate=SAMPLE_RATE
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    random.seed(args.seed)
+    torch.manual_seed(args.seed)
+    shufflings = list(itertools.product(itertools.permutations(LOOKS), itertools.permutations(LOOKS)))
+    random.shuffle(shufflings)
+    examples = [make_example(seed, *shuffling) for seed, shuffling in enumerate(shufflings)]
+    held_out, seen = examples[:HELD_OUT], examples[HELD_OUT:]
+    tokenizer = make_tokenizer([sentence for example in examples for sentence in example.sentences])
+    image_processor = ViTImageProcessorPil(size={"height": MODEL_SIZE, "width": MODEL_SIZE})
+    processor = RefAVSProcessor(image_processor, RefAVSFeatureExtractor(), tokenizer)
+    model = RefAVSForSegmentation(make_config(len(tokenizer)))
+    batches = [encode(processor, example) | {"mask_labels": torch.from_numpy(example.masks)} for example in seen]
+    fit(model, batches, args.steps, args.learning_rate)
+    scores = {"seen": evaluate(model, processor, seen), "held out": evaluate(model, processor, held_out)}
+    shutil.rmtree(ROOM / "checkpoint", ignore_errors=True)
+    model.save_pretrained(ROOM / "checkpoint")
+    processor.save_pretrained(ROOM / "checkpoint")
+    (ROOM / "checkpoint" / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
+    (ROOM / "examples").mkdir(exist_ok=True)
+    shipped = held_out[0]
+    (ROOM / "examples" / "clip.mp4").write_bytes(encode_video(shipped.scene, shipped.audio, *SIZE))
+
+
+if __name__ == "__main__":
+    main()
