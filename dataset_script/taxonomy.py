@@ -46,7 +46,7 @@ def read_taxonomy(root: str | Path) -> Taxonomy:
         raise ValueError(
             f'{path} must hold {{"categories": {{name: super-category}}, "unseen": [name, ...]}}'
         )
-    unknown = sorted(str(name) for name in unseen if name not in categories)
+    unknown = sorted(str(name) for name in unseen if not isinstance(name, str) or name not in categories)
     if unknown:
         raise ValueError(
             f"{path} calls {', '.join(unknown)} unseen, but does not list it among its categories"
