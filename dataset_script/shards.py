@@ -16,7 +16,7 @@ from .schema import SPLITS, features_of
 
 
 FORMAT = 1  # of the shards' bytes: with another number every shard is written again
-ROW_GROUP_BYTES = 32 * 2**20  # of media: what a writer and a reader hold at once
+ROW_GROUP_BYTES = 8 * 2**20  # of media, or one clip where that is more
 READ_BYTES = 2**20
 
 
@@ -77,16 +77,18 @@ def write_shard(tree: Tree, shard: Shard, path: Path, advance: Callable[[], obje
 
 
 def _row_groups(tree: Tree, shard: Shard, entry: dict, advance: Callable[[], object]) -> Iterator[list[dict]]:
+    """Rows in groups of whole clips, so that a clip's media stand in one dictionary."""
     waiting, waiting_bytes = [], 0
     for clip in shard.clips:
         usable, _ = usable_part(tree, clip)
         entry["left_out"] += len(clip.rows) - (len(usable.rows) if usable else 0)
-        for row, size in _rows(tree, usable, shard.configuration) if usable else ():
-            if waiting and waiting_bytes + size > ROW_GROUP_BYTES:
-                yield waiting
-                waiting, waiting_bytes = [], 0
-            waiting.append(row)
-            waiting_bytes += size
+        rows = list(_rows(tree, usable, shard.configuration)) if usable else []
+        size = sum(row_bytes for _, row_bytes in rows)
+        if waiting and waiting_bytes + size > ROW_GROUP_BYTES:
+            yield waiting
+            waiting, waiting_bytes = [], 0
+        waiting += [row for row, _ in rows]
+        waiting_bytes += size
         advance()
     yield waiting
 
