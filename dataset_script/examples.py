@@ -43,6 +43,8 @@ def open_tree(root: str | Path, paper_splits: bool = False, damaged: str = "erro
     """
     if damaged not in DAMAGED:
         raise ValueError(f"damaged must be one of {', '.join(DAMAGED)}, got {damaged!r}")
+    if Path(root).is_file():
+        raise ValueError(f"{root} is a file: give the folder that holds metadata.csv, media/ and gt_mask/")
     root, csv_path = Path(root).resolve(), find_csv(root)
     annotations, taxonomy = read_annotations(csv_path), read_taxonomy(root)
     if annotations.malformed and damaged != "skip":
