@@ -166,7 +166,8 @@ def _why_malformed(row: dict[str | None, str | None]) -> str | None:
     if row["split"] not in (*SPLITS, LEFTOVER_SPLIT):
         return f"split {row['split']!r} is none of {', '.join(SPLITS)}"
     parts = row["uid"].rsplit("_", 2)
-    if len(parts) < 3 or not all(parts) or "/" in row["uid"] or parts[0] in (".", ".."):
+    names_a_folder = "/" not in row["uid"] and row["uid"].isprintable() and parts[0] not in (".", "..")
+    if len(parts) < 3 or not all(parts) or not names_a_folder:
         return f"uid {row['uid']!r} is not <clip>_<category>_<number>"
     fid = row["fid"]
     if not (fid.isascii() and fid.isdigit()) or len(fid) > len(str(LARGEST_FID)) or int(fid) > LARGEST_FID:

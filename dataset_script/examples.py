@@ -53,6 +53,8 @@ def open_tree(root: str | Path, paper_splits: bool = False, damaged: str = "erro
     rows = annotations.rows
     if paper_splits:
         rows = [row for row in rows if row.split != "test_u" or row.category in taxonomy.unseen]
+    if not rows:
+        raise ValueError(f"{csv_path} has no row that belongs to a split")
     return Tree(root, tuple(group_clips(rows)), taxonomy, damaged)
 
 

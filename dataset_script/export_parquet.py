@@ -16,7 +16,7 @@ from .shards import Shard, plan_shards, write_shard
 MANIFEST = "export.json"
 CHECKSUMS = "SHA256SUMS"
 CARD = "README.md"
-SHARD_BYTES = 256 * 2**20  # of media
+SHARD_BYTES = 128 * 2**20  # of media; whoever streams a shard holds it in memory
 
 
 def export(

@@ -72,7 +72,7 @@ def _add_dataset(commands) -> None:
     export.add_argument(
         "--licence", default="other", help="licence id for the card; default: other, with a note"
     )
-    export.add_argument("--shard-mb", type=int, default=256, help="MiB of media in a shard; default: 256")
+    export.add_argument("--shard-mb", type=int, default=128, help="MiB of media in a shard; default: 128")
     export.set_defaults(run=_run_dataset_export)
 
 

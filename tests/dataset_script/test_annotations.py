@@ -77,6 +77,7 @@ def test_clips_keep_the_order_of_the_csv(make_rows):
         (GOOD.replace(",0,", ",\N{SUPERSCRIPT TWO},"), "is not a number"),
         (GOOD.replace("abc_0_10000_dog_1", "dog"), "uid 'dog' is not"),
         (GOOD.replace("abc_0_10000_dog_1", "../up_dog_1"), "uid '../up_dog_1' is not"),
+        (GOOD.replace("abc_0_10000_dog_1", "a\0bc_0_10000_dog_1"), "is not <clip>_<category>_<number>"),
         (GOOD.replace("The dog.", "  "), "expression is empty"),
         (GOOD + ",more", "number of fields"),
         ("abc_0_10000,abc_0_10000_dog_1,train", "number of fields"),

@@ -4,6 +4,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+from PIL import Image
 
 from dataset_script.builder_refavs import RefAVSBuilder, digest_tree, load_refavs
 from dataset_script.media_files import frame_paths, mask_paths, read_mask, sound_path, write_mask
@@ -181,6 +182,15 @@ def test_the_builder_is_a_generator_based_builder(tree, tmp_path):
         RefAVSBuilder(data_dir=Path("nowhere"))
 
 
-def test_masks_may_have_another_size_than_frames(tree, load):
+def test_masks_may_have_another_size_and_mode(tree, load):
     write_mask(mask_paths(tree, DOG, 0)[0], np.ones((5, 7)))
-    assert load(tree, split="train")[6]["masks"][0].size == (7, 5)
+    Image.new("RGB", (48, 36), (255, 255, 255)).save(mask_paths(tree, DOG, 0)[1])
+    masks = load(tree, split="train")[6]["masks"]
+    assert masks[0].size == (7, 5)
+    assert [mask.mode for mask in masks] == ["L"] * 10
+
+
+def test_a_csv_of_leftovers(tmp_path, make_tree, make_rows, load):
+    tree = make_tree(tmp_path / "tree", make_rows("a_0_10000", "TODO", {0: "dog"}))
+    with pytest.raises(ValueError, match="no row that belongs to a split"):
+        load(tree)

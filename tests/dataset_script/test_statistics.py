@@ -46,6 +46,11 @@ def test_media_are_counted_from_their_headers(tree):
     assert media.sound_seconds == 50
 
 
+def test_long_sounds_are_measured_by_their_beginning(tmp_path, make_tree, make_rows):
+    tree = make_tree(tmp_path / "tree", make_rows("a_0_10000", "val", {0: "dog"}), rate=44100)
+    assert count_tree(tree).media.sound_seconds == 10
+
+
 def test_what_cannot_be_counted_is_said(tree):
     text = statistics_text(count_tree(tree / "metadata.csv"))
     assert "| frames | not counted: no media here | 40,020 |" in text
