@@ -70,7 +70,7 @@ def test_the_media_are_inside(tree, tmp_path):
 
 def test_sentences_share_their_clips_media(tmp_path, make_tree, make_rows):
     rows = make_rows("a_0_10000", "val", {0: "dog"}) + make_rows("b_0_10000", "val", {0: "dog", 1: "man"})
-    tree = make_tree(tmp_path / "tree", rows, rate=44100)
+    tree = make_tree(tmp_path / "tree", rows, rate=96000)
     manifest = export(tree, tmp_path / "out", ("expressions", "clips"))
     sizes = {name: entry["bytes"] for name, entry in manifest["shards"].items()}
     for name in sizes:
