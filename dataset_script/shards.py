@@ -65,9 +65,7 @@ def write_shard(tree: Tree, shard: Shard, path: Path, advance: Callable[[], obje
     entry = {"digest": shard.digest, "rows": 0, "left_out": 0}
     schema = features_of(shard.configuration).arrow_schema
     # A clip's sentences follow each other: the dictionary stores their common frames and sound once a row group.
-    with pq.ParquetWriter(
-        temporary, schema, compression="zstd", dictionary_pagesize_limit=2 * ROW_GROUP_BYTES
-    ) as writer:
+    with pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=True) as writer:
         for rows in _row_groups(tree, shard, entry, advance):
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
             entry["rows"] += len(rows)
