@@ -3,7 +3,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 
-DATA = ["datasets>=5.0", "pyyaml"]
+DATA = ["datasets>=5.0", "matplotlib", "pyyaml"]
 METRICS = ["evaluate>=0.4.6"]
 TRAIN = ["accelerate>=1.10", "tensorboard", "pyyaml"]
 DEMO = ["gradio>=6.0"]

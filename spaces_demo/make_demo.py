@@ -145,9 +145,7 @@ def evaluate(model: RefAVSForSegmentation, processor: RefAVSProcessor, examples:
 
 
 def encode(processor: RefAVSProcessor, example: Example) -> dict:
-    return processor(
-        text=example.sentences, frames=example.frames, audio=example.audio, sampling_rate=SAMPLE_RATE
-    )
+    return processor(text=example.sentences, frames=example.frames, audio=example.audio, sampling_rate=SAMPLE_RATE)
 
 
 def main() -> None:

@@ -1,0 +1,175 @@
+"""metadata.csv: read row by row, checked, written; every row that cannot be used is kept with its reason."""
+
+import csv
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .schema import LEFTOVER_SPLIT, SPLITS
+from .taxonomy import NULL_CATEGORY
+
+
+CSV_COLUMNS = ("vid", "uid", "split", "fid", "exp")
+LARGEST_FID = 2**31 - 1  # the fid column is int32
+_CLIP_NAME = re.compile(r"(?:null_(?P<null_kind>[^-/]+)-)?(?P<source>(?P<youtube_id>.+)_(?P<start>\d+)_(?P<end>\d+))")
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One sentence about one object of one clip: a row of metadata.csv.
+
+    `clip_id` names the folders under media/ and gt_mask/: the uid without its last two `_` fields, not `vid`.
+    `line` is the row's line in the csv. `null_kind` is the letter in a null reference's name, else None.
+    """
+
+    line: int
+    uid: str
+    vid: str
+    split: str
+    fid: int
+    raw_expression: str
+
+    @property
+    def clip_id(self) -> str:
+        return self.uid.rsplit("_", 2)[0]
+
+    @property
+    def category(self) -> str:
+        return self.uid.rsplit("_", 2)[1]
+
+    @property
+    def is_null(self) -> bool:
+        return self.category == NULL_CATEGORY
+
+    @property
+    def null_kind(self) -> str | None:
+        return split_clip_id(self.clip_id)["null_kind"] if self.is_null else None
+
+    @property
+    def expression(self) -> str:
+        """The sentence with `_` read as a space and runs of spaces as one."""
+        return " ".join(self.raw_expression.replace("_", " ").split())
+
+
+@dataclass(frozen=True, slots=True)
+class MalformedRow:
+    """A row that names no clip, object or split, and why."""
+
+    line: int
+    reason: str
+
+
+@dataclass
+class Annotations:
+    """A whole metadata.csv: the rows in file order, and what could not be a row."""
+
+    rows: list[Annotation] = field(default_factory=list)
+    leftovers: list[Annotation] = field(default_factory=list)  # split TODO: no split of the paper's
+    malformed: list[MalformedRow] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A clip within one split, with all its sentences in file order."""
+
+    clip_id: str
+    split: str
+    rows: tuple[Annotation, ...]
+
+    @property
+    def fids(self) -> list[int]:
+        return sorted({row.fid for row in self.rows})
+
+
+def split_clip_id(clip_id: str) -> dict[str, str | int | None]:
+    """`null_c-abc_30000_40000` -> null_kind c, source abc_30000_40000, youtube_id abc, start_ms and end_ms.
+
+    A name of another form is its own source and YouTube id, and has no times.
+    """
+    match = _CLIP_NAME.fullmatch(clip_id)
+    if match is None:
+        return {"null_kind": None, "source": clip_id, "youtube_id": clip_id, "start_ms": None, "end_ms": None}
+    parts = match.groupdict()
+    return {
+        "null_kind": parts["null_kind"],
+        "source": parts["source"],
+        "youtube_id": parts["youtube_id"],
+        "start_ms": int(parts["start"]),
+        "end_ms": int(parts["end"]),
+    }
+
+
+def read_annotations(path: str | Path) -> Annotations:
+    """Read a metadata.csv, with or without a byte-order mark, LF or CRLF.
+
+    Raises:
+        ValueError: when the file as a whole cannot be read: no header, a column missing, no rows, not UTF-8.
+        OSError: when it cannot be opened.
+    """
+    annotations = Annotations()
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            _check_header(path, reader.fieldnames)
+            for row in reader:
+                _add_row(annotations, reader.line_num, row)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a UTF-8 csv file: {error}") from error
+    if not (annotations.rows or annotations.leftovers or annotations.malformed):
+        raise ValueError(f"{path} has a header and no rows")
+    return annotations
+
+
+def write_annotations(path: str | Path, rows: Iterable[Annotation]) -> None:
+    """Write rows as the official archive does: five columns, CRLF, UTF-8."""
+    temporary = Path(f"{path}.tmp")
+    with open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\r\n")
+        writer.writerow(CSV_COLUMNS)
+        writer.writerows((row.vid, row.uid, row.split, row.fid, row.raw_expression) for row in rows)
+    os.replace(temporary, path)
+
+
+def group_clips(rows: Iterable[Annotation]) -> list[Clip]:
+    """Rows by split and clip, in the order in which the csv first names them."""
+    groups: dict[tuple[str, str], list[Annotation]] = {}
+    for row in rows:
+        groups.setdefault((row.split, row.clip_id), []).append(row)
+    return [Clip(clip_id, split, tuple(group)) for (split, clip_id), group in groups.items()]
+
+
+def _check_header(path: str | Path, columns: Iterable[str] | None) -> None:
+    if columns is None:
+        raise ValueError(f"{path} is empty")
+    missing = [name for name in CSV_COLUMNS if name not in columns]
+    if missing:
+        raise ValueError(f"{path} lacks the column {', '.join(missing)}: its header is {','.join(columns)}")
+
+
+def _add_row(annotations: Annotations, line: int, row: dict[str | None, str | None]) -> None:
+    reason = _why_malformed(row)
+    if reason is not None:
+        annotations.malformed.append(MalformedRow(line, reason))
+        return
+    annotation = Annotation(line, row["uid"], row["vid"], row["split"], int(row["fid"]), row["exp"])
+    leftover = annotation.split == LEFTOVER_SPLIT
+    (annotations.leftovers if leftover else annotations.rows).append(annotation)
+
+
+def _why_malformed(row: dict[str | None, str | None]) -> str | None:
+    if None in row or None in row.values():
+        return "the number of fields is not the header's"
+    if row["split"] not in (*SPLITS, LEFTOVER_SPLIT):
+        return f"split {row['split']!r} is none of {', '.join(SPLITS)}"
+    parts = row["uid"].rsplit("_", 2)
+    names_a_folder = "/" not in row["uid"] and row["uid"].isprintable() and parts[0] not in (".", "..")
+    if len(parts) < 3 or not all(parts) or not names_a_folder:
+        return f"uid {row['uid']!r} is not <clip>_<category>_<number>"
+    fid = row["fid"]
+    if not (fid.isascii() and fid.isdigit()) or len(fid) > len(str(LARGEST_FID)) or int(fid) > LARGEST_FID:
+        return f"fid {fid[:40]!r} is not a number from 0 to {LARGEST_FID}"
+    if not row["exp"].strip():
+        return "the expression is empty"
+    return None
