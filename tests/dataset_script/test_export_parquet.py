@@ -1,10 +1,8 @@
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 
 import datasets
 import pytest
@@ -17,17 +15,21 @@ from dataset_script.shards import plan_shards
 
 
 DOG = "bbb_bbbbbbb_5000_15000"
-EXPORT = """
-import sys
-from dataset_script.export_parquet import export
+KILLED_IN_THE_THIRD_SHARD = """
+import os, signal, sys
 from dataset_script import export_parquet
 
-write = export_parquet.write_shard
-def slow(tree, shard, path, advance):
-    import time
-    return write(tree, shard, path, lambda: (advance(), time.sleep(0.3)))
-export_parquet.write_shard = slow
-export(sys.argv[1], sys.argv[2], shard_bytes=1)
+write, shards = export_parquet.write_shard, []
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def fatal(tree, shard, path, advance):
+    shards.append(shard)
+    return write(tree, shard, path, kill if len(shards) == 3 else advance)
+
+export_parquet.write_shard = fatal
+export_parquet.export(sys.argv[1], sys.argv[2], shard_bytes=1)
 """
 
 
@@ -102,23 +104,17 @@ def test_a_tree_of_other_categories_gets_no_note_on_youtube(tmp_path, make_tree,
 
 def test_killed_and_run_again(tree, tmp_path):
     out, whole = tmp_path / "out", tmp_path / "whole"
-    process = subprocess.Popen([sys.executable, "-c", EXPORT, str(tree), str(out)])
-    deadline = time.monotonic() + 120
-    while len(list(out.glob("*/*.parquet"))) < 2:
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process = subprocess.run([sys.executable, "-c", KILLED_IN_THE_THIRD_SHARD, str(tree), str(out)], timeout=120)
+    assert process.returncode == -signal.SIGKILL
     kept = {path: path.stat().st_mtime_ns for path in out.glob("*/*.parquet")}
     export(tree, whole, shard_bytes=1)
-    assert 2 <= len(kept) < len(digests(whole))
+    assert len(kept) == 2 < len(digests(whole))
+    assert list(out.rglob("*.tmp"))
     assert {path.name: digests(whole)[path.name] for path in kept}.items() <= digests(out).items()
     export(tree, out, shard_bytes=1)
     assert digests(out) == digests(whole)
     assert (out / "SHA256SUMS").read_text() == (whole / "SHA256SUMS").read_text()
-    recorded = list(kept.items())[:-1]  # the last may have been killed between its name and the manifest
-    assert all(path.stat().st_mtime_ns == written for path, written in recorded)
+    assert all(path.stat().st_mtime_ns == written for path, written in kept.items())
     assert not list(out.rglob("*.tmp"))
 
 
