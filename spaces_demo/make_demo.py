@@ -4,6 +4,9 @@
 
 The world is small: one guitar, one cat and one kettle, whose places and sounds are shuffled. The model sees some shufflings
 and is measured on others; the clip that is shipped is one of those it never saw.
+
+As in the paper, Mask2Former comes first: it learns to find every object, without any sentence. Only then is EEMC trained.
+From a Mask2Former that finds nothing, EEMC answers every sentence with all objects at once, for thousands of steps.
 """
 
 import argparse
@@ -11,6 +14,7 @@ import itertools
 import json
 import random
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +27,7 @@ from dataset_script.synthetic.video import encode_video
 from tokenizers import ByteLevelBPETokenizer
 from tqdm import trange
 from transformers import RobertaTokenizer, ViTImageProcessorPil
+from transformers.models.mask2former.modeling_mask2former import Mask2FormerLoss
 
 from modeling_refavs import RefAVSConfig, RefAVSFeatureExtractor, RefAVSForSegmentation, RefAVSProcessor
 
@@ -38,13 +43,15 @@ HELD_OUT = 6  # of 36 shufflings
 
 @dataclass
 class Example:
-    """A clip, its sentences and their answers: `masks (expressions, seconds, height, width)`."""
+    """A clip, its sentences, their answers `masks (expressions, seconds, height, width)` and what is there to be seen,
+    `objects (objects, seconds, height, width)`."""
 
     scene: Scene
     frames: list[np.ndarray]
     audio: np.ndarray
     sentences: list[str]
     masks: np.ndarray
+    objects: np.ndarray
 
 
 def make_scene(seed: int, places: tuple[str, ...], order: tuple[str, ...]) -> Scene:
@@ -74,7 +81,7 @@ def make_example(seed: int, places: tuple[str, ...], order: tuple[str, ...]) -> 
     nothing = np.zeros_like(visible[0])
     masks = [nothing if category is None else visible[list(LOOKS).index(category)] for category in answers.values()]
     frames = [frame for frame, _ in drawn]
-    return Example(scene, frames, render_sound(scene), list(answers), np.stack(masks))
+    return Example(scene, frames, render_sound(scene), list(answers), np.stack(masks), visible)
 
 
 def make_tokenizer(sentences: list[str]) -> RobertaTokenizer:
@@ -111,16 +118,51 @@ def make_config(vocab_size: int) -> RefAVSConfig:
     )
 
 
+def pretrain(model: RefAVSForSegmentation, batches: list[dict], steps: int, learning_rate: float) -> None:
+    """Mask2Former alone: all objects of every second of one shuffling a step."""
+    mask2former = model.model.mask2former
+    criterion = Mask2FormerLoss(mask2former.config, model.loss_weights)
+    queries = mask2former.transformer_module.queries_features.weight
+
+    def loss_of(batch: dict) -> torch.Tensor:
+        pixels = mask2former.pixel_level_module(batch["pixel_values"][0])
+        decoded = mask2former.transformer_module(
+            queries.expand(SECONDS, -1, -1), pixels.decoder_hidden_states, pixels.decoder_last_hidden_state
+        )
+        classes = [model.class_predictor(states.transpose(0, 1)) for states in decoded.intermediate_hidden_states]
+        layers = [
+            {"masks_queries_logits": masks, "class_queries_logits": logits}
+            for masks, logits in zip(decoded.masks_queries_logits, classes, strict=True)
+        ]
+        objects = [masks[masks.flatten(1).any(1)].float() for masks in batch["objects"].transpose(0, 1)]
+        labels = [torch.zeros(len(masks), dtype=torch.long) for masks in objects]
+        losses = criterion(**layers[-1], mask_labels=objects, class_labels=labels, auxiliary_predictions=layers[:-1])
+        weights = model.loss_weights
+        return sum(weights[name] * part for key, part in losses.items() for name in weights if key.startswith(name))
+
+    descend(model, lambda: loss_of(random.choice(batches)), steps, learning_rate)
+
+
 def fit(model: RefAVSForSegmentation, batches: list[dict], steps: int, learning_rate: float) -> None:
-    """One shuffling and four of its sentences a step."""
+    """The whole of EEMC: four sentences of one shuffling a step."""
+
+    def loss_of(batch: dict) -> torch.Tensor:
+        chosen = torch.randperm(len(batch["clip_index"]))[:4]
+        asked = {name: batch[name][chosen] for name in ("input_ids", "attention_mask", "clip_index", "mask_labels")}
+        inputs = {name: value for name, value in batch.items() if name != "objects"}
+        return model(**inputs | asked).loss
+
+    descend(model, lambda: loss_of(random.choice(batches)), steps, learning_rate)
+
+
+def descend(
+    model: RefAVSForSegmentation, loss_of_a_step: Callable[[], torch.Tensor], steps: int, learning_rate: float
+) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.1)
     model.train()
     for step in (bar := trange(steps)):
-        batch = random.choice(batches)
-        chosen = torch.randperm(len(batch["clip_index"]))[:4]
-        asked = {name: batch[name][chosen] for name in ("input_ids", "attention_mask", "clip_index", "mask_labels")}
-        loss = model(**{**batch, **asked}).loss
+        loss = loss_of_a_step()
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
@@ -164,7 +206,12 @@ def main() -> None:
     image_processor = ViTImageProcessorPil(size={"height": MODEL_SIZE, "width": MODEL_SIZE})
     processor = RefAVSProcessor(image_processor, RefAVSFeatureExtractor(), tokenizer)
     model = RefAVSForSegmentation(make_config(len(tokenizer)))
-    batches = [encode(processor, example) | {"mask_labels": torch.from_numpy(example.masks)} for example in seen]
+    batches = [
+        encode(processor, example)
+        | {"mask_labels": torch.from_numpy(example.masks), "objects": torch.from_numpy(example.objects)}
+        for example in seen
+    ]
+    pretrain(model, batches, args.steps // 2, args.learning_rate)
     fit(model, batches, args.steps, args.learning_rate)
     scores = {"seen": evaluate(model, processor, seen), "held out": evaluate(model, processor, held_out)}
     shutil.rmtree(ROOM / "checkpoint", ignore_errors=True)
