@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install test lint bench
+.PHONY: install demo test lint bench
 
 install: $(VENV)/installed
 
@@ -12,6 +12,14 @@ $(VENV)/installed: requirements.lock setup.py
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
+
+demo: install
+	mkdir -p demo_output
+	$(BIN)/refavs segment spaces_demo/examples/clip.mp4 \
+		"the first object to make a sound" "the kettle" "the object on the left" "the drum" \
+		--model spaces_demo/checkpoint --output demo_output/overlay.mp4 \
+		--contact-sheet demo_output/contact_sheet.png --summary demo_output/summary.json
+	@echo "Look at demo_output/overlay.mp4 and demo_output/contact_sheet.png"
 
 test: install
 	$(BIN)/pytest -n 2

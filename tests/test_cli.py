@@ -13,6 +13,7 @@ from PIL import Image
 from modeling_refavs.cli import main
 from modeling_refavs.media import command
 
+from .conftest import make_model
 from .media.conftest import FakeModel, FakeProcessor, rotate, tone, write_clip
 
 
@@ -180,3 +181,16 @@ def test_stopped_by_hand(write_clip, model, tmp_path, monkeypatch, capsys):
     assert main(arguments) == 130
     assert "stopped" in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv"}
+
+
+def test_segment_with_a_model_from_disk(write_clip, processor, tmp_path, capsys):
+    """Nothing faked: a checkpoint, a file with sound, a video out."""
+    make_model().save_pretrained(tmp_path / "model")
+    processor.save_pretrained(tmp_path / "model")
+    video, output = write_clip(sound=[(0.0, tone(3))]), tmp_path / "out.mp4"
+    sentences = ["the red circle", "the first object to make a sound"]
+    assert main(["segment", str(video), *sentences, "--model", str(tmp_path / "model"), "--output", str(output)]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert [entry["text"] for entry in summary["expressions"]] == sentences
+    assert all(len(entry["presence"]) == 3 for entry in summary["expressions"])
+    assert output.stat().st_size > 1000

@@ -9,6 +9,7 @@ from PIL import Image
 
 from modeling_refavs.media.results import mask_folder_name, summarize, to_json, write_masks
 from modeling_refavs.media.segmentation import segment_video
+from tests.conftest import make_model
 
 from .conftest import tone
 
@@ -118,3 +119,15 @@ def test_folder_names_are_safe():
 def test_bad_requests(clip, fake_model, change, words):
     with pytest.raises(ValueError, match=words):
         segment_video(*fake_model, clip, **{"expressions": SENTENCES, **change})
+
+
+@pytest.mark.parametrize("steps_per_chunk", [1, 3])
+def test_eemc_in_chunks_gives_what_the_whole_gives(clip, processor, steps_per_chunk):
+    """The model itself: its memory goes on from chunk to chunk, and over the end of the sound."""
+    model = make_model().double()
+    sentences = ["the red circle", "the first object to make a sound"]
+    whole = segment_video(model, processor, clip, sentences)
+    chunked = segment_video(model, processor, clip, sentences, steps_per_chunk=steps_per_chunk)
+    torch.testing.assert_close(chunked.mask_logits, whole.mask_logits, rtol=1e-5, atol=1e-5)
+    assert whole.mask_logits.shape == (2, 4, 24, 24)
+    assert (whole.mask_logits[0] - whole.mask_logits[1]).abs().max() > 0.01
