@@ -1,0 +1,7 @@
+"""A synthetic Ref-AVS Bench: scene graphs, then frames and sound, then sentences that are decided on the graph."""
+
+from .generate import SynthesisOptions, SyntheticClip, make_clip, parse_size, synthesize
+from .scene import Scene
+
+
+__all__ = ["Scene", "SynthesisOptions", "SyntheticClip", "make_clip", "parse_size", "synthesize"]

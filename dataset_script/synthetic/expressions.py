@@ -1,0 +1,161 @@
+"""Sentences that a scene makes true of exactly one object, or of none: unique, clear, and without a needless word."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from .conditions import Condition, World
+from .templates import SLOTS, TEMPLATES, Template
+
+
+SENTENCES = (3, 5, 7, 8)  # at most, of a clip of 1-4 objects
+NULL_SENTENCES = 4  # at most, of a null clip
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A sentence about a clip. `fid` is the object it refers to, None if it is true of nothing; `margin` its clarity."""
+
+    text: str
+    template: str
+    family: str
+    grade: int
+    dimensions: tuple[str, ...]
+    fid: int | None
+    margin: float
+
+
+def find_expressions(
+    world: World, template: Template, null: bool = False, categories: tuple[str, ...] = ()
+) -> list[tuple[Expression, ...]]:
+    """All that a template can say of a clip: a tuple of ways to say it each, of one object or, for `null`, of none.
+
+    Args:
+        world: the clip.
+        template: the kind of sentence.
+        null: find sentences that are true of nothing.
+        categories: those that a null sentence may name although they are absent.
+    """
+    found = []
+    for values in _fillings(world, template, null, categories):
+        conditions = tuple(_fill(condition, values) for condition in template.conditions)
+        margins = world.together(conditions)
+        fid = world.refer(conditions)
+        if null:
+            keep = (margins <= -1).all() and all(_stands(world, conditions, c) for c in conditions)
+        else:
+            keep = fid is not None and is_needed(world, conditions, fid)
+        if keep:
+            words = {slot: SLOTS[slot][value] for slot, value in values.items()}
+            about = (template.name, template.family, template.grade, template.dimensions)
+            margin = round(float(np.abs(margins).min()), 3)
+            found.append(
+                tuple(Expression(form.format(**words), *about, fid, margin) for form in template.forms)
+            )
+    return found
+
+
+def is_needed(world: World, conditions: tuple[Condition, ...], fid: int) -> bool:
+    """Is every condition needed: without it, would the sentence be clearly true of another object too?
+
+    A landmark is named in the sentence, so it does not count as another object. What is heard must be needed even by
+    someone who sees that cups never sound: there the object and the other must both be able to sound. In a clip of
+    one object no word can narrow the choice, and a sentence may hold only one condition.
+    """
+    if len(world.objects) == 1:
+        return len(conditions) == 1
+    for condition in conditions:
+        rest = tuple(other for other in conditions if other is not condition)
+        landmarks = {world.refer(other.landmark) for other in conditions if other.landmark}
+        rivals = [i for i in np.flatnonzero(world.together(rest) >= 1) if i != fid and i not in landmarks]
+        if any(inner.acoustic for inner in condition.landmark):
+            if not is_needed(world, condition.landmark, world.refer(condition.landmark)):
+                return False
+        elif condition.acoustic:
+            rivals = [i for i in rivals if _equally_audible(world, condition, fid, i)]
+        if not rivals:
+            return False
+    return True
+
+
+def _equally_audible(world: World, condition: Condition, one: int, two: int) -> bool:
+    """Do the frames not tell of which object the heard condition is true? Which of two that take turns sounds, neither."""
+    turns = condition.kind == "sounding" and world.objects[one].category == world.objects[two].category
+    return turns or (world.could_sound(one) and world.could_sound(two))
+
+
+def choose_expressions(
+    rng: np.random.Generator,
+    world: World,
+    null: bool = False,
+    categories: tuple[str, ...] = (),
+    referents: tuple[str, ...] = (),
+    first: str | None = None,
+) -> list[Expression]:
+    """Draw a clip's sentences: from each family in turn, no template twice.
+
+    Args:
+        rng: the only source of chance.
+        world: the clip.
+        null: sentences that are true of nothing.
+        categories: those that a null sentence may name although they are absent.
+        referents: only sentences about objects of these categories, if any are given.
+        first: a template to begin with.
+    """
+    order = sorted(rng.permutation(list(TEMPLATES)).tolist(), key=lambda name: name != first)
+    queues: dict[str, list[str]] = {}
+    for name in order:
+        queues.setdefault(TEMPLATES[name].family, []).append(name)
+    limit = NULL_SENTENCES if null else SENTENCES[len(world.objects) - 1]
+    chosen: list[Expression] = []
+    while queues and len(chosen) < limit:
+        for family in list(queues):
+            found: list[tuple[Expression, ...]] = []
+            while queues[family] and not found:
+                found = find_expressions(world, TEMPLATES[queues[family].pop(0)], null, categories)
+                found = [ways for ways in found if not referents or _kind(world, ways[0]) in referents]
+            if found:
+                ways = found[rng.integers(len(found))]
+                chosen.append(ways[rng.integers(len(ways))])
+            else:
+                del queues[family]
+    return chosen[:limit]
+
+
+def _kind(world: World, expression: Expression) -> str | None:
+    return None if expression.fid is None else world.objects[expression.fid].category
+
+
+def _fillings(
+    world: World, template: Template, null: bool, categories: tuple[str, ...]
+) -> Iterator[dict[str, str]]:
+    """Values for a template's slots: those that the clip shows, and for a null sentence also those that it lacks."""
+    shown = {
+        "thing": {item.category for item in world.objects} | (set(categories) if null else set()),
+        "other": {item.category for item in world.objects},
+        "place": set(SLOTS["place"]),
+    }
+    for slot in ("colour", "surface", "motion"):
+        shown[slot] = set(SLOTS[slot]) if null else {getattr(item, slot) for item in world.objects}
+    for values in product(
+        *([value for value in SLOTS[slot] if value in shown[slot]] for slot in template.slots)
+    ):
+        filled = dict(zip(template.slots, values, strict=True))
+        if filled.get("thing") is None or filled.get("thing") != filled.get("other"):
+            yield filled
+
+
+def _fill(condition: Condition, values: dict[str, str]) -> Condition:
+    landmark = tuple(_fill(inner, values) for inner in condition.landmark)
+    return Condition(condition.kind.format(**values), condition.value.format(**values), landmark)
+
+
+def _stands(world: World, conditions: tuple[Condition, ...], condition: Condition) -> bool:
+    """May a null sentence hold this condition: its landmark exists, and the others alone would be true of something?"""
+    rest = tuple(other for other in conditions if other is not condition)
+    landmark = not condition.landmark or (
+        world.refer(condition.landmark) is not None and len(world.objects) > 1
+    )
+    return landmark and bool((world.together(rest) >= 1).any())
