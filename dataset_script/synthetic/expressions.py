@@ -10,16 +10,32 @@ from .conditions import Condition, World
 from .templates import SLOTS, TEMPLATES, Template
 
 
-SENTENCES = (3, 5, 7, 8)  # at most, of a clip of 1-4 objects
+SENTENCES = (2, 5, 8, 9)  # at most, of a clip of 1-4 objects
+WEIGHTS = {
+    "acoustic": 2,
+    "acoustic + action": 3,
+    "acoustic + temporal": 5,
+    "audio-visual": 5,
+    "spatial": 3,
+}  # others 1
 NULL_SENTENCES = 4  # at most, of a null clip
 
 
 @dataclass(frozen=True)
 class Expression:
-    """A sentence about a clip. `fid` is the object it refers to, None if it is true of nothing; `margin` its clarity."""
+    """A sentence about a clip.
+
+    Args:
+        text: in English.
+        template, family, grade, dimensions: see `Template`.
+        slots: what fills the template's slots.
+        fid: the object that it refers to, None if it is true of nothing.
+        margin: its clarity, the smallest over the objects, in units of the stated gaps.
+    """
 
     text: str
     template: str
+    slots: dict[str, str]
     family: str
     grade: int
     dimensions: tuple[str, ...]
@@ -40,7 +56,7 @@ def find_expressions(
     """
     found = []
     for values in _fillings(world, template, null, categories):
-        conditions = tuple(_fill(condition, values) for condition in template.conditions)
+        conditions = conditions_of(template, values)
         margins = world.together(conditions)
         fid = world.refer(conditions)
         if null:
@@ -49,12 +65,17 @@ def find_expressions(
             keep = fid is not None and is_needed(world, conditions, fid)
         if keep:
             words = {slot: SLOTS[slot][value] for slot, value in values.items()}
-            about = (template.name, template.family, template.grade, template.dimensions)
+            about = (template.name, values, template.family, template.grade, template.dimensions)
             margin = round(float(np.abs(margins).min()), 3)
             found.append(
                 tuple(Expression(form.format(**words), *about, fid, margin) for form in template.forms)
             )
     return found
+
+
+def conditions_of(template: Template, slots: dict[str, str]) -> tuple[Condition, ...]:
+    """What a sentence says."""
+    return tuple(_fill(condition, slots) for condition in template.conditions)
 
 
 def is_needed(world: World, conditions: tuple[Condition, ...], fid: int) -> bool:
@@ -94,7 +115,7 @@ def choose_expressions(
     referents: tuple[str, ...] = (),
     first: str | None = None,
 ) -> list[Expression]:
-    """Draw a clip's sentences: from each family in turn, no template twice.
+    """Draw a clip's sentences, no template twice and the harder families more often. None if `first` does not fit.
 
     Args:
         rng: the only source of chance.
@@ -104,24 +125,20 @@ def choose_expressions(
         referents: only sentences about objects of these categories, if any are given.
         first: a template to begin with.
     """
-    order = sorted(rng.permutation(list(TEMPLATES)).tolist(), key=lambda name: name != first)
-    queues: dict[str, list[str]] = {}
-    for name in order:
-        queues.setdefault(TEMPLATES[name].family, []).append(name)
+    weights = np.array([WEIGHTS.get(template.family, 1) for template in TEMPLATES.values()])
+    order = rng.choice(list(TEMPLATES), len(TEMPLATES), replace=False, p=weights / weights.sum()).tolist()
     limit = NULL_SENTENCES if null else SENTENCES[len(world.objects) - 1]
     chosen: list[Expression] = []
-    while queues and len(chosen) < limit:
-        for family in list(queues):
-            found: list[tuple[Expression, ...]] = []
-            while queues[family] and not found:
-                found = find_expressions(world, TEMPLATES[queues[family].pop(0)], null, categories)
-                found = [ways for ways in found if not referents or _kind(world, ways[0]) in referents]
+    for name in sorted(order, key=lambda name: name != first):
+        if len(chosen) < limit:
+            found = find_expressions(world, TEMPLATES[name], null, categories)
+            found = [ways for ways in found if not referents or _kind(world, ways[0]) in referents]
             if found:
                 ways = found[rng.integers(len(found))]
                 chosen.append(ways[rng.integers(len(ways))])
-            else:
-                del queues[family]
-    return chosen[:limit]
+            elif name == first:
+                return []
+    return chosen
 
 
 def _kind(world: World, expression: Expression) -> str | None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import os
 import wave
 from collections import Counter
@@ -33,7 +34,7 @@ SPLITS = ("train", "val", "test_s", "test_u", "test_n") + (
 ) * 10  # clip n is in SPLITS[n % 15], as in Ref-AVS
 NULL_SHARE = 0.08  # of the clips of train and val
 MUTED_SHARE = 0.4  # of the null clips; another 3 % of all others hold no sound either
-ATTEMPTS = 60  # scenes tried for a wanted template
+ATTEMPTS = 800  # scenes tried for a wanted template
 JPEG_QUALITY = 92
 COLUMNS = ("vid", "uid", "split", "fid", "exp")
 
@@ -59,13 +60,13 @@ class SynthesisOptions:
 
     def __post_init__(self) -> None:
         for name, smallest in (("seed", 0), ("height", 32), ("width", 32), ("seconds", 1)):
-            if getattr(self, name) < smallest:
+            if not smallest <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be {smallest} or more, got {getattr(self, name)}")
         if max(self.height, self.width) > 3 * min(self.height, self.width):
             raise ValueError(
                 f"a frame may be 3 times as long as it is short, got {self.height} x {self.width}"
             )
-        if self.fps <= 0 or len(self.times) == 0:
+        if not 0 < self.fps < math.inf or len(self.times) == 0:
             raise ValueError(f"fps must give a frame or more in {self.seconds} s, got {self.fps}")
         if self.video and (self.height % 2 or self.width % 2):
             raise ValueError(f"an mp4 needs even sides, got {self.height} x {self.width}")
@@ -120,20 +121,26 @@ def make_clip(options: SynthesisOptions, index: int) -> SyntheticClip:
     referents = UNSEEN if split == "test_u" else ()
     shorter = min(options.height, options.width)
     size = {"width": options.width / shorter, "height": options.height / shorter}
-    fitting = [name for name, template in TEMPLATES.items() if template.objects <= count]
-    families = sorted({TEMPLATES[name].family for name in fitting})
-    family = families[rng.integers(len(families))]
-    wanted = str(rng.choice([name for name in fitting if TEMPLATES[name].family == family]))
+    wanted = _wanted_template(rng, count)
     expressions: list[Expression] = []
-    for attempt in range(1000):
+    for attempt in range(2 * ATTEMPTS):
         scene = sample_scene(rng, count, categories, referents, options.seconds, **size, muted=muted)
         first = wanted if attempt < ATTEMPTS else None
         expressions = choose_expressions(rng, World(scene), null, categories, referents, first)
-        if expressions and (first is None or expressions[0].template == first):
+        if expressions:
             break
     vid = f"synthetic-{index:06d}_0_{round(options.seconds * 1000)}"
     prefix = ("null_m-" if muted else "null_c-") if null else ""
     return SyntheticClip(vid, prefix + vid, split, scene, tuple(expressions))
+
+
+def _wanted_template(rng: np.random.Generator, count: int) -> str:
+    """A template for a clip of `count` objects, each family as likely; what takes three objects where there are three."""
+    fitting = {
+        n: t.family for n, t in TEMPLATES.items() if t.objects <= count and (count < 3 or t.objects >= 3)
+    }
+    family = rng.choice(sorted(set(fitting.values())))
+    return str(rng.choice([name for name in fitting if fitting[name] == family]))
 
 
 def synthesize(

@@ -23,7 +23,7 @@ from .properties import (
 
 
 ASIDE = 0.12  # of the shorter side: left of, right of, above, under
-NEAR = (-0.2, 0.1)  # free space between two objects, negated: near 0.1 or less, not near 0.3 or more
+NEAR = (-0.15, 0.05)  # free space between two objects, negated: near 0.1 or less, not near 0.2 or more
 OVERLAP = (
     -0.95,
     0.15,
@@ -95,7 +95,9 @@ def _standing(clip: Timeline, one: int, two: int) -> np.ndarray:
     offset = clip.centres[one] - clip.centres[two] + (0, _radii(clip, one, two))
     distance = np.hypot(*offset.T) / min(clip.objects[one].radius, clip.objects[two].radius)
     still = clip.objects[one].motion == clip.objects[two].motion == "still"
-    return -distance if still else np.full(len(clip.times), -CERTAIN)
+    return (
+        -distance if still else np.minimum(-distance, STANDING[0])
+    )  # what bounces on a drum is arguably on it
 
 
 VISIBLE_RELATIONS: dict[str, Relation] = {

@@ -13,9 +13,10 @@ OBJECT_COUNTS = (0.44, 0.43, 0.10, 0.03)  # of 1-4 objects: 56 % of clips hold t
 RADIUS = (0.09, 0.19)  # 17-36 px across in a 96 px frame
 CLOSEST = 0.6  # of two radii: an object in front never hides more than about half of another
 MOTIONS = ("still", "leftwards", "rightwards", "bouncing", "swaying", "spinning")
-REPEAT = (
-    0.4  # an object takes an earlier one's value of an attribute: only then do sentences need several words
-)
+REPEAT, REPEAT_CATEGORY = (
+    0.4,
+    0.25,
+)  # an object takes an earlier one's value: only then do sentences need several words
 STEP = 0.25  # s, of all moments
 LEVELS = (-38.0, -31.0, -24.0)  # dB of full scale, +- 1
 LEVEL_CHANGE = 12.0  # dB over the whole sound
@@ -56,11 +57,11 @@ def sample_scene(
 
 
 def _sample_object(rng, fid, earlier, categories, seconds, partial) -> SceneObject:
-    def pick(attribute: str, values):
+    def pick(attribute: str, values: tuple[str, ...], share: float = REPEAT) -> str:
         taken = [value for value in (getattr(item, attribute) for item in earlier) if value in values]
-        return str(rng.choice(taken if taken and rng.random() < REPEAT else values))
+        return str(rng.choice(taken if taken and rng.random() < share else values))
 
-    category = pick("category", categories)
+    category = pick("category", categories, REPEAT_CATEGORY)
     motion = pick("motion", MOTIONS) if CATEGORIES[category].timbre else "still"
     return SceneObject(
         fid=fid,
@@ -91,7 +92,7 @@ def _place(rng, scene: Scene) -> Scene | None:
     depths = rng.permutation(len(scene.objects))
     for item in scene.objects:
         for _ in range(40):
-            place = _beside(rng, item, placed) if placed and rng.random() < 0.35 else None
+            place = _beside(rng, item, placed) if placed and rng.random() < 0.5 else None
             place = place or (rng.uniform(0, scene.width), rng.uniform(0, scene.height))
             candidate = replace(item, place=tuple(map(_round, place)), depth=int(depths[item.fid]))
             if _inside(scene, candidate) and all(_apart(scene, candidate, other, times) for other in placed):
@@ -157,8 +158,8 @@ def _sample_sound(rng, presence: tuple[float, float], level: float) -> Sound | N
     start, end = presence
     level = _round(level + rng.uniform(-1, 1))
     change = float(rng.choice([0.0, 0.0, LEVEL_CHANGE, -LEVEL_CHANGE]))
-    rate = None if rng.random() < 0.4 else (float(rng.choice(RATES)), float(rng.choice(RATES)))
-    if rate and rng.random() < 0.6:
+    rate = None if rng.random() < 0.35 else (float(rng.choice(RATES)), float(rng.choice(RATES)))
+    if rate and rng.random() < 0.55:
         rate = (rate[0], rate[0])
     return Sound(
         intervals=_intervals(rng, start, end),
