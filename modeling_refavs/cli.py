@@ -45,6 +45,9 @@ def _add_synthesize(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--fps", type=float, default=1.0, help="stored frames a second (default: 1)")
     parser.add_argument("--video", action="store_true", help="also write an mp4 of each clip")
     parser.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
+    parser.add_argument(
+        "--shortcuts", action="store_true", help="measure and print how far guessers get without a modality"
+    )
     parser.set_defaults(run=_run_synthesize)
 
 
@@ -54,6 +57,10 @@ def _run_synthesize(args: argparse.Namespace) -> None:
     height, width = parse_size(args.size)
     options = SynthesisOptions(args.seed, height, width, args.seconds, args.fps, args.video)
     synthesize(args.output, args.clips, options, args.workers)
+    if args.shortcuts:
+        from dataset_script.synthetic.shortcuts import format_shortcuts, measure_shortcuts
+
+        print(format_shortcuts(measure_shortcuts(args.output)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A synthetic Ref-AVS Bench: scene graphs, then frames and sound, then sentences that are decided on the graph."""
 
-from .generate import SynthesisOptions, SyntheticClip, make_clip, parse_size, synthesize
+from .clips import SynthesisOptions, SyntheticClip, make_clip, parse_size
+from .generate import synthesize
 from .scene import Scene
 
 

@@ -1,32 +1,25 @@
-"""Shortcuts, measured: how well do guessers do that lack a modality?
+"""Guessers that lack a modality.
 
-Each guesser is given more than a network would get (exact masks, exact attributes, what the sentence says), so what it
-cannot do, no one can without the missing modality. Only clips with a choice count: those of two objects or more.
+Each is given more than a network would get: exact masks, exact attributes, what the sentence says. Where it fails, the
+missing modality is needed.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from scipy.optimize import minimize
-from tqdm import tqdm
 
 from .categories import CATEGORIES
 from .conditions import World
 from .expressions import conditions_of
 from .sampling import MOTIONS
-from .scene import Scene
-from .templates import FAMILIES, TEMPLATES
+from .templates import TEMPLATES
 
 
-FOLDS = 2  # guessers learn on one half of the clips and are measured on the other, and the other way round
 SHRINKAGE = 3.0  # L2 weight of the learned choice
-LINE = 0.65  # J that a guesser without a family's own modality must stay below
 SUPER_CATEGORIES = tuple(dict.fromkeys(category.super_category for category in CATEGORIES.values()))
 
 
@@ -80,68 +73,7 @@ def looks(world: World, masks: np.ndarray) -> np.ndarray:
     return np.column_stack([plain, extremes, np.array(named).T]).astype(float)
 
 
-def measure_shortcuts(folder: str | Path) -> dict[str, dict[str, float]]:
-    """Mean J of each guesser for each family of sentences, on the clips of a folder that hold two objects or more.
-
-    Args:
-        folder: a synthetic benchmark, of some 1,000 clips or more.
-
-    Returns:
-        By family and "all", by guesser; "sentences" is how many there were.
-    """
-    questions = _load(Path(folder))
-    if not questions:
-        raise ValueError(f"{folder} holds no sentence about a clip of two objects or more: make more clips")
-    scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for fold in range(FOLDS):
-        known = [question for question in questions if question.clip % FOLDS != fold]
-        asked = [question for question in questions if question.clip % FOLDS == fold]
-        for name, learn in GUESSERS.items():
-            guess = learn(known)
-            for question in asked:
-                score = _jaccard(guess(question), question.masks[question.fid])
-                scores[question.family][name].append(score)
-                scores["all"][name].append(score)
-    families = [family for family in (*FAMILIES, "all") if family in scores]
-    return {
-        family: {
-            "sentences": len(scores[family]["biggest"]),
-            **{name: float(np.mean(values)) for name, values in scores[family].items()},
-        }
-        for family in families
-    }
-
-
-def format_shortcuts(table: dict[str, dict[str, float]]) -> str:
-    """The measurements as a Markdown table."""
-    lines = ["| family | sentences | " + " | ".join(GUESSERS) + " |", "|---" * (len(GUESSERS) + 2) + "|"]
-    for family, row in table.items():
-        cells = [f"{row[name]:.2f}" for name in GUESSERS]
-        lines.append(f"| {family} | {row['sentences']} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _load(folder: Path) -> list[Question]:
-    questions = []
-    for path in tqdm(sorted((folder / "scenes").glob("*.json")), unit="clip", desc="shortcuts"):
-        stored = json.loads(path.read_text())
-        if len(stored["scene"]["objects"]) < 2 or path.stem.startswith("null_"):
-            continue
-        world = World(Scene.from_json(stored["scene"]))
-        clip = int(path.stem.split("-")[1].split("_")[0])
-        masks = np.array(
-            [_masks(folder / "gt_mask" / path.stem / f"fid_{item.fid}") for item in world.objects]
-        )
-        for said in stored["expressions"]:
-            questions.append(Question(clip, world, masks, said["template"], said["slots"], said["fid"]))
-    return questions
-
-
-def _masks(folder: Path) -> np.ndarray:
-    return np.array([np.asarray(Image.open(path)) > 0 for path in sorted(folder.glob("*.png"))])
-
-
-def _jaccard(guess: np.ndarray, truth: np.ndarray) -> float:
+def jaccard(guess: np.ndarray, truth: np.ndarray) -> float:
     """Mean J over frames `(frames, h, w)`, strict: a frame without the object scores 1 if nothing is guessed, else 0."""
     both, either = (guess & truth).sum((1, 2)), (guess | truth).sum((1, 2))
     return float(np.where(either > 0, both / np.maximum(either, 1), 1.0).mean())
@@ -169,7 +101,7 @@ def _usual_place(keys: Callable[[Question], Sequence[Hashable]]) -> Callable[[Se
                 mean = np.mean(groups[key], axis=0)
                 tries = [mean > share * mean.max() for share in (0.2, 0.35, 0.5, 0.65, 0.8)]
                 cuts[key] = max(
-                    tries, key=lambda cut: np.mean([_jaccard(cut, truth) for truth in groups[key]])
+                    tries, key=lambda cut: np.mean([jaccard(cut, truth) for truth in groups[key]])
                 )
             return cuts[key]
 

@@ -1,7 +1,7 @@
 """Sentences that a scene makes true of exactly one object, or of none: unique, clear, and without a needless word."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -18,7 +18,6 @@ WEIGHTS = {
     "audio-visual": 5,
     "spatial": 3,
 }  # others 1
-NULL_SENTENCES = 4  # at most, of a null clip
 
 
 @dataclass(frozen=True)
@@ -43,30 +42,16 @@ class Expression:
     margin: float
 
 
-def find_expressions(
-    world: World, template: Template, null: bool = False, categories: tuple[str, ...] = ()
-) -> list[tuple[Expression, ...]]:
-    """All that a template can say of a clip: a tuple of ways to say it each, of one object or, for `null`, of none.
-
-    Args:
-        world: the clip.
-        template: the kind of sentence.
-        null: find sentences that are true of nothing.
-        categories: those that a null sentence may name although they are absent.
-    """
+def find_expressions(world: World, template: Template) -> list[tuple[Expression, ...]]:
+    """All that a template can say of one object of a clip, and nothing needless: a tuple of ways to say it each."""
     found = []
-    for values in _fillings(world, template, null, categories):
-        conditions = conditions_of(template, values)
-        margins = world.together(conditions)
+    for slots in _fillings(world, template):
+        conditions = conditions_of(template, slots)
         fid = world.refer(conditions)
-        if null:
-            keep = (margins <= -1).all() and all(_stands(world, conditions, c) for c in conditions)
-        else:
-            keep = fid is not None and is_needed(world, conditions, fid)
-        if keep:
-            words = {slot: SLOTS[slot][value] for slot, value in values.items()}
-            about = (template.name, values, template.family, template.grade, template.dimensions)
-            margin = round(float(np.abs(margins).min()), 3)
+        if fid is not None and is_needed(world, conditions, fid):
+            words = {slot: SLOTS[slot][value] for slot, value in slots.items()}
+            about = (template.name, slots, template.family, template.grade, template.dimensions)
+            margin = _clarity(world, conditions)
             found.append(
                 tuple(Expression(form.format(**words), *about, fid, margin) for form in template.forms)
             )
@@ -108,31 +93,25 @@ def _equally_audible(world: World, condition: Condition, one: int, two: int) -> 
 
 
 def choose_expressions(
-    rng: np.random.Generator,
-    world: World,
-    null: bool = False,
-    categories: tuple[str, ...] = (),
-    referents: tuple[str, ...] = (),
-    first: str | None = None,
+    rng: np.random.Generator, world: World, referents: tuple[str, ...] = (), first: str | None = None
 ) -> list[Expression]:
     """Draw a clip's sentences, no template twice and the harder families more often. None if `first` does not fit.
 
     Args:
         rng: the only source of chance.
         world: the clip.
-        null: sentences that are true of nothing.
-        categories: those that a null sentence may name although they are absent.
         referents: only sentences about objects of these categories, if any are given.
         first: a template to begin with.
     """
     weights = np.array([WEIGHTS.get(template.family, 1) for template in TEMPLATES.values()])
     order = rng.choice(list(TEMPLATES), len(TEMPLATES), replace=False, p=weights / weights.sum()).tolist()
-    limit = NULL_SENTENCES if null else SENTENCES[len(world.objects) - 1]
     chosen: list[Expression] = []
     for name in sorted(order, key=lambda name: name != first):
-        if len(chosen) < limit:
-            found = find_expressions(world, TEMPLATES[name], null, categories)
-            found = [ways for ways in found if not referents or _kind(world, ways[0]) in referents]
+        if len(chosen) < SENTENCES[len(world.objects) - 1]:
+            found = find_expressions(world, TEMPLATES[name])
+            found = [
+                ways for ways in found if not referents or world.objects[ways[0].fid].category in referents
+            ]
             if found:
                 ways = found[rng.integers(len(found))]
                 chosen.append(ways[rng.integers(len(ways))])
@@ -141,38 +120,45 @@ def choose_expressions(
     return chosen
 
 
-def _kind(world: World, expression: Expression) -> str | None:
-    return None if expression.fid is None else world.objects[expression.fid].category
+def as_null(world: World, expression: Expression) -> Expression | None:
+    """The sentence of another clip as a null sentence of this one, if it is clearly true of nothing here.
+
+    Its landmarks exist, and of several conditions each is needed: without it the sentence would be true of something.
+    """
+    conditions = conditions_of(TEMPLATES[expression.template], expression.slots)
+    if (world.together(conditions) > -1).any():
+        return None
+    for condition in conditions:
+        rest = tuple(other for other in conditions if other is not condition)
+        alone = len(world.objects) == 1 or world.refer(condition.landmark) is None
+        if (condition.landmark and alone) or (world.together(rest) < 1).all():
+            return None
+    return replace(expression, fid=None, margin=_clarity(world, conditions))
 
 
-def _fillings(
-    world: World, template: Template, null: bool, categories: tuple[str, ...]
-) -> Iterator[dict[str, str]]:
-    """Values for a template's slots: those that the clip shows, and for a null sentence also those that it lacks."""
-    shown = {
-        "thing": {item.category for item in world.objects} | (set(categories) if null else set()),
-        "other": {item.category for item in world.objects},
-        "place": set(SLOTS["place"]),
+def _clarity(world: World, conditions: tuple[Condition, ...]) -> float:
+    return round(float(np.abs(world.together(conditions)).min()), 3)
+
+
+def _fillings(world: World, template: Template) -> Iterator[dict[str, str]]:
+    """Values for a template's slots, of those that the clip shows."""
+    attributes = {
+        "thing": "category",
+        "other": "category",
+        "colour": "colour",
+        "surface": "surface",
+        "motion": "motion",
     }
-    for slot in ("colour", "surface", "motion"):
-        shown[slot] = set(SLOTS[slot]) if null else {getattr(item, slot) for item in world.objects}
+    shown = {slot: {getattr(item, name) for item in world.objects} for slot, name in attributes.items()}
+    shown["place"] = set(SLOTS["place"])
     for values in product(
         *([value for value in SLOTS[slot] if value in shown[slot]] for slot in template.slots)
     ):
-        filled = dict(zip(template.slots, values, strict=True))
-        if filled.get("thing") is None or filled.get("thing") != filled.get("other"):
-            yield filled
+        slots = dict(zip(template.slots, values, strict=True))
+        if slots.get("thing") is None or slots.get("thing") != slots.get("other"):
+            yield slots
 
 
 def _fill(condition: Condition, values: dict[str, str]) -> Condition:
     landmark = tuple(_fill(inner, values) for inner in condition.landmark)
     return Condition(condition.kind.format(**values), condition.value.format(**values), landmark)
-
-
-def _stands(world: World, conditions: tuple[Condition, ...], condition: Condition) -> bool:
-    """May a null sentence hold this condition: its landmark exists, and the others alone would be true of something?"""
-    rest = tuple(other for other in conditions if other is not condition)
-    landmark = not condition.landmark or (
-        world.refer(condition.landmark) is not None and len(world.objects) > 1
-    )
-    return landmark and bool((world.together(rest) >= 1).any())

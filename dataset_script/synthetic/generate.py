@@ -3,14 +3,11 @@
 import csv
 import io
 import json
-import math
 import os
 import wave
-from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -18,129 +15,14 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from .categories import CATEGORIES, SEEN, UNSEEN
-from .conditions import World
+from .categories import CATEGORIES, UNSEEN
+from .clips import COLUMNS, SynthesisOptions, make_clip
 from .drawing import draw
-from .expressions import Expression, choose_expressions
-from .sampling import OBJECT_COUNTS, sample_scene
-from .scene import Scene
 from .sounds import SAMPLE_RATE, render_sound
-from .templates import TEMPLATES
 from .video import encode_video
 
 
-SPLITS = ("train", "val", "test_s", "test_u", "test_n") + (
-    "train",
-) * 10  # clip n is in SPLITS[n % 15], as in Ref-AVS
-NULL_SHARE = 0.08  # of the clips of train and val
-MUTED_SHARE = 0.4  # of the null clips; another 3 % of all others hold no sound either
-ATTEMPTS = 800  # scenes tried for a wanted template
 JPEG_QUALITY = 92
-COLUMNS = ("vid", "uid", "split", "fid", "exp")
-
-
-@dataclass(frozen=True)
-class SynthesisOptions:
-    """What is made. The same options and seed give the same bytes (with the same Pillow, NumPy and SciPy).
-
-    Args:
-        seed: of everything; clip n depends on `(seed, n)` alone, however many clips are asked for.
-        height, width: of the frames, pixels.
-        seconds: length of a clip.
-        fps: frames a second; the official layout has one, the first of each second.
-        video: also write an mp4 of 25 frames a second, with sound.
-    """
-
-    seed: int = 0
-    height: int = 96
-    width: int = 96
-    seconds: float = 10.0
-    fps: float = 1.0
-    video: bool = False
-
-    def __post_init__(self) -> None:
-        for name, smallest in (("seed", 0), ("height", 32), ("width", 32), ("seconds", 1)):
-            if not smallest <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be {smallest} or more, got {getattr(self, name)}")
-        if max(self.height, self.width) > 3 * min(self.height, self.width):
-            raise ValueError(
-                f"a frame may be 3 times as long as it is short, got {self.height} x {self.width}"
-            )
-        if not 0 < self.fps < math.inf or len(self.times) == 0:
-            raise ValueError(f"fps must give a frame or more in {self.seconds} s, got {self.fps}")
-        if self.video and (self.height % 2 or self.width % 2):
-            raise ValueError(f"an mp4 needs even sides, got {self.height} x {self.width}")
-
-    @property
-    def times(self) -> np.ndarray:
-        """Seconds from the start of each stored frame."""
-        return np.arange(int(self.seconds * self.fps + 1e-6)) / self.fps
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Height and width from "96" or "120x160"."""
-    sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
-        raise ValueError(
-            f"size must be a number of pixels or HEIGHTxWIDTH, such as 96 or 120x160, got {text!r}"
-        )
-    return int(sides[0]), int(sides[-1])
-
-
-@dataclass(frozen=True)
-class SyntheticClip:
-    """A clip before it is drawn: `name` is its folder's."""
-
-    vid: str
-    name: str
-    split: str
-    scene: Scene
-    expressions: tuple[Expression, ...]
-
-    def rows(self) -> Iterator[dict[str, str | int]]:
-        """Its lines of metadata.csv. A null sentence has the category `null` and the object 0, which has no pixel."""
-        counts: Counter[str] = Counter()
-        for expression in self.expressions:
-            null = expression.fid is None
-            category = "null" if null else self.scene.objects[expression.fid].category
-            counts[category] += 1
-            uid = f"{self.name}_{category}_{counts[category]}"
-            yield dict(
-                zip(COLUMNS, (self.vid, uid, self.split, expression.fid or 0, expression.text), strict=True)
-            )
-
-
-def make_clip(options: SynthesisOptions, index: int) -> SyntheticClip:
-    """Draw clip `index`: its split, a template to look for, and the first scene that admits it."""
-    rng = np.random.default_rng([options.seed, index])
-    split = SPLITS[index % len(SPLITS)]
-    null = split == "test_n" or (split in ("train", "val") and rng.random() < NULL_SHARE)
-    muted = rng.random() < (MUTED_SHARE if null else 0.03)
-    count = 1 + int(rng.choice(len(OBJECT_COUNTS), p=OBJECT_COUNTS))
-    categories = SEEN + UNSEEN if split == "test_u" else SEEN
-    referents = UNSEEN if split == "test_u" else ()
-    shorter = min(options.height, options.width)
-    size = {"width": options.width / shorter, "height": options.height / shorter}
-    wanted = _wanted_template(rng, count)
-    expressions: list[Expression] = []
-    for attempt in range(2 * ATTEMPTS):
-        scene = sample_scene(rng, count, categories, referents, options.seconds, **size, muted=muted)
-        first = wanted if attempt < ATTEMPTS else None
-        expressions = choose_expressions(rng, World(scene), null, categories, referents, first)
-        if expressions:
-            break
-    vid = f"synthetic-{index:06d}_0_{round(options.seconds * 1000)}"
-    prefix = ("null_m-" if muted else "null_c-") if null else ""
-    return SyntheticClip(vid, prefix + vid, split, scene, tuple(expressions))
-
-
-def _wanted_template(rng: np.random.Generator, count: int) -> str:
-    """A template for a clip of `count` objects, each family as likely; what takes three objects where there are three."""
-    fitting = {
-        n: t.family for n, t in TEMPLATES.items() if t.objects <= count and (count < 3 or t.objects >= 3)
-    }
-    family = rng.choice(sorted(set(fitting.values())))
-    return str(rng.choice([name for name in fitting if fitting[name] == family]))
 
 
 def synthesize(
