@@ -1,5 +1,6 @@
 """One synthetic clip: its split, its scene and its sentences, from a seed and a number."""
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,18 +11,18 @@ import numpy as np
 
 from .categories import SEEN, UNSEEN
 from .conditions import World
-from .expressions import Expression, as_null, choose_expressions
+from .expressions import Expression, as_null, choose_expressions, find_expressions
 from .sampling import OBJECT_COUNTS, sample_scene
 from .scene import Scene
-from .templates import TEMPLATES
+from .templates import TEMPLATES, Template
 
 
-SPLITS = ("train", "val", "test_s", "test_u", "test_n") + (
-    "train",
-) * 10  # clip n is in SPLITS[n % 15], as in Ref-AVS
+# clip n is in SPLITS[n % 15], which makes the shares those of Ref-AVS
+SPLITS = ("train", "val", "test_s", "test_u", "test_n", *("train",) * 10)
 NULL_SHARE = 0.08  # of the clips of train and val
-MUTED_SHARE = 0.4  # of the null clips; another 3 % of all others hold no sound either
+MUTED_SHARE = 0.5  # of the null clips; another 3 % of all others hold no sound either
 NULL_SENTENCES = 4  # of a null clip, as in Ref-AVS
+NULL_ATTEMPTS = 40  # other scenes tried for a null sentence of one template
 ATTEMPTS = 800  # scenes tried for a wanted template
 COLUMNS = ("vid", "uid", "split", "fid", "exp")
 
@@ -103,54 +104,77 @@ def make_clip(options: SynthesisOptions, index: int) -> SyntheticClip:
     split = SPLITS[index % len(SPLITS)]
     null = split == "test_n" or (split in ("train", "val") and rng.random() < NULL_SHARE)
     muted = rng.random() < (MUTED_SHARE if null else 0.03)
-    count = 1 + int(rng.choice(len(OBJECT_COUNTS), p=OBJECT_COUNTS))
     shorter = min(options.height, options.width)
-    size = {"width": options.width / shorter, "height": options.height / shorter}
-    draw_scene = partial(sample_scene, rng, count, categories=SEEN, seconds=options.seconds, **size)
+    draw_scene = partial(
+        sample_scene,
+        rng,
+        categories=SEEN + UNSEEN if split == "test_u" else SEEN,
+        required=UNSEEN if split == "test_u" else (),
+        seconds=options.seconds,
+        width=options.width / shorter,
+        height=options.height / shorter,
+    )
     if null:
         scene, expressions = _null_clip(rng, draw_scene, muted)
     else:
-        if split == "test_u":
-            draw_scene = partial(draw_scene, categories=SEEN + UNSEEN, required=UNSEEN)
-        scene, expressions = _clip(rng, partial(draw_scene, muted=muted), split, _wanted_template(rng, count))
+        scene, expressions = _clip(rng, partial(draw_scene, muted=muted), UNSEEN if split == "test_u" else ())
     vid = f"synthetic-{index:06d}_0_{round(options.seconds * 1000)}"
     prefix = ("null_m-" if muted else "null_c-") if null else ""
     return SyntheticClip(vid, prefix + vid, split, scene, tuple(expressions))
 
 
 def _clip(
-    rng: np.random.Generator, draw_scene: Callable[..., Scene], split: str, wanted: str
+    rng: np.random.Generator, draw_scene: Callable[..., Scene], referents: tuple[str, ...] = ()
 ) -> tuple[Scene, list[Expression]]:
-    """A scene and sentences, the wanted template among them if it can be had."""
-    for attempt in range(10 * ATTEMPTS):
-        scene = draw_scene()
-        referents = UNSEEN if split == "test_u" else ()
-        first = wanted if attempt < ATTEMPTS else None
-        expressions = choose_expressions(rng, World(scene), referents, first)
+    """A scene and sentences; a template is drawn first, and scenes until one admits it."""
+    count = _object_count(rng)
+    wanted = _wanted_template(rng, count)
+    for attempt in itertools.count():
+        scene = draw_scene(count)
+        expressions = choose_expressions(rng, World(scene), referents, wanted if attempt < ATTEMPTS else None)
         if expressions:
             return scene, expressions
-    raise RuntimeError("no scene admits a sentence")
 
 
 def _null_clip(
     rng: np.random.Generator, draw_scene: Callable[..., Scene], muted: bool
 ) -> tuple[Scene, list[Expression]]:
-    """A scene and sentences of other scenes that are true of nothing here: the words alone do not give them away."""
-    scene = draw_scene(muted=muted)
+    """A scene, and sentences of other clips that are true of nothing here: few of them are given away by their words."""
+    scene = draw_scene(_object_count(rng), muted=muted)
     world, found = World(scene), {}
     while len(found) < NULL_SENTENCES:
-        others = choose_expressions(rng, World(draw_scene()))
-        nulls = [null for null in (as_null(world, other) for other in others) if null is not None]
-        if nulls:
-            null = nulls[rng.integers(len(nulls))]
-            found[null.text] = null
+        other, sentences = _clip(rng, draw_scene)
+        for said in sentences[: NULL_SENTENCES - len(found)]:
+            null = _null_expression(
+                rng, world, partial(draw_scene, len(other.objects)), TEMPLATES[said.template]
+            )
+            if null is not None:
+                found[null.text] = null
     return scene, list(found.values())
+
+
+def _null_expression(
+    rng: np.random.Generator, world: World, draw_scene: Callable[..., Scene], template: Template
+) -> Expression | None:
+    """What a template says of some other scene, and wrongly of this one."""
+    for _ in range(NULL_ATTEMPTS):
+        said = [ways[rng.integers(len(ways))] for ways in find_expressions(World(draw_scene()), template)]
+        nulls = [null for null in (as_null(world, one) for one in said) if null is not None]
+        if nulls:
+            return nulls[rng.integers(len(nulls))]
+    return None
+
+
+def _object_count(rng: np.random.Generator) -> int:
+    return 1 + int(rng.choice(len(OBJECT_COUNTS), p=OBJECT_COUNTS))
 
 
 def _wanted_template(rng: np.random.Generator, count: int) -> str:
     """A template for a clip of `count` objects, each family as likely; what takes three objects where there are three."""
     fitting = {
-        n: t.family for n, t in TEMPLATES.items() if t.objects <= count and (count < 3 or t.objects >= 3)
+        name: template.family
+        for name, template in TEMPLATES.items()
+        if template.objects <= count and (count < 3 or template.objects >= 3)
     }
     family = rng.choice(sorted(set(fitting.values())))
     return str(rng.choice([name for name in fitting if fitting[name] == family]))

@@ -181,8 +181,8 @@ def _ordinal(r, word):
 
 
 def _sign(word):
-    more = ("longer", "longest", "louder", "loudest", "larger", "faster", "fastest")
-    less = ("shorter", "shortest", "quieter", "quietest", "lower", "slower", "slowest")
+    more = ("longer", "longest", "louder", "loudest", "rises", "speeds up", "faster", "fastest")
+    less = ("shorter", "shortest", "quieter", "quietest", "falls", "slows down", "slower", "slowest")
     assert word in more + less
     return 1 if word in more else -1
 
@@ -202,9 +202,9 @@ RULES = [
     (r"with the (longest|shortest) sound duration", lambda r, o: r.most(r.seconds(), 1.5, _sign(o))),
     (r"sounds longest", lambda r: r.most(r.seconds(), 1.5)),
     (r"making the (loudest|quietest) sound|loudest", lambda r, o="loudest": r.most(r.loudness(), 5, _sign(o))),
-    (r"whose volume is (larger|lower) over the time", lambda r, o: r.grows(r.loudness(), 9, 1, _sign(o))),
+    (r"whose volume (rises|falls) over time", lambda r, o: r.grows(r.loudness(), 9, 1, _sign(o))),
     (r"getting (louder|quieter) over time", lambda r, o: r.grows(r.loudness(), 9, 1, _sign(o))),
-    (r"whose rhythm (?:is (faster|slower) over the time|gets (faster|slower))", lambda r, o: r.grows([None if s is None else np.log2(s["rate"] or [1, 1]) for s in r.sounds], 0.7, 0.1, _sign(o))),
+    (r"whose rhythm (?:gets (faster|slower) over time|(speeds up|slows down))", lambda r, o: r.grows([None if s is None else np.log2(s["rate"] or [1, 1]) for s in r.sounds], 0.7, 0.1, _sign(o))),
     (r"keeps making sound at all times", lambda r: [-1 if s is None else 1 if s > 9.7 else -1 if s < 8.3 else 0 for s in r.seconds()]),
     (r"making an intermittent sound", lambda r: [-1 if s is None else 1 if len(s["intervals"]) > 1 else 0 if s["rate"] else -1 for s in r.sounds]),
     (r"making a continuous sound", lambda r: [-1 if s is None or len(s["intervals"]) > 1 else 0 if s["rate"] else 1 for s in r.sounds]),
