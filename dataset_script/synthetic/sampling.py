@@ -10,7 +10,7 @@ from .scene import BOUNCE, SWAY, TRAVEL, Scene, SceneObject, Sound
 
 
 OBJECT_COUNTS = (0.44, 0.43, 0.10, 0.03)  # of 1-4 objects: 56 % of clips hold two or more, 13 % three or more
-RADIUS = (0.09, 0.19)  # 17-36 px across in a 96 px frame
+RADIUS = (0.1, 0.19)  # 19-36 px across in a 96 px frame
 CLOSEST = 0.6  # of two radii: an object in front never hides more than about half of another
 MOTIONS = ("still", "leftwards", "rightwards", "bouncing", "swaying", "spinning")
 REPEAT, REPEAT_CATEGORY = (
@@ -107,7 +107,7 @@ def _beside(rng, item: SceneObject, placed: list[SceneObject]) -> tuple[float, f
     """A place that touches, overlaps or stands on an earlier object."""
     other = placed[rng.integers(len(placed))]
     both = item.radius + other.radius
-    if rng.random() < 0.3:
+    if rng.random() < 0.2:
         return other.place[0], other.place[1] - both
     angle, distance = rng.uniform(0, 2 * np.pi), both * rng.uniform(CLOSEST, 1.4)
     return other.place[0] + distance * np.cos(angle), other.place[1] + distance * np.sin(angle)

@@ -4,11 +4,17 @@ Space and time on stage are read off the masks, colours and sounds off the store
 object +1 (clearly so), -1 (clearly not) or 0 (a stranger could argue), with thresholds of its own.
 """
 
+import json
 import re
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from dataset_script.synthetic import SynthesisOptions, make_clip
+from dataset_script.synthetic.drawing import draw
+from dataset_script.synthetic.templates import FAMILIES, TEMPLATES
 
 
 MOTIONS = {
@@ -30,21 +36,12 @@ EMPTY_WORDS = {"object", "that", "is", "and", ""}
 class Reader:
     """One clip, as its files show it."""
 
-    def __init__(self, folder, name, stored):
-        self.objects = stored["scene"]["objects"]
-        self.sounds = [item["sound"] for item in self.objects]
-        self.count = len(self.objects)
-        if name.startswith("null_"):
-            self.masks = None
-        else:
-            root = folder / "gt_mask" / name
-            self.masks = np.stack(
-                [
-                    [np.asarray(Image.open(path)) > 0 for path in sorted((root / f"fid_{fid}").iterdir())]
-                    for fid in range(self.count)
-                ]
-            )
-            self.shown = self.masks.any((2, 3))
+    def __init__(self, objects, masks):
+        self.objects = objects
+        self.sounds = [item["sound"] for item in objects]
+        self.count = len(objects)
+        self.masks = masks  # (objects, frames, h, w), or None: a null clip stores none
+        self.shown = None if masks is None else masks.any((2, 3))
 
     # ---- each returns a value per object, larger is truer; None cannot have one
     def seen(self):
@@ -224,13 +221,34 @@ RULES = [
 ]  # fmt: skip
 
 
+def stored_masks(folder, name, count):
+    if name.startswith("null_"):
+        return None
+    paths = [sorted((folder / "gt_mask" / name / f"fid_{fid}").iterdir()) for fid in range(count)]
+    return np.array([[np.asarray(Image.open(path)) > 0 for path in frames] for frames in paths])
+
+
+def busy_clips():
+    """The clips of three and four objects among 450, drawn small: only they hold sentences of all templates."""
+    for index in range(450):
+        clip = make_clip(SynthesisOptions(seed=8), index)
+        if len(clip.scene.objects) >= 3 and clip.expressions[0].fid is not None:
+            masks = np.array([draw(clip.scene, float(time), 48, 48)[1] for time in range(10)]).swapaxes(0, 1)
+            stored = json.loads(json.dumps(clip.scene.to_json()))
+            yield clip.name, Reader(stored["objects"], masks), [asdict(e) for e in clip.expressions]
+
+
 @pytest.fixture(scope="module")
 def readings(benchmark_folder, stored_clips):
-    """(clip, stored sentence, reader, verdicts of each condition) of every stored sentence."""
-    found = []
+    """(clip, stored sentence, reader, verdicts of each condition) of every sentence."""
+    clips = list(busy_clips())
     for name, stored in stored_clips.items():
-        reader = Reader(benchmark_folder, name, stored)
-        for expression in stored["expressions"]:
+        objects = stored["scene"]["objects"]
+        reader = Reader(objects, stored_masks(benchmark_folder, name, len(objects)))
+        clips.append((name, reader, stored["expressions"]))
+    found = []
+    for name, reader, expressions in clips:
+        for expression in expressions:
             conditions = [verdict for verdict in reader.read(expression["text"]) if verdict is not None]
             if expression["text"].startswith(("The first sounding", "The last sounding")):
                 conditions.remove(reader.whether(reader.sounds))  # said by "first" already
@@ -238,9 +256,12 @@ def readings(benchmark_folder, stored_clips):
     return found
 
 
-def test_there_is_something_to_read(readings):
-    assert len(readings) > 250
+def test_all_kinds_of_sentences_are_read(readings):
+    assert len(readings) > 700
     assert sum(expression["fid"] is None for _, expression, _, _ in readings) > 20
+    assert {expression["family"] for _, expression, _, _ in readings} == set(FAMILIES)
+    assert len({expression["template"] for _, expression, _, _ in readings}) >= len(TEMPLATES) - 5
+    assert len({expression["slots"].get("place") for _, expression, _, _ in readings}) >= 8
 
 
 def test_every_sentence_is_clearly_true_of_its_object_alone_or_of_none(readings):
