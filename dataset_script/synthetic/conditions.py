@@ -50,9 +50,13 @@ class World(Timeline):
 
     def refer(self, conditions: tuple[Condition, ...]) -> int | None:
         """The object that the conditions are clearly true of while clearly false of all others; None without one."""
-        margins = self.together(conditions)
-        true = np.flatnonzero(margins >= 1)
-        return int(true[0]) if len(true) == 1 and (margins <= -1).sum() == len(margins) - 1 else None
+        return only_one(self.together(conditions))
+
+    def beside(self, kind: str, landmark: int) -> np.ndarray:
+        """The margin of a relation to a landmark for each object, `(objects,)`; it is never true of the landmark."""
+        margins = RELATIONS[kind](self, landmark)
+        margins[landmark] = -CERTAIN
+        return margins
 
     def could_sound(self, index: int) -> bool:
         """Could this object be any sound's source, for all that the frames show?"""
@@ -69,8 +73,10 @@ class World(Timeline):
         if not condition.landmark:
             return PROPERTIES[condition.kind](self)
         landmark = self.refer(condition.landmark)
-        if landmark is None:
-            return np.zeros(len(self.objects))
-        margins = RELATIONS[condition.kind](self, landmark)
-        margins[landmark] = -CERTAIN
-        return margins
+        return np.zeros(len(self.objects)) if landmark is None else self.beside(condition.kind, landmark)
+
+
+def only_one(margins: np.ndarray) -> int | None:
+    """The index that is clearly true while all others are clearly false; None without one."""
+    true = np.flatnonzero(margins >= 1)
+    return int(true[0]) if len(true) == 1 and (margins <= -1).sum() == len(margins) - 1 else None

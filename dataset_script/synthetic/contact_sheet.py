@@ -16,23 +16,28 @@ OUTLINE = (255, 60, 220)
 TEXT_HEIGHT = 15  # pixels
 
 
-def contact_sheet(folder: str | Path, clips: Sequence[str], side: int = 120) -> Image.Image:
-    """Draw a row of frames per sentence, and per clip the spectrogram (0-8 kHz) under them.
+def contact_sheet(folder: str | Path, clips: Sequence[str], side: int = 96) -> Image.Image:
+    """Draw a column per clip: a row of frames for each sentence, and the spectrogram (0-8 kHz) under them.
 
     Args:
         folder: a synthetic benchmark.
         clips: names of its clips.
         side: height of a frame in the picture, pixels.
     """
-    blocks = [block for clip in clips for block in _clip_blocks(Path(folder), clip, side)]
-    sheet = Image.new(
-        "RGB", (max(block.width for block in blocks), sum(block.height for block in blocks)), "white"
-    )
-    top = 0
-    for block in blocks:
-        sheet.paste(block, (0, top))
-        top += block.height
-    return sheet
+    columns = [_stack(_clip_blocks(Path(folder), clip, side), along=1) for clip in clips]
+    return _stack(columns, along=0)
+
+
+def _stack(pictures: Sequence[Image.Image], along: int) -> Image.Image:
+    """Pictures beside (0) or under (1) each other, with a little space between columns."""
+    steps = np.cumsum(
+        [0] + [picture.size[along] + (1 - along) * TEXT_HEIGHT for picture in pictures]
+    ).tolist()
+    across = max(picture.size[1 - along] for picture in pictures)
+    stack = Image.new("RGB", (steps[-1], across) if along == 0 else (across, steps[-1]), "white")
+    for picture, start in zip(pictures, steps, strict=False):
+        stack.paste(picture, (start, 0) if along == 0 else (0, start))
+    return stack
 
 
 def _clip_blocks(folder: Path, clip: str, side: int) -> list[Image.Image]:
@@ -48,7 +53,7 @@ def _clip_blocks(folder: Path, clip: str, side: int) -> list[Image.Image]:
         blocks += [_line(f'"{expression["text"]}"  = {meaning}', row.width, bold=True), row]
     title = _line(f"{clip}  {stored['split']}: {', '.join(names)}", blocks[-1].width)
     rate, samples = wavfile.read(folder / "media" / clip / "audio.wav")
-    return [title, *blocks, _spectrogram(samples / 32768, rate, blocks[-1].width, side // 2), _line("", 1)]
+    return [title, *blocks, _spectrogram(samples / 32768, rate, blocks[-1].width, side // 2)]
 
 
 def _outlined(folder: Path, clip: str, fid: int, number: int, side: int) -> np.ndarray:

@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 
-from .conditions import Condition, World
+from .conditions import Condition, World, only_one
 from .templates import SLOTS, TEMPLATES, Template
 
 
@@ -77,13 +77,21 @@ def is_needed(world: World, conditions: tuple[Condition, ...], fid: int) -> bool
         landmarks = {world.refer(other.landmark) for other in conditions if other.landmark}
         rivals = [i for i in np.flatnonzero(world.together(rest) >= 1) if i != fid and i not in landmarks]
         if any(inner.acoustic for inner in condition.landmark):
-            if not is_needed(world, condition.landmark, world.refer(condition.landmark)):
+            if not _depends_on_ear(world, condition, fid):
                 return False
         elif condition.acoustic:
             rivals = [i for i in rivals if _equally_audible(world, condition, fid, i)]
         if not rivals:
             return False
     return True
+
+
+def _depends_on_ear(world: World, condition: Condition, fid: int) -> bool:
+    """Would another object be meant if another one were the landmark that is heard, as it well could be?"""
+    landmark = world.refer(condition.landmark)
+    others = [i for i in range(len(world.objects)) if i != landmark and world.could_sound(i)]
+    answers = {only_one(world.beside(condition.kind, other)) for other in others}
+    return world.could_sound(landmark) and bool(answers - {None, fid})
 
 
 def _equally_audible(world: World, condition: Condition, one: int, two: int) -> bool:
