@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .margins import CERTAIN, Timeline, clear, difference, signed
+from .margins import CERTAIN, MOMENTS, Timeline, clear, difference, signed
 from .properties import (
     DURATION,
     ENTRY,
@@ -22,6 +22,7 @@ from .properties import (
 )
 
 
+TOGETHER = int(1.5 / MOMENTS) + 1  # moments on stage together, 1.5 s: a frame a second shows one
 ASIDE = 0.12  # of the shorter side: left of, right of, above, under
 NEAR = (-0.15, 0.05)  # free space between two objects, negated: near 0.1 or less, not near 0.2 or more
 OVERLAP = (
@@ -39,13 +40,13 @@ Relation = Callable[[Timeline, int], np.ndarray]
 def _in_space(
     measure: Callable[[Timeline, int, int], np.ndarray], centre: float = 0.0, gap: float = 1.0
 ) -> Relation:
-    """A relation that must hold at every moment when both are on stage; unclear if they never are."""
+    """A relation that must hold at every moment when both are on stage; unclear if they hardly ever are."""
 
     def relation(clip: Timeline, landmark: int) -> np.ndarray:
         margins = np.zeros(len(clip.objects))
         for index in range(len(clip.objects)):
             both = clip.on_stage[index] & clip.on_stage[landmark]
-            if both.any():
+            if both.sum() >= min(TOGETHER, len(both)):
                 values = measure(clip, index, landmark)[both]
                 margins[index] = clear((values.min(), values.max()), centre, gap)
         return margins

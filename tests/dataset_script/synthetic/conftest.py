@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from dataset_script.synthetic import SynthesisOptions, synthesize
+from dataset_script.synthetic import SynthesisOptions, SyntheticClip, make_clip, synthesize
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +20,9 @@ def stored_clips(benchmark_folder) -> dict[str, dict]:
     return {
         path.stem: json.loads(path.read_text()) for path in sorted((benchmark_folder / "scenes").iterdir())
     }
+
+
+@pytest.fixture(scope="session")
+def undrawn_clips() -> list[SyntheticClip]:
+    """450 more clips, not drawn: enough for the rare kinds of sentences and for counting."""
+    return [make_clip(SynthesisOptions(seed=8), index) for index in range(450)]

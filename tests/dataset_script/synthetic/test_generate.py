@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from scipy.io import wavfile
 
-from dataset_script.synthetic import SynthesisOptions, generate, make_clip, synthesize
+from dataset_script.synthetic import SynthesisOptions, generate, synthesize
 from dataset_script.synthetic.templates import FAMILIES
 from modeling_refavs.cli import main
 
@@ -104,9 +104,9 @@ def kinds(stored):
     return [item["category"] for item in stored["scene"]["objects"]]
 
 
-def test_clips_hold_what_the_task_needs():
-    """By the numbers of the paper, on 400 clips that are not drawn."""
-    clips = [make_clip(SynthesisOptions(seed=2), index) for index in range(400)]
+def test_clips_hold_what_the_task_needs(undrawn_clips):
+    """By the numbers of the paper."""
+    clips = undrawn_clips
     counts = np.array([len(clip.scene.objects) for clip in clips])
     assert np.mean(counts >= 2) == pytest.approx(0.56, abs=0.06)
     assert np.mean(counts >= 3) == pytest.approx(0.13, abs=0.05)
@@ -125,9 +125,8 @@ def test_clips_hold_what_the_task_needs():
     assert smaller_sounds > 30
 
 
-def test_two_of_a_kind_never_sound_while_both_are_seen():
-    for index in range(300):
-        scene = make_clip(SynthesisOptions(seed=3), index).scene
+def test_two_of_a_kind_never_sound_while_both_are_seen(undrawn_clips):
+    for scene in (clip.scene for clip in undrawn_clips):
         for item in scene.objects:
             twins = [o for o in scene.objects if o.category == item.category and o.fid != item.fid]
             if item.sound and twins:
@@ -135,9 +134,9 @@ def test_two_of_a_kind_never_sound_while_both_are_seen():
                     assert twin.presence[1] < item.presence[0] or item.presence[1] < twin.presence[0]
 
 
-def test_null_sentences_are_said_of_other_clips():
+def test_null_sentences_are_said_of_other_clips(undrawn_clips):
     """A null sentence's words are those of true sentences; what the clip lacks makes it one."""
-    clips = [make_clip(SynthesisOptions(seed=6), index) for index in range(300)]
+    clips = undrawn_clips
     true = {e.template for clip in clips for e in clip.expressions if e.fid is not None}
     nulls = [e.template for clip in clips for e in clip.expressions if e.fid is None]
     assert np.mean([name in true for name in nulls]) > 0.95

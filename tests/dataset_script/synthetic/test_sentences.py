@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataset_script.synthetic import SynthesisOptions, make_clip
 from dataset_script.synthetic.drawing import draw
 from dataset_script.synthetic.templates import FAMILIES, TEMPLATES
 
@@ -228,10 +227,9 @@ def stored_masks(folder, name, count):
     return np.array([[np.asarray(Image.open(path)) > 0 for path in frames] for frames in paths])
 
 
-def busy_clips():
-    """The clips of three and four objects among 450, drawn small: only they hold sentences of all templates."""
-    for index in range(450):
-        clip = make_clip(SynthesisOptions(seed=8), index)
+def busy_clips(clips):
+    """The clips of three and four objects, drawn small: only they hold sentences of all templates."""
+    for clip in clips:
         if len(clip.scene.objects) >= 3 and clip.expressions[0].fid is not None:
             masks = np.array([draw(clip.scene, float(time), 48, 48)[1] for time in range(10)]).swapaxes(0, 1)
             stored = json.loads(json.dumps(clip.scene.to_json()))
@@ -239,9 +237,9 @@ def busy_clips():
 
 
 @pytest.fixture(scope="module")
-def readings(benchmark_folder, stored_clips):
+def readings(benchmark_folder, stored_clips, undrawn_clips):
     """(clip, stored sentence, reader, verdicts of each condition) of every sentence."""
-    clips = list(busy_clips())
+    clips = list(busy_clips(undrawn_clips))
     for name, stored in stored_clips.items():
         objects = stored["scene"]["objects"]
         reader = Reader(objects, stored_masks(benchmark_folder, name, len(objects)))
