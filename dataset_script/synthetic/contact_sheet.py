@@ -11,7 +11,7 @@ from scipy.ndimage import binary_dilation
 from scipy.signal import stft
 
 
-FRAMES = (0, 2, 4, 6, 8)  # of a clip
+FRAMES = (0, 2, 4, 6, 8)  # of a clip, as far as it goes
 OUTLINE = (255, 60, 220)
 TEXT_HEIGHT = 15  # pixels
 
@@ -44,10 +44,11 @@ def _clip_blocks(folder: Path, clip: str, side: int) -> list[Image.Image]:
     stored = json.loads((folder / "scenes" / f"{clip}.json").read_text())
     objects = stored["scene"]["objects"]
     names = [f"{item['fid']} {item['category']}{' (sounding)' if item['sound'] else ''}" for item in objects]
+    shown = len(list((folder / "media" / clip / "frames").iterdir()))
     blocks = []
     for expression in stored["expressions"]:
         fid = expression["fid"]
-        frames = [_outlined(folder, clip, fid or 0, number, side) for number in FRAMES]
+        frames = [_outlined(folder, clip, fid or 0, number, side) for number in FRAMES if number < shown]
         row = Image.fromarray(np.concatenate(frames, axis=1))
         meaning = "nothing" if fid is None else names[fid]
         blocks += [_line(f'"{expression["text"]}"  = {meaning}', row.width, bold=True), row]
