@@ -1,0 +1,127 @@
+"""A synthetic Ref-AVS Bench on disk, in the layout of the real one."""
+
+import csv
+import io
+import json
+import os
+import wave
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from .categories import CATEGORIES, UNSEEN
+from .clips import COLUMNS, SynthesisOptions, make_clip
+from .drawing import draw
+from .sounds import SAMPLE_RATE, render_sound
+from .video import encode_video
+
+
+JPEG_QUALITY = 92
+
+
+def synthesize(output: str | Path, clips: int, options: SynthesisOptions | None = None, workers: int = 1) -> None:
+    """Write `clips` clips into a folder. A run that was stopped goes on where it was.
+
+    Args:
+        output: the folder; made if it does not exist.
+        clips: how many; more of them later add to the same folder.
+        options: see `SynthesisOptions`.
+        workers: processes. They change nothing but the time.
+
+    Raises:
+        ValueError: on bad numbers, or a folder that holds something else.
+    """
+    options = options or SynthesisOptions()
+    for name, value in (("clips", clips), ("workers", workers)):
+        if value < 1:
+            raise ValueError(f"{name} must be 1 or more, got {value}")
+    output = Path(output)
+    _claim(output, options)
+    write = partial(write_clip, output, options)
+    with ExitStack() as stack:
+        mapped = map
+        if workers > 1:
+            pool = stack.enter_context(ProcessPoolExecutor(workers))
+            mapped = partial(pool.map, chunksize=4)
+        done = tqdm(mapped(write, range(clips)), total=clips, unit="clip", desc="synthesize")
+        rows = [row for clip_rows in done for row in clip_rows]
+    taxonomy = {
+        "categories": {name: category.super_category for name, category in CATEGORIES.items()},
+        "unseen": list(UNSEEN),
+    }
+    _replace(output / "taxonomy.json", _json(taxonomy))
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, COLUMNS)
+    writer.writeheader()
+    writer.writerows(rows)
+    _replace(output / "metadata.csv", table.getvalue().encode())
+
+
+def write_clip(output: Path, options: SynthesisOptions, index: int) -> list[dict[str, str | int]]:
+    """Write one clip unless it is there; its scene graph comes last and says that it is. Returns its metadata rows."""
+    clip = make_clip(options, index)
+    rows = list(clip.rows())
+    done = output / "scenes" / f"{clip.name}.json"
+    if done.exists():
+        return rows
+    media, masks = output / "media" / clip.name, output / "gt_mask" / clip.name
+    sound = render_sound(clip.scene)
+    _replace(media / "audio.wav", _wav(sound))
+    for number, time in enumerate(options.times):
+        frame, visible = draw(clip.scene, float(time), options.height, options.width)
+        _replace(media / "frames" / f"{number}.jpg", _image(frame, "JPEG", quality=JPEG_QUALITY))
+        shown = visible[:1] & False if clip.name.startswith("null_") else visible
+        for fid, mask in enumerate(shown):
+            _replace(masks / f"fid_{fid}" / f"{number:05d}.png", _image(mask.astype(np.uint8) * 255, "PNG"))
+    if options.video:
+        _replace(media / "video.mp4", encode_video(clip.scene, sound, options.height, options.width))
+    sentences = [
+        {"uid": row["uid"], **asdict(expression)} for row, expression in zip(rows, clip.expressions, strict=True)
+    ]
+    _replace(done, _json({"split": clip.split, "scene": clip.scene.to_json(), "expressions": sentences}))
+    return rows
+
+
+def _claim(output: Path, options: SynthesisOptions) -> None:
+    """Note in the folder what is made there, and refuse to mix two worlds."""
+    note = output / "synthesis.json"
+    ours = _json(asdict(options))
+    if note.exists() and note.read_bytes() != ours:
+        raise ValueError(f"{output} holds clips made with other options ({note}): choose another folder")
+    if not note.exists() and output.exists() and any(output.iterdir()):
+        raise ValueError(f"{output} is not empty and holds no synthetic benchmark: choose another folder")
+    _replace(note, ours)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_bytes(content)
+    os.replace(unfinished, path)
+
+
+def _json(content: object) -> bytes:
+    return (json.dumps(content, indent=1) + "\n").encode()
+
+
+def _wav(samples: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(samples.astype("<i2").tobytes())
+    return buffer.getvalue()
+
+
+def _image(pixels: np.ndarray, kind: str, **settings: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, **settings)
+    return buffer.getvalue()
