@@ -6,7 +6,6 @@ from dataclasses import fields
 
 from huggingface_hub.dataclasses import strict
 from transformers import Mask2FormerConfig, PreTrainedConfig, RobertaConfig
-from transformers.configuration_utils import SubConfigSpec
 
 
 # What transformers itself passes to a configuration beside its fields.
@@ -37,6 +36,7 @@ SWIN_BASE = {
 }
 ROBERTA_BASE = {"max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
 LABELS = {0: "the referred object"}  # Mask2Former's class head: this, or nothing
+PAPER = {"mask2former_config": {"backbone_config": SWIN_BASE, "id2label": LABELS}, "text_config": ROBERTA_BASE}
 
 
 def refuse_unknown_keys(config: PreTrainedConfig, keys: dict) -> None:
@@ -100,12 +100,10 @@ class RefAVSConfig(PreTrainedConfig):
 
     model_type = "refavs"
     keys_to_ignore_at_inference = ("memory", "cue_hidden_states", "cue_mask")
-    sub_configs_defaults = {  # noqa: RUF012, the name and form are transformers'
-        "mask2former_config": SubConfigSpec(
-            config_class=Mask2FormerConfig, init_kwargs={"backbone_config": SWIN_BASE, "id2label": LABELS}
-        ),
-        "text_config": SubConfigSpec(config_class=RobertaConfig, init_kwargs=ROBERTA_BASE),
-        "audio_config": SubConfigSpec(config_class=RefAVSAudioConfig),
+    sub_configs = {  # noqa: RUF012, the name and form are transformers'
+        "mask2former_config": Mask2FormerConfig,
+        "text_config": RobertaConfig,
+        "audio_config": RefAVSAudioConfig,
     }
 
     mask2former_config: dict | PreTrainedConfig | None = None
@@ -139,6 +137,12 @@ class RefAVSConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         refuse_unknown_keys(self, kwargs)
+        for name, config_class in self.sub_configs.items():
+            fields_or_config = getattr(self, name)
+            if fields_or_config is None:
+                fields_or_config = PAPER.get(name, {})
+            if isinstance(fields_or_config, dict):
+                setattr(self, name, config_class(**fields_or_config))
         super().__post_init__(**kwargs)
         if self.mask2former_config.id2label != LABELS:  # a backbone trained on other classes
             self.mask2former_config = copy.deepcopy(self.mask2former_config)

@@ -17,15 +17,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from dataset_script.synthetic.drawing import draw
-from dataset_script.synthetic.scene import Scene, SceneObject, Sound
-from dataset_script.synthetic.sounds import SAMPLE_RATE, render_sound
-from dataset_script.synthetic.video import encode_video
 from tokenizers import ByteLevelBPETokenizer
+from torch import nn
 from tqdm import trange
 from transformers import BatchFeature, RobertaTokenizer, ViTImageProcessorPil
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerLoss
 
+from dataset_script.synthetic.drawing import draw
+from dataset_script.synthetic.scene import Scene, SceneObject, Sound
+from dataset_script.synthetic.sounds import SAMPLE_RATE, render_sound
+from dataset_script.synthetic.video import encode_video
 from modeling_refavs import RefAVSConfig, RefAVSFeatureExtractor, RefAVSForSegmentation, RefAVSProcessor
 
 
@@ -41,6 +42,7 @@ STROKES = {"guitar": 3.0, "cat": 2.0}  # a second
 PLACES = {"guitar": (0.28, 0.6), "cat": (0.68, 0.35), "kettle": (1.06, 0.65)}  # centre; the height of the frame is 1
 CLIPS = {"clip": ("cat", "guitar"), "clip_other_sound": ("guitar", "cat")}  # who is heard in which half
 SILENT = "kettle"
+HEARD = "the first object to make a sound"
 
 
 @dataclass
@@ -75,7 +77,7 @@ def make_example(order: tuple[str, str]) -> Example:
     answers = {f"the {category}": category for category in LOOKS}
     answers |= {f"the {colour} object": category for category, (colour, *_) in LOOKS.items()}
     answers |= {"the object on the left": "guitar", "the object on the right": "kettle"}
-    answers |= {"the first object to make a sound": order[0], f"the sounding {SILENT}": None}
+    answers |= {HEARD: order[0], f"the sounding {SILENT}": None}
     answers |= {f"the sounding {category}": category for category in order}
     answers |= {"the drum": None, "the green object": None}
     drawn = [draw(scene, float(second), *SIZE) for second in range(SECONDS)]
@@ -146,13 +148,14 @@ def pretrain(model: RefAVSForSegmentation, batches: list[dict], steps: int, lear
 
 
 def fit(model: RefAVSForSegmentation, batches: list[dict], steps: int, learning_rate: float) -> None:
-    """The whole of EEMC: five sentences of one clip a step."""
+    """The whole of EEMC: five sentences of one clip a step, one of them the one that only the sound decides."""
 
     def loss_of(batch: dict) -> torch.Tensor:
         chosen = torch.randperm(len(batch["clip_index"]))[:5]
+        chosen[0] = batch["heard"]
         asked = {name: batch[name][chosen] for name in ("input_ids", "attention_mask", "clip_index", "mask_labels")}
-        inputs = {name: value for name, value in batch.items() if name != "objects"}
-        return model(**inputs | asked).loss
+        clip = {name: batch[name] for name in ("pixel_values", "input_features")}
+        return model(**clip, **asked).loss
 
     descend(model, lambda: loss_of(random.choice(batches)), steps, learning_rate)
 
@@ -160,8 +163,17 @@ def fit(model: RefAVSForSegmentation, batches: list[dict], steps: int, learning_
 def descend(
     model: RefAVSForSegmentation, loss_of_a_step: Callable[[], torch.Tensor], steps: int, learning_rate: float
 ) -> None:
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.1)
+    """AdamW with a warm start and a linear end; Mask2Former, which is ahead, moves more slowly."""
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for name, parameter in model.named_parameters():
+        groups["mask2former" in name].append(parameter)
+    optimizer = torch.optim.AdamW(
+        [{"params": groups[True], "lr": 0.3 * learning_rate}, {"params": groups[False], "lr": learning_rate}],
+        weight_decay=0.01,
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1.0, (step + 1) / 50, (steps - step) / (0.3 * steps))
+    )
     model.train()
     for step in (bar := trange(steps)):
         loss = loss_of_a_step()
@@ -191,11 +203,20 @@ def encode(processor: RefAVSProcessor, example: Example) -> BatchFeature:
     return processor(text=example.sentences, frames=example.frames, audio=example.audio, sampling_rate=SAMPLE_RATE)
 
 
+def make_batch(processor: RefAVSProcessor, example: Example) -> dict:
+    return {
+        **encode(processor, example),
+        "mask_labels": torch.from_numpy(example.masks),
+        "objects": torch.from_numpy(example.objects),
+        "heard": example.sentences.index(HEARD),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     random.seed(args.seed)
     torch.manual_seed(args.seed)
@@ -204,12 +225,8 @@ def main() -> None:
     image_processor = ViTImageProcessorPil(size={"height": MODEL_SIZE, "width": MODEL_SIZE})
     processor = RefAVSProcessor(image_processor, RefAVSFeatureExtractor(), tokenizer)
     model = RefAVSForSegmentation(make_config(len(tokenizer)))
-    batches = [
-        encode(processor, example)
-        | {"mask_labels": torch.from_numpy(example.masks), "objects": torch.from_numpy(example.objects)}
-        for example in examples.values()
-    ]
-    pretrain(model, batches, args.steps // 4, args.learning_rate)
+    batches = [make_batch(processor, example) for example in examples.values()]
+    pretrain(model, batches, args.steps // 4, 3 * args.learning_rate)
     fit(model, batches, args.steps, args.learning_rate)
     save(model, processor, examples)
 

@@ -318,7 +318,7 @@ def test_gradient_checkpointing_changes_no_gradient(inputs):
     for checkpointing in (False, True):
         model = make_model().train()
         if checkpointing:
-            model.activation_checkpointing_enable()
+            model.gradient_checkpointing_enable()
         torch.manual_seed(0)
         model(**inputs, mask_labels=square_labels()).loss.backward()
         gradients.append(model.model.catf.layers[0].attention.key_projection.weight.grad)
