@@ -134,6 +134,7 @@ class RefAVSReleasedForSegmentation(PreTrainedModel):
     main_input_name = "pixel_values"
     input_modalities = ("video", "audio", "text")
     accepts_loss_kwargs = False  # the loss is a mean: Trainer must not rescale it
+    _keys_to_ignore_on_load_missing = (r"\.swin\.layernorm\.",)  # a backbone does not use it
 
     def __init__(self, config: RefAVSReleasedConfig):
         super().__init__(config)
@@ -366,9 +367,7 @@ def _compute_loss(mask_logits: torch.Tensor, mask_labels: torch.Tensor, frame_ma
             f"got {tuple(mask_labels.shape)}"
         )
     labels = nn.functional.interpolate(mask_labels.float(), size=mask_logits.shape[-2:], mode="bilinear") > 0
-    return nn.functional.binary_cross_entropy_with_logits(
-        mask_logits[frame_mask].float(), labels[frame_mask].float()
-    )
+    return nn.functional.binary_cross_entropy_with_logits(mask_logits[frame_mask].float(), labels[frame_mask].float())
 
 
 RefAVSReleasedForSegmentation.register_for_auto_class("AutoModel")
