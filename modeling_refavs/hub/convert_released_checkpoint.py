@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoTokenizer, Mask2FormerImageProcessorPil, PreTrainedTokenizerBase, RobertaModel
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    Mask2FormerImageProcessorPil,
+    PreTrainedTokenizerBase,
+    RobertaConfig,
+    RobertaModel,
+)
 
 from modeling_refavs import RefAVSFeatureExtractor, RefAVSProcessor
 from modeling_refavs.configuration_refavs_released import RELEASED_SWIN, RefAVSReleasedConfig
@@ -51,17 +58,23 @@ def convert_released_checkpoint(
         ValueError: something that was given is not what it should be; the message names it.
     """
     check_output(output)
+    text_config = text_model and _read_text_config(text_model)
     model, report = load_released(checkpoint, report_path)
+    if text_config and text_config.hidden_size != model.config.text_feature_size:
+        raise ValueError(
+            f"--text-model {text_model}: of width {text_config.hidden_size}, the checkpoint's text features are "
+            f"{model.config.text_feature_size} wide"
+        )
     if vggish:
         model.audio_encoder = load_vggish(vggish)[0]
         model.config.audio_config = model.audio_encoder.config
     if text_model:
-        model.text_encoder, tokenizer = _load_text_model(text_model, model.config.text_feature_size)
+        model.text_encoder = RobertaModel.from_pretrained(text_model, add_pooling_layer=False)
         model.config.text_config = model.text_encoder.config
     with whole_folder(output) as unfinished:
         model.save_pretrained(unfinished)
         if text_model:
-            make_processor(tokenizer, model.config).save_pretrained(unfinished)
+            make_processor(AutoTokenizer.from_pretrained(text_model), model.config).save_pretrained(unfinished)
     return report
 
 
@@ -75,7 +88,7 @@ def load_released(
         report.write(report_path)
     if not report.fits:
         raise ValueError(f"{checkpoint}: not the released Ref-AVS checkpoint: {report}")
-    weights = {_our_name(name): state_dict[name] for name in report.used}
+    weights = {our_name(name): state_dict[name] for name in report.used}
     return RefAVSReleasedForSegmentation.from_pretrained(None, config=config, state_dict=weights), report
 
 
@@ -93,7 +106,7 @@ def examine(shapes: Mapping[str, torch.Size], source: str) -> tuple[RefAVSReleas
         ) from error
     ours = model.state_dict()
     expected = {
-        _released_name(saved): (name, ours[name].shape)
+        released_name(saved): (name, ours[name].shape)
         for saved, name in saved_names(model).items()
         if UNUSED not in name
     }
@@ -154,27 +167,28 @@ def make_processor(tokenizer: PreTrainedTokenizerBase, config: RefAVSReleasedCon
     )
 
 
-def _load_text_model(name: str, size: int) -> tuple[RobertaModel, PreTrainedTokenizerBase]:
+def _read_text_config(name: str) -> RobertaConfig:
+    """Before the checkpoint is read, which takes longer."""
+    if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
+        raise ValueError(f"--text-model {name}: no such folder")
     try:
         config = AutoConfig.from_pretrained(name)
-        if config.model_type != "roberta" or config.hidden_size != size:
-            raise ValueError(
-                f"a {config.model_type} of width {config.hidden_size}, but a roberta of width {size} is needed"
-            )
-        return RobertaModel.from_pretrained(name, add_pooling_layer=False), AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise ValueError(f"--text-model {name}: cannot be used: {reason}") from error
+        raise ValueError(f"--text-model {name}: cannot be read: {reason}") from error
+    if config.model_type != "roberta":
+        raise ValueError(f"--text-model {name}: a {config.model_type}, but distilroberta-base (a roberta) is needed")
+    return config
 
 
-def _released_name(name: str) -> str:
+def released_name(name: str) -> str:
     for ours, released in PREFIXES.items():
         if name.startswith(ours):
             return released + name.removeprefix(ours)
     return name
 
 
-def _our_name(name: str) -> str:
+def our_name(name: str) -> str:
     for ours, released in PREFIXES.items():
         if name.startswith(released):
             return ours + name.removeprefix(released)
