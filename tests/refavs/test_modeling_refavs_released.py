@@ -223,7 +223,6 @@ def test_forward_is_encode_clips_and_then_segment(model, inputs, outputs):
 def test_mask2formers_first_half_runs_once_a_clip(model, inputs):
     rows = []
     hook = model.mask2former.pixel_level_module.register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
-    ask(model, inputs)
     hook.remove()
     assert rows == [4]  # four frames, not twice, and not for each of four sentences
 
@@ -315,7 +314,6 @@ def test_only_what_the_released_code_trained_is_trained(inputs):
     assert {part for part in TRAINED if any(part in name for name in names)} == set(TRAINED)
     assert not [name for name in names if not any(part in name for part in TRAINED)]
     assert not [name for name in names if "mha_" in name]
-    ask(model, inputs)
     model(**inputs, mask_labels=square_labels()).loss.backward()
     for name, parameter in model.named_parameters():
         assert (parameter.grad is not None) == (name in names), name
