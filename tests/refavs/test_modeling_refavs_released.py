@@ -223,6 +223,7 @@ def test_forward_is_encode_clips_and_then_segment(model, inputs, outputs):
 def test_mask2formers_first_half_runs_once_a_clip(model, inputs):
     rows = []
     hook = model.mask2former.pixel_level_module.register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
+    ask(model, inputs)
     hook.remove()
     assert rows == [4]  # four frames, not twice, and not for each of four sentences
 
