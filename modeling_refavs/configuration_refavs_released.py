@@ -31,6 +31,7 @@ class RefAVSReleasedConfig(PreTrainedConfig):
     """
 
     model_type = "refavs_released"
+    keys_to_ignore_at_inference = ("cue_hidden_states",)
     sub_configs_defaults = {  # noqa: RUF012, the name and form are transformers'
         "mask2former_config": SubConfigSpec(
             config_class=Mask2FormerConfig, init_kwargs={"backbone_config": RELEASED_SWIN, "num_labels": 150}

@@ -60,15 +60,12 @@ def convert_released_checkpoint(
     check_output(output)
     text_config = text_model and _read_text_config(text_model)
     model, report = load_released(checkpoint, report_path)
-    if text_config and text_config.hidden_size != model.config.text_feature_size:
-        raise ValueError(
-            f"--text-model {text_model}: of width {text_config.hidden_size}, the checkpoint's text features are "
-            f"{model.config.text_feature_size} wide"
-        )
     if vggish:
         model.audio_encoder = load_vggish(vggish)[0]
         model.config.audio_config = model.audio_encoder.config
+        _check_width(f"--vggish {vggish}", model.config.audio_config.embedding_size, model.config.audio_feature_size)
     if text_model:
+        _check_width(f"--text-model {text_model}", text_config.hidden_size, model.config.text_feature_size)
         model.text_encoder = RobertaModel.from_pretrained(text_model, add_pooling_layer=False)
         model.config.text_config = model.text_encoder.config
     with whole_folder(output) as unfinished:
@@ -179,6 +176,11 @@ def _read_text_config(name: str) -> RobertaConfig:
     if config.model_type != "roberta":
         raise ValueError(f"--text-model {name}: a {config.model_type}, but distilroberta-base (a roberta) is needed")
     return config
+
+
+def _check_width(source: str, width: int, needed: int) -> None:
+    if width != needed:
+        raise ValueError(f"{source}: gives features of width {width}, but the checkpoint takes {needed}")
 
 
 def released_name(name: str) -> str:

@@ -9,6 +9,8 @@ import torch
 from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
+from ..media.writing import whole_file
+
 
 @dataclass(frozen=True)
 class KeyReport:
@@ -40,7 +42,8 @@ class KeyReport:
 
     def write(self, path: str | Path) -> None:
         """As JSON."""
-        Path(path).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        with whole_file(path) as unfinished:
+            unfinished.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
 
 def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:

@@ -150,8 +150,9 @@ def test_a_report_is_written_of_what_does_not_fit_too(released_state, tmp_path, 
         ({"output": "full"}, "must be a new or empty folder"),
         ({"output": "nowhere/out"}, "there is no folder"),
         ({"--vggish": "released.pth"}, "not the public VGGish port"),
+        ({"--vggish": "wide.pth"}, "wide.pth: gives features of width 96, but the checkpoint takes 128"),
         ({"--text-model": "bert"}, "a bert, but distilroberta-base (a roberta) is needed"),
-        ({"--text-model": "wide"}, "wide: of width 48, the checkpoint's text features are 32 wide"),
+        ({"--text-model": "wide"}, "wide: gives features of width 48, but the checkpoint takes 32"),
         ({"--text-model": "full"}, "full: cannot be read"),
         ({"--text-model": "nowhere"}, "nowhere: no such folder"),
     ],
@@ -165,6 +166,9 @@ def test_a_bad_request_is_refused_in_one_line(published, tmp_path, capsys, monke
     RobertaConfig(hidden_size=48).save_pretrained(tmp_path / "wide")
     for name in ("released.pth", "vggish.pth", "roberta"):
         (tmp_path / name).symlink_to(published / name)
+    vggish = torch.load(published / "vggish.pth", weights_only=True)
+    last = {"embeddings.4.weight": torch.zeros(96, 16), "embeddings.4.bias": torch.zeros(96)}
+    torch.save({**vggish, **last}, tmp_path / "wide.pth")
     before = {path.name for path in tmp_path.iterdir()}
     request = {"checkpoint": "released.pth", "output": "out", **changes}
     request = {name: str(tmp_path / value) for name, value in request.items()}
