@@ -257,6 +257,7 @@ class RefAVSReleasedForSegmentation(PreTrainedModel):
             presence_logits=mask_logits.amax(dim=(-2, -1)),
             masks_queries_logits=masks_queries_logits.unflatten(0, steps),
             class_queries_logits=class_queries_logits.unflatten(0, steps),
+            loss_parts=None if loss is None else {"loss_mask": loss.detach()},
             cue_hidden_states=cues.unflatten(0, steps),
         )
 
@@ -360,7 +361,7 @@ def _fuse(
 
 
 def _compute_loss(mask_logits: torch.Tensor, mask_labels: torch.Tensor, frame_mask: torch.Tensor) -> torch.Tensor:
-    """BCE with logits over the pixels of all real frames (quirk 10), in float32."""
+    """BCE with logits over the pixels of all real frames (quirk 10), in float32. Labels are resized as released."""
     if mask_labels.shape[:2] != frame_mask.shape:
         raise ValueError(
             f"mask_labels must be (expressions, frames, h, w) with {tuple(frame_mask.shape)} (expressions, frames), "

@@ -325,6 +325,8 @@ def test_the_loss_is_bce_on_the_map_of_real_frames(model, inputs, outputs):
     loss = torch.nn.functional.binary_cross_entropy_with_logits
     answer = ask(model, inputs, mask_labels=labels)
     torch.testing.assert_close(answer.loss, loss(outputs.mask_logits.float(), labels))
+    twice = labels.repeat_interleave(2, dim=-1).repeat_interleave(2, dim=-2)
+    torch.testing.assert_close(ask(model, inputs, mask_labels=twice).loss, answer.loss)
     mask = torch.tensor([[1, 1, 1, 0]])
     answer = ask(model, inputs, mask_labels=labels, frame_mask=mask)
     torch.testing.assert_close(answer.loss, loss(answer.mask_logits[:, :3].float(), labels[:, :3]))
