@@ -13,6 +13,8 @@ _ROOMS = {
     "RefAVSForSegmentation": "modeling_refavs",
     "RefAVSModel": "modeling_refavs",
     "RefAVSProcessor": "processing_refavs",
+    "RefAVSReleasedConfig": "configuration_refavs_released",
+    "RefAVSReleasedForSegmentation": "modeling_refavs_released",
     "RefAVSVggishModel": "modeling_vggish",
 }
 __all__ = list(_ROOMS)

@@ -3,15 +3,20 @@
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor
 
 from .configuration_refavs import RefAVSAudioConfig, RefAVSConfig
+from .configuration_refavs_released import RefAVSReleasedConfig
 from .feature_extraction_refavs import RefAVSFeatureExtractor
 from .modeling_refavs import RefAVSForSegmentation
+from .modeling_refavs_released import RefAVSReleasedForSegmentation
 from .modeling_vggish import RefAVSVggishModel
 from .processing_refavs import RefAVSProcessor
 
 
 AutoConfig.register(RefAVSConfig.model_type, RefAVSConfig)
 AutoConfig.register(RefAVSAudioConfig.model_type, RefAVSAudioConfig)
+AutoConfig.register(RefAVSReleasedConfig.model_type, RefAVSReleasedConfig)
 AutoModel.register(RefAVSConfig, RefAVSForSegmentation)
 AutoModel.register(RefAVSAudioConfig, RefAVSVggishModel)
-AutoFeatureExtractor.register(RefAVSConfig, RefAVSFeatureExtractor)
-AutoProcessor.register(RefAVSConfig, RefAVSProcessor)
+AutoModel.register(RefAVSReleasedConfig, RefAVSReleasedForSegmentation)
+for config in (RefAVSConfig, RefAVSReleasedConfig):
+    AutoFeatureExtractor.register(config, RefAVSFeatureExtractor)
+    AutoProcessor.register(config, RefAVSProcessor)

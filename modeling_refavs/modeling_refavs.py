@@ -248,15 +248,15 @@ class RefAVSModel(RefAVSPreTrainedModel):
             text_features: `(expressions, L, 768)`, F_T in place of `input_ids`.
             memory: what the previous piece of the same clips left; None at the start.
         """
-        expressions = _count_expressions(clip_features, input_ids, text_features, clip_index)
+        expressions = count_expressions(clip_features, input_ids, text_features, clip_index)
         audio, visual = self._project_clips(clip_features)
         text, text_mask = self._encode_text(input_ids, attention_mask, text_features)
         clips = RefAVSClipFeatures(
-            **{name: _of_expressions(value, clip_index) for name, value in clip_features.items()},
+            **{name: of_expressions(value, clip_index) for name, value in clip_features.items()},
         )
         cues, cue_mask, memory = self._gather_cues(
-            _of_expressions(audio, clip_index),
-            _of_expressions(visual, clip_index),
+            of_expressions(audio, clip_index),
+            of_expressions(visual, clip_index),
             text,
             text_mask,
             clips,
@@ -418,7 +418,7 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
             mask_labels: `(expressions, frames, h, w)` in {0, 1}, of any size; all 0 in a frame without the object.
         """
         outputs = self.model.segment(clip_features, input_ids, attention_mask, clip_index, text_features, memory)
-        frame_mask = _of_expressions(clip_features.frame_mask, clip_index)
+        frame_mask = of_expressions(clip_features.frame_mask, clip_index)
         class_logits = [self.class_predictor(states) for states in outputs.query_hidden_states]
         loss = parts = None
         if mask_labels is not None:
@@ -492,12 +492,13 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         return sum(parts.values()), {name: part.detach() for name, part in parts.items()}
 
 
-def _count_expressions(
+def count_expressions(
     clips: RefAVSClipFeatures,
     input_ids: torch.Tensor | None,
     text_features: torch.Tensor | None,
     clip_index: torch.Tensor | None,
 ) -> int:
+    """How many sentences are asked; `ValueError` if it is not clear of which clips."""
     if input_ids is None and text_features is None:
         raise ValueError("a sentence is needed: pass input_ids or text_features")
     expressions = len(input_ids if text_features is None else text_features)
@@ -511,12 +512,12 @@ def _count_expressions(
     return expressions
 
 
-def _of_expressions(value, clip_index: torch.Tensor | None):
+def of_expressions(value, clip_index: torch.Tensor | None):
     """Rows of clips -> rows of expressions."""
     if value is None or clip_index is None:
         return value
     if isinstance(value, tuple):
-        return tuple(_of_expressions(item, clip_index) for item in value)
+        return tuple(of_expressions(item, clip_index) for item in value)
     return value.index_select(0, clip_index)
 
 
@@ -531,4 +532,6 @@ __all__ = [
     "RefAVSPreTrainedModel",
     "RefAVSSegmentationOutput",
     "combine_queries",
+    "count_expressions",
+    "of_expressions",
 ]

@@ -8,7 +8,14 @@ import torch
 from tokenizers import ByteLevelBPETokenizer
 from transformers import RobertaTokenizer, ViTImageProcessorPil
 
-from modeling_refavs import RefAVSConfig, RefAVSFeatureExtractor, RefAVSForSegmentation, RefAVSProcessor
+from modeling_refavs import (
+    RefAVSConfig,
+    RefAVSFeatureExtractor,
+    RefAVSForSegmentation,
+    RefAVSProcessor,
+    RefAVSReleasedConfig,
+    RefAVSReleasedForSegmentation,
+)
 
 
 torch.set_num_threads(1)
@@ -76,6 +83,22 @@ def make_model(**overrides) -> RefAVSForSegmentation:
     """A tiny model in eval mode whose answers differ from sentence to sentence, as a trained one's do."""
     torch.manual_seed(0)
     model = RefAVSForSegmentation(make_config(**overrides)).eval()
+    stir(model)
+    return model
+
+
+def make_released_model(encoders: bool = True, **overrides) -> RefAVSReleasedForSegmentation:
+    """The released model of the same sizes; without encoders it is what the released checkpoint holds."""
+    config = make_config()
+    config.mask2former_config.num_labels = 5
+    config.mask2former_config.backbone_config.drop_path_rate = 0.0
+    if encoders:
+        overrides = {"text_config": config.text_config, "audio_config": config.audio_config, **overrides}
+    sizes = {"hidden_size": 128, "intermediate_size": 48, "adapter_size": 8, "text_feature_size": 32}
+    torch.manual_seed(0)
+    model = RefAVSReleasedForSegmentation(
+        RefAVSReleasedConfig(mask2former_config=config.mask2former_config, **{**sizes, **overrides})
+    ).eval()
     stir(model)
     return model
 

@@ -75,15 +75,15 @@ def _check_writable(folder: Path) -> None:
 def _load(name: str, device: torch.device) -> tuple[Any, Any]:
     """The model and its processor, from a folder or the Hub."""
     _check_model(name)
-    from modeling_refavs import (
-        RefAVSForSegmentation,
-        RefAVSProcessor,
-    )  # seconds, and only for a request that can work
+    from transformers import AutoModel  # seconds, and only for a request that can work
+
+    import modeling_refavs.auto  # noqa: F401, tells AutoModel which of our models a folder holds
+    from modeling_refavs import RefAVSProcessor
 
     try:
         processor = RefAVSProcessor.from_pretrained(name)
-        return RefAVSForSegmentation.from_pretrained(name).to(device).eval(), processor
-    except OSError as error:
+        return AutoModel.from_pretrained(name).to(device).eval(), processor
+    except (OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"--model {name}: cannot be loaded: {reason}") from error
 

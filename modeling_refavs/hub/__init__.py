@@ -1,0 +1,1 @@
+"""To and from the Hub: checkpoints of others in."""
