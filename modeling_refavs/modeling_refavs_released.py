@@ -16,7 +16,7 @@ from transformers.utils import can_return_tuple
 
 from .configuration_refavs_released import RefAVSReleasedConfig
 from .feature_extraction_refavs import LOG_OFFSET
-from .modeling_refavs import RefAVSClipFeatures, RefAVSSegmentationOutput, count_expressions, of_expressions
+from .modeling_outputs_refavs import RefAVSClipFeatures, RefAVSSegmentationOutput, count_expressions, of_expressions
 from .modeling_vggish import RefAVSVggishModel
 from .prompt_decoder import RefAVSMaskDecoder
 

@@ -7,7 +7,7 @@ import torch
 from transformers import Mask2FormerForUniversalSegmentation, RobertaModel
 
 from modeling_refavs import RefAVSForSegmentation, RefAVSModel, RefAVSVggishModel
-from modeling_refavs.modeling_refavs import combine_queries
+from modeling_refavs.modeling_outputs_refavs import combine_queries
 from tests.conftest import SENTENCES, make_config, make_model, stir
 
 

@@ -1,0 +1,131 @@
+"""What EEMC returns, and the pure functions between its tensors."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers.utils import ModelOutput
+
+from .cue_memory import RefAVSMemory
+
+
+@dataclass
+class RefAVSClipFeatures(ModelOutput):
+    """What is known of clips before any sentence is asked.
+
+    Args:
+        frame_features: `(clips, frames, C, H/32, W/32)`, the last Swin stage.
+        mask_features: `(clips, frames, C, H/4, W/4)`, Mask2Former's per-pixel embedding.
+        multi_scale_features: the pixel decoder's three maps, `(clips, frames, C, h, w)` at strides 32, 16 and 8.
+        audio_features: `(clips, frames, 128)`, F_A; None in the ablation without audio.
+        audio_mask: `(clips, frames)` bool, False where a step has no sound track.
+        frame_mask: `(clips, frames)` bool, False where a frame only fills up a shorter clip.
+    """
+
+    frame_features: torch.FloatTensor | None = None
+    mask_features: torch.FloatTensor | None = None
+    multi_scale_features: tuple[torch.FloatTensor, ...] | None = None
+    audio_features: torch.FloatTensor | None = None
+    audio_mask: torch.BoolTensor | None = None
+    frame_mask: torch.BoolTensor | None = None
+
+
+@dataclass
+class RefAVSModelOutput(ModelOutput):
+    """
+    Args:
+        query_hidden_states: per decoder layer `(expressions * frames, num_queries, D)`, normalised.
+        masks_queries_logits: per decoder layer `(expressions * frames, num_queries, H/4, W/4)`.
+        cue_hidden_states: `(expressions, frames, M, D)`, Q_m of Eq. 4; `cue_mask (expressions, frames, M)`.
+        memory: the cached memory after the last frame, for the next piece of the same clips.
+    """
+
+    query_hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    masks_queries_logits: tuple[torch.FloatTensor, ...] | None = None
+    cue_hidden_states: torch.FloatTensor | None = None
+    cue_mask: torch.BoolTensor | None = None
+    memory: RefAVSMemory | None = None
+
+
+@dataclass
+class RefAVSSegmentationOutput(ModelOutput):
+    """
+    Args:
+        loss: `5 BCE + 5 Dice + 2 class`, summed over the decoder's layers (Supp. B.1); only with `mask_labels`.
+        mask_logits: `(expressions, frames, H/4, W/4)`; the sigmoid is the probability that a pixel belongs to the
+            object that the sentence refers to.
+        presence_logits: `(expressions, frames)`; the sigmoid is the probability that the frame shows that object.
+        masks_queries_logits: `(expressions, frames, num_queries, H/4, W/4)`, Mask2Former's own masks.
+        class_queries_logits: `(expressions, frames, num_queries, 2)`: the referred object, or nothing.
+        loss_parts: the weighted parts of `loss`: `loss_mask`, `loss_dice`, `loss_cross_entropy`.
+        cue_hidden_states, cue_mask, memory: as in [`RefAVSModelOutput`].
+    """
+
+    loss: torch.FloatTensor | None = None
+    mask_logits: torch.FloatTensor | None = None
+    presence_logits: torch.FloatTensor | None = None
+    masks_queries_logits: torch.FloatTensor | None = None
+    class_queries_logits: torch.FloatTensor | None = None
+    loss_parts: dict[str, torch.FloatTensor] | None = None
+    cue_hidden_states: torch.FloatTensor | None = None
+    cue_mask: torch.BoolTensor | None = None
+    memory: RefAVSMemory | None = None
+
+
+def combine_queries(
+    masks_queries_logits: torch.Tensor, class_queries_logits: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One map and one presence for each frame.
+
+    A query claims a pixel with probability `p(query is the referred object) * p(pixel is in its mask)`; the strongest
+    claim counts. With logits c and m the logit of that product is `-log(exp(-c) + exp(-m) + exp(-c-m))`.
+
+    Args:
+        masks_queries_logits: `(..., num_queries, h, w)`.
+        class_queries_logits: `(..., num_queries, 2)`.
+
+    Returns:
+        `mask_logits (..., h, w)` and `presence_logits (...)`.
+    """
+    referred = (class_queries_logits[..., 0] - class_queries_logits[..., 1])[..., None, None]
+    claims = -torch.logaddexp(-referred, nn.functional.softplus(-referred) - masks_queries_logits)
+    return claims.amax(dim=-3), referred.flatten(-3).amax(dim=-1)
+
+
+def count_expressions(
+    clips: RefAVSClipFeatures,
+    input_ids: torch.Tensor | None,
+    text_features: torch.Tensor | None,
+    clip_index: torch.Tensor | None,
+) -> int:
+    """How many sentences are asked; `ValueError` if it is not clear of which clips."""
+    if input_ids is None and text_features is None:
+        raise ValueError("a sentence is needed: pass input_ids or text_features")
+    expressions = len(input_ids if text_features is None else text_features)
+    num_clips = len(clips.frame_mask)
+    if clip_index is None and expressions != num_clips:
+        raise ValueError(
+            f"{expressions} sentences on {num_clips} clips: pass clip_index (expressions,) to say which clip each is asked of"
+        )
+    if clip_index is not None and len(clip_index) != expressions:
+        raise ValueError(f"clip_index needs one entry for each of {expressions} sentences, got {len(clip_index)}")
+    return expressions
+
+
+def of_expressions(value, clip_index: torch.Tensor | None):
+    """Rows of clips -> rows of expressions."""
+    if value is None or clip_index is None:
+        return value
+    if isinstance(value, tuple):
+        return tuple(of_expressions(item, clip_index) for item in value)
+    return value.index_select(0, clip_index)
+
+
+__all__ = [
+    "RefAVSClipFeatures",
+    "RefAVSModelOutput",
+    "RefAVSSegmentationOutput",
+    "combine_queries",
+    "count_expressions",
+    "of_expressions",
+]
