@@ -7,7 +7,7 @@ from modeling_refavs import RefAVSForSegmentation
 from tests.conftest import make_config
 
 
-STEPS = 90
+STEPS = 160
 
 
 def test_it_learns_which_object_each_sentence_means(processor, clip):
@@ -18,15 +18,13 @@ def test_it_learns_which_object_each_sentence_means(processor, clip):
     torch.manual_seed(0)
     trained = {f"freeze_{part}_encoder": False for part in ("vision", "text", "audio")}
     model = RefAVSForSegmentation(make_config(**trained)).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=STEPS)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     for _ in range(STEPS):
         loss = model(**inputs, mask_labels=torch.from_numpy(truth).float()).loss
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
-        schedule.step()
     with torch.no_grad():
         outputs = model.eval()(**inputs)
     masks = np.stack(processor.post_process_masks(outputs, frames.shape[1:3]))
