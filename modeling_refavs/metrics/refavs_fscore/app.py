@@ -2,6 +2,8 @@
 
 import gradio as gr
 import numpy as np
+import pandas as pd
+from PIL import Image
 from refavs_fscore import score_frames, thresholds
 
 
@@ -9,32 +11,30 @@ SIZE = 256  # pixels, the size of the published figures
 
 
 def levels_of(drawing: dict | None) -> np.ndarray:
-    """`(height, width)` float32 in [0, 1] of what an editor holds: black or nothing is 0, white is 1."""
+    """`(height, width)` float32 in [0, 1] of what an editor holds: black is 0, white is 1."""
     if not drawing or drawing["composite"] is None:
         return np.zeros((SIZE, SIZE), dtype=np.float32)
-    pixels = np.asarray(drawing["composite"].resize((SIZE, SIZE), 0).convert("RGBA"), dtype=np.float32) / 255
-    return pixels[..., :3].max(axis=2) * pixels[..., 3]
+    return np.asarray(drawing["composite"].resize((SIZE, SIZE), 0).convert("L"), dtype=np.float32) / 255
 
 
-def compare(truth: dict | None, prediction: dict | None) -> tuple[str, dict]:
+def compare(truth: dict | None, prediction: dict | None) -> tuple[str, pd.DataFrame | None]:
     true, probabilities = levels_of(truth) > 0.5, levels_of(prediction)
     if not true.any():
-        return "# F\nThe truth is empty: F leaves such a frame out.", gr.update(value=None)
+        return "# F\nThe truth is empty: F leaves such a frame out.", None
     curve = score_frames(probabilities[None], true[None])[0]
     best = int(curve.argmax())
     text = f"# F = {curve[best]:.4f}\nat threshold {thresholds()[best]:.3f}, the best of {len(curve)}."
-    return text, gr.update(value=plot_of(curve))
+    return text, plot_of(curve)
 
 
-def plot_of(curve: np.ndarray):
-    import pandas as pd
-
+def plot_of(curve: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame({"threshold": thresholds(), "F": curve})
 
 
 def editor(label: str, greys: list[str]) -> gr.ImageEditor:
     brush = gr.Brush(colors=greys, default_size=24, color_mode="fixed")
-    return gr.ImageEditor(label=label, type="pil", image_mode="RGBA", canvas_size=(SIZE, SIZE), brush=brush)
+    blank = Image.new("L", (SIZE, SIZE))  # black, for a white brush and for white masks
+    return gr.ImageEditor(blank, label=label, type="pil", image_mode="L", canvas_size=(SIZE, SIZE), brush=brush)
 
 
 def build_demo() -> gr.Blocks:

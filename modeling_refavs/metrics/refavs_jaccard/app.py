@@ -2,6 +2,7 @@
 
 import gradio as gr
 import numpy as np
+from PIL import Image
 from refavs_jaccard import EMPTY_TRUTHS, score_frames
 
 
@@ -10,11 +11,10 @@ PREDICTED, TRUE = (230, 159, 0), (86, 180, 233)  # orange and sky blue, told apa
 
 
 def mask_of(drawing: dict | None) -> np.ndarray:
-    """`(height, width)` bool of what an editor holds: whatever is drawn, or is bright in an uploaded mask."""
+    """`(height, width)` bool of what an editor holds: whatever is bright."""
     if not drawing or drawing["composite"] is None:
         return np.zeros((SIZE, SIZE), dtype=bool)
-    pixels = drawing["composite"].resize((SIZE, SIZE), 0).convert("RGBA")
-    return np.asarray(pixels)[..., :3].max(axis=2) * (np.asarray(pixels)[..., 3] > 0) > 127
+    return np.asarray(drawing["composite"].resize((SIZE, SIZE), 0).convert("L")) > 127
 
 
 def compare(truth: dict | None, prediction: dict | None, empty_truth: str) -> tuple[str, np.ndarray]:
@@ -35,7 +35,8 @@ def picture_of(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 def editor(label: str) -> gr.ImageEditor:
     brush = gr.Brush(colors=["#ffffff"], default_size=24, color_mode="fixed")
-    return gr.ImageEditor(label=label, type="pil", image_mode="RGBA", canvas_size=(SIZE, SIZE), brush=brush)
+    blank = Image.new("L", (SIZE, SIZE))  # black, for a white brush and for white masks
+    return gr.ImageEditor(blank, label=label, type="pil", image_mode="L", canvas_size=(SIZE, SIZE), brush=brush)
 
 
 def build_demo() -> gr.Blocks:

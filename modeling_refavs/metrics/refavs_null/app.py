@@ -2,6 +2,7 @@
 
 import gradio as gr
 import numpy as np
+from PIL import Image
 from refavs_null import pool, score_frames
 
 
@@ -9,11 +10,10 @@ SIZE = 256  # pixels, the size of the published figures
 
 
 def mask_of(drawing: dict | None) -> np.ndarray:
-    """`(height, width)` bool of what an editor holds: whatever is drawn, or is bright in an uploaded mask."""
+    """`(height, width)` bool of what an editor holds: whatever is bright."""
     if not drawing or drawing["composite"] is None:
         return np.zeros((SIZE, SIZE), dtype=bool)
-    pixels = drawing["composite"].resize((SIZE, SIZE), 0).convert("RGBA")
-    return np.asarray(pixels)[..., :3].max(axis=2) * (np.asarray(pixels)[..., 3] > 0) > 127
+    return np.asarray(drawing["composite"].resize((SIZE, SIZE), 0).convert("L")) > 127
 
 
 def judge(first: dict | None, second: dict | None) -> str:
@@ -26,7 +26,8 @@ def judge(first: dict | None, second: dict | None) -> str:
 
 def editor(label: str) -> gr.ImageEditor:
     brush = gr.Brush(colors=["#ffffff"], default_size=24, color_mode="fixed")
-    return gr.ImageEditor(label=label, type="pil", image_mode="RGBA", canvas_size=(SIZE, SIZE), brush=brush)
+    blank = Image.new("L", (SIZE, SIZE))  # black, for a white brush and for white masks
+    return gr.ImageEditor(blank, label=label, type="pil", image_mode="L", canvas_size=(SIZE, SIZE), brush=brush)
 
 
 def build_demo() -> gr.Blocks:
