@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +16,7 @@ from dataset_script.schema import NUM_FRAMES, SPLITS
 
 from ..media.command import choose_device, load_model
 from ..media.writing import whole_file
-from .evaluation import Predictor, evaluate_clips, fingerprint
+from .evaluation import Predictor, evaluate_clips, fingerprint, remaining_clips
 from .facts import SentenceFacts
 from .gallery import Panel, choose_clips, draw_gallery
 from .journal import Journal
@@ -62,6 +63,8 @@ def run_evaluate(args: argparse.Namespace) -> str | None:
 
 def _load_clips(args: argparse.Namespace, split: str) -> Any:
     """A tree is trusted to be whole: `refavs dataset check` is the place to look at each file."""
+    if not Path(args.data).exists() and not re.fullmatch(r"[\w.-]+/[\w.-]+", args.data):
+        raise ValueError(f"--data {args.data}: no such folder: give a tree, an export, or an export's id on the Hub")
     if (Path(args.data) / "metadata.csv").is_file():
         return load_refavs(args.data, "clips", split, damaged="trust", paper_splits=args.paper_splits)
     return load_refavs(args.data, "clips", split, paper_splits=args.paper_splits)
@@ -96,11 +99,10 @@ def _evaluate(
     clips: Clips, predictor: Predictor, conventions: Conventions, journal: Journal, processes: Processes
 ) -> None:
     """The bar counts this process's share; the first alone shows one."""
-    lacking = sum((split, index) not in journal.done for split, part in clips.items() for index in range(len(part)))
-    mine = len(range(processes.rank, lacking, processes.count))
-    done = sum(map(len, clips.values())) - lacking
+    remaining = len(remaining_clips(clips, journal, processes))
+    done = sum((split, index) in journal.done for split, part in clips.items() for index in range(len(part)))
     description = "evaluating" + (f", {done} clips were done" if done else "")
-    with tqdm(total=mine, unit="clip", desc=description, disable=bool(processes.rank)) as bar:
+    with tqdm(total=remaining, unit="clip", desc=description, disable=bool(processes.rank)) as bar:
         evaluate_clips(clips, predictor, conventions, journal, processes, progress=bar.update)
 
 

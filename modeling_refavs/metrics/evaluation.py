@@ -31,9 +31,7 @@ def evaluate_clips(
         predictor: called with a row and its true masks, yields of each sentence `(frames, height, width)` float32.
         progress: called with 1 after each clip of this process.
     """
-    places = [(split, index) for split, clips in splits.items() for index in range(len(clips))]
-    places = [place for place in places if place not in journal.done]
-    for split, index in places[processes.rank :: processes.count]:
+    for split, index in remaining_clips(splits, journal, processes):
         start = time.perf_counter()
         clip = splits[split][index]
         truths = true_masks(clip, conventions.mask_size)
@@ -49,6 +47,14 @@ def evaluate_clips(
         )
         if progress:
             progress(1)
+
+
+def remaining_clips(
+    splits: Mapping[str, Sequence[dict[str, Any]]], journal: Journal, processes: Processes
+) -> list[tuple[str, int]]:
+    """This process's share of all clips, less what is done: whatever others have done by now, no clip is left to nobody."""
+    places = [(split, index) for split, clips in splits.items() for index in range(len(clips))]
+    return [place for place in places[processes.rank :: processes.count] if place not in journal.done]
 
 
 def fingerprint(folder: str | Path, pattern: str) -> str:

@@ -117,14 +117,14 @@ def _judge(panel: Panel, conventions: Conventions) -> tuple[np.ndarray, list[str
         predicted = panel.probabilities > conventions.null_threshold
         shares = predicted.mean(axis=(1, 2))
         captions = [f"{share:.1%} predicted" for share in shares]
-        return predicted, captions, f"S {np.sqrt(shares.mean()):.3f} (nothing is right, lower is better)"
+        return predicted, captions, f"S {np.sqrt(shares.mean()):.3f} (whatever is predicted is wrong, 0 is best)"
     predicted = panel.probabilities > conventions.threshold
     scores = score_frames(panel.probabilities, panel.masks, conventions.threshold, conventions.empty_truth)
     captions = [
-        f"J {score:.2f}{'' if shown else ', not in sight'}"
+        f"J {score:.2f}{'' if shown else ', object absent'}"
         for score, shown in zip(scores, panel.masks.any(axis=(1, 2)), strict=True)
     ]
-    return predicted, captions, f"J {np.nanmean(scores):.2f}"
+    return predicted, captions, f"J {np.nanmean(scores):.2f} (overlap with the truth, 1 is best)"
 
 
 def _paste_frame(

@@ -97,10 +97,10 @@ def test_two_processes_write_the_report_of_one(tree, masks, cache, tmp_path):
 
 MISTAKES = {
     "no such split": (["--splits", "test"], "--splits test: must be of train, val"),
-    "a split that is not there": (["--splits", "val"], "val"),
+    "a split that is not there": (["--splits", "val"], "Unknown split"),
     "no such breakdown": (["--by", "colour"], "--by colour: must be of grade"),
     "no grades": (["--by", "grade"], "--by grade: "),
-    "no such data": (["--data", "nowhere"], "nowhere"),
+    "no such data": (["--data", "nowhere"], "--data nowhere: no such folder"),
     "no such masks": (["--predictions", "nowhere"], "--predictions nowhere: no such folder"),
     "masks of nothing": (["--predictions", "."], "lacks masks of 48 of 48 sentences"),
     "a threshold out of range": (["--threshold", "1"], "a threshold must lie in [0, 1), got 1.0"),
