@@ -40,22 +40,17 @@ def editor(label: str, greys: list[str]) -> gr.ImageEditor:
 def build_demo() -> gr.Blocks:
     with gr.Blocks(title="Ref-AVS F") as demo:
         gr.Markdown(
-            "Draw two masks, or upload them (white is the object). Greys in the prediction are probabilities: **F** is "
+            "Draw two masks with the brush, or upload them (white is the object). Greys in the prediction are probabilities: **F** is "
             "the F measure at the threshold that suits them best."
         )
         with gr.Row():
             truth = editor("truth", ["#ffffff"])
             prediction = editor("prediction", ["#ffffff", "#c0c0c0", "#808080", "#404040"])
             with gr.Column():
+                button = gr.Button("Compare", variant="primary")
                 value = gr.Markdown("# F")
                 plot = gr.LinePlot(x="threshold", y="F", y_lim=[0, 1], height=220)
-        gr.on(
-            [truth.change, prediction.change, demo.load],
-            compare,
-            [truth, prediction],
-            [value, plot],
-            api_name="compare",
-        )
+        gr.on([button.click, demo.load], compare, [truth, prediction], [value, plot])
     return demo
 
 

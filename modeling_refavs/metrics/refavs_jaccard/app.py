@@ -42,16 +42,17 @@ def editor(label: str) -> gr.ImageEditor:
 def build_demo() -> gr.Blocks:
     with gr.Blocks(title="Ref-AVS J") as demo:
         gr.Markdown(
-            "Draw two masks, or upload them (white is the object): **J** is what both hold, over what either holds."
+            "Draw two masks with the brush, or upload them (white is the object). **J** is what both hold, over what either holds."
         )
         with gr.Row():
             truth, prediction = editor("truth"), editor("prediction")
             with gr.Column():
+                button = gr.Button("Compare", variant="primary")
                 value = gr.Markdown("# J")
                 picture = gr.Image(label="truth blue, prediction orange, both white", interactive=False)
         empty_truth = gr.Radio(EMPTY_TRUTHS, value=EMPTY_TRUTHS[0], label="a frame whose truth is empty scores")
         inputs = [truth, prediction, empty_truth]
-        gr.on([part.change for part in inputs] + [demo.load], compare, inputs, [value, picture], api_name="compare")
+        gr.on([button.click, empty_truth.change, demo.load], compare, inputs, [value, picture])
     return demo
 
 

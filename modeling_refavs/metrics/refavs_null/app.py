@@ -38,8 +38,10 @@ def build_demo() -> gr.Blocks:
         )
         with gr.Row():
             first, second = editor("prediction, first frame"), editor("prediction, second frame")
-            value = gr.Markdown("# S")
-        gr.on([first.change, second.change, demo.load], judge, [first, second], value, api_name="judge")
+            with gr.Column():
+                button = gr.Button("Judge", variant="primary")
+                value = gr.Markdown("# S")
+        gr.on([button.click, demo.load], judge, [first, second], value)
     return demo
 
 
