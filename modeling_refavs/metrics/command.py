@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from dataset_script.builder_refavs import load_refavs
+from dataset_script.builder_refavs import digest_tree, load_refavs
 from dataset_script.schema import NUM_FRAMES, SPLITS
 
 from ..media.command import choose_device, load_model
@@ -65,9 +65,13 @@ def _load_clips(args: argparse.Namespace, split: str) -> Any:
     """A tree is trusted to be whole: `refavs dataset check` is the place to look at each file."""
     if not Path(args.data).exists() and not re.fullmatch(r"[\w.-]+/[\w.-]+", args.data):
         raise ValueError(f"--data {args.data}: no such folder: give a tree, an export, or an export's id on the Hub")
-    if (Path(args.data) / "metadata.csv").is_file():
+    if _is_tree(args.data):
         return load_refavs(args.data, "clips", split, damaged="trust", paper_splits=args.paper_splits)
     return load_refavs(args.data, "clips", split, paper_splits=args.paper_splits)
+
+
+def _is_tree(data: str) -> bool:
+    return (Path(data) / "metadata.csv").is_file()
 
 
 def _make_predictor(args: argparse.Namespace, clips: Clips, processes: Processes) -> Predictor:
@@ -91,7 +95,7 @@ def _request(args: argparse.Namespace, conventions: Conventions) -> dict[str, An
         "paper_splits": args.paper_splits,
         "conventions": asdict(conventions),
         "subject_files": fingerprint(subject, "*/*.png" if args.predictions else "*"),
-        "data_files": fingerprint(args.data, "**/*.parquet") + fingerprint(args.data, "metadata.csv"),
+        "data_files": digest_tree(args.data) if _is_tree(args.data) else fingerprint(args.data, "**/*.parquet"),
     }
 
 

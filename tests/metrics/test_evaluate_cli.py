@@ -67,6 +67,10 @@ def test_a_folder_of_masks(tree, masks, tmp_path, capsys):
 
     assert main([*arguments, "--threshold", "0.3"]) == 2
     assert "scores of another evaluation (conventions differ)" in capsys.readouterr().err
+    os.utime(next(masks.glob("*/00004.png")), (1, 1))
+    os.utime(next((tree / "gt_mask").glob("*/*/00004.png")), (1, 1))
+    assert main([*arguments, "--mask-size", "own"]) == 2
+    assert "(subject_files, data_files differ)" in capsys.readouterr().err
 
 
 def test_a_model(tree, model_folder, tmp_path, capsys):

@@ -1,9 +1,14 @@
 """Every clip through a predictor, scores that survive any stop, and what a model and a folder of masks are asked."""
 
+import os
 import signal
+import socket
 import subprocess
 import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +21,7 @@ from dataset_script.media_files import mask_paths, write_mask
 from modeling_refavs.metrics.evaluation import evaluate_clips, fingerprint
 from modeling_refavs.metrics.journal import Journal
 from modeling_refavs.metrics.predictors import FolderPredictor, ModelPredictor, read_wav
-from modeling_refavs.metrics.processes import Processes
+from modeling_refavs.metrics.processes import Processes, join_processes
 from modeling_refavs.metrics.scoring import Conventions, score_sentence, true_masks
 
 from ..conftest import make_model
@@ -90,7 +95,7 @@ import os, signal, sys
 from dataset_script.builder_refavs import load_refavs
 from modeling_refavs.metrics.evaluation import evaluate_clips
 from modeling_refavs.metrics.journal import Journal
-from modeling_refavs.metrics.processes import Processes
+from modeling_refavs.metrics.processes import Processes, join_processes
 from tests.metrics.test_evaluation import OWN_SIZE, HalfRight
 
 class Killed(HalfRight):
@@ -114,6 +119,27 @@ def test_killed_and_gone_on(clips, tree, cache, uninterrupted, tmp_path):
         evaluate_clips(clips, predictor, OWN_SIZE, journal, Processes())
         assert len(predictor.asked) == 4
         assert scores_of(journal) == uninterrupted
+
+
+def slow_or_waiting(rank: int, port: int, file: Path) -> bool:
+    """Whether `file` is there when both have come to the same place; the second process writes it, and takes its time."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    with join_processes() as processes:
+        if processes.rank == 1:
+            time.sleep(1)
+            file.touch()
+        processes.wait()
+        return file.exists()
+
+
+def test_processes_wait_for_each_other(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
+        answers = [pool.submit(slow_or_waiting, rank, port, tmp_path / "written") for rank in (0, 1)]
+        assert [answer.result(timeout=60) for answer in answers] == [True, True]
 
 
 def test_a_journal_is_of_one_request(tmp_path):
