@@ -18,7 +18,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["modeling_refavs*", "dataset_script*"]),
-    package_data={"modeling_refavs": ["py.typed"], "dataset_script": ["py.typed"]},
+    package_data={
+        "modeling_refavs": ["py.typed", "metrics/refavs_*/README.md", "metrics/refavs_*/requirements.txt"],
+        "dataset_script": ["py.typed"],
+    },
     install_requires=[
         "torch>=2.6",
         "transformers>=5.17",

@@ -22,7 +22,7 @@ __all__ = ["rotate", "write_clip"]  # fixtures
 
 @pytest.fixture
 def model(monkeypatch):
-    monkeypatch.setattr(command, "_load", lambda name, device: (FakeModel(), FakeProcessor()))
+    monkeypatch.setattr(command, "load_model", lambda name, device: (FakeModel(), FakeProcessor()))
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def no_model(monkeypatch):
     def load(name, device):
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr(command, "_load", load)
+    monkeypatch.setattr(command, "load_model", load)
 
 
 def test_help_needs_no_heavy_import():
@@ -85,7 +85,7 @@ def test_an_old_output_stays_until_the_new_one_is_complete(write_clip, model, tm
     assert output.read_text() == "old"
     assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", "out.mp4"}
     monkeypatch.undo()
-    monkeypatch.setattr(command, "_load", lambda name, device: (FakeModel(), FakeProcessor()))
+    monkeypatch.setattr(command, "load_model", lambda name, device: (FakeModel(), FakeProcessor()))
     assert main(arguments) == 0
     assert output.stat().st_size > 1000
 

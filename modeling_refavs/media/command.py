@@ -29,7 +29,7 @@ def run_segment(args: argparse.Namespace) -> str | None:
     _check_outputs(args)
     info = probe_video(args.video)
     device = choose_device(args.device)
-    model, processor = _load(args.model, device)
+    model, processor = load_model(args.model, device)
     with tqdm(total=info.duration and round(info.duration), unit="s", desc="segmenting") as bar:
         segmentation = segment_video(
             model, processor, args.video, args.expressions, threshold=args.threshold, progress=bar.update
@@ -72,7 +72,7 @@ def _check_writable(folder: Path) -> None:
         raise ValueError(f"{folder}: cannot be written to ({os.strerror(error.errno)})") from error
 
 
-def _load(name: str, device: torch.device) -> tuple[Any, Any]:
+def load_model(name: str, device: torch.device) -> tuple[Any, Any]:
     """The model and its processor, from a folder or the Hub."""
     _check_model(name)
     from transformers import AutoModel  # seconds, and only for a request that can work

@@ -1,0 +1,1 @@
+"""How well a model does: J, F and S, and the tables of the paper."""

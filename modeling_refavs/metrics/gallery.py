@@ -1,0 +1,136 @@
+"""A picture of a split's best, median and worst clips: frames, truth, prediction, sentence."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from dataset_script.taxonomy import NULL_CATEGORY
+
+from ..media.overlay import FAINT, INK, PAPER, colour_of, font_of, tint_of, wrap
+from .journal import Record
+from .refavs_jaccard.refavs_jaccard import score_frames
+from .scoring import Conventions
+
+
+THUMBNAIL_WIDTH = 150  # pixels
+GAP, MARGIN, TEXT, LABEL = 4, 20, 17, 110  # pixels; LABEL is the column of names at the left
+TRUTH, PREDICTION = 1, 0  # numbers of the colours
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A clip by its index in the split, and which of its sentences stands for it."""
+
+    title: str
+    index: int
+    sentence: int
+
+
+def choose_clips(records: Sequence[Record]) -> list[Choice]:
+    """The clips with the best, the median and the worst mean over sentences, each with its most typical sentence.
+
+    Ranked by J; null references by how much is predicted, the least first.
+    """
+    scores = {record["index"]: [_goodness(sentence) for sentence in record["sentences"]] for record in records}
+    ranked = sorted(scores, key=lambda index: (-np.mean(scores[index]), index))
+    places = {(len(ranked) - 1) // 2: "median", len(ranked) - 1: "worst", 0: "best"}  # fewer than three show once
+    choices = []
+    for place, title in sorted(places.items()):
+        values = np.array(scores[ranked[place]])
+        typical = int(np.abs(values - values.mean()).argmin())
+        choices.append(Choice(f"{title} of {len(ranked)} clips", ranked[place], typical))
+    return choices
+
+
+def _goodness(sentence: dict[str, Any]) -> float:
+    if sentence["category"] == NULL_CATEGORY:
+        return -sentence["predicted"] / sentence["frames"]
+    return sentence["jaccard"] / max(sentence["jaccard_frames"], 1)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One sentence asked of one clip.
+
+    Args:
+        title: which clip this is.
+        sentence: a row's `expression` and `category`.
+        frames: pictures.
+        masks: `(frames, height, width)` bool, the truth.
+        probabilities: `(frames, height, width)` float32, the prediction.
+    """
+
+    title: str
+    sentence: dict[str, Any]
+    frames: list[Image.Image]
+    masks: np.ndarray
+    probabilities: np.ndarray
+
+    @property
+    def is_null(self) -> bool:
+        return self.sentence["category"] == NULL_CATEGORY
+
+
+def draw_gallery(panels: Sequence[Panel], conventions: Conventions) -> Image.Image:
+    """The panels below each other: the sentence, its truth on every frame, its prediction with the score of each."""
+    drawn = [_draw_panel(panel, conventions) for panel in panels]
+    sheet = Image.new("RGB", (max(panel.width for panel in drawn), sum(panel.height for panel in drawn)), PAPER)
+    top = 0
+    for panel in drawn:
+        sheet.paste(panel, (0, top))
+        top += panel.height
+    return sheet
+
+
+def _draw_panel(panel: Panel, conventions: Conventions) -> Image.Image:
+    width, height = THUMBNAIL_WIDTH, round(THUMBNAIL_WIDTH * panel.frames[0].height / panel.frames[0].width)
+    sheet_width = 2 * MARGIN + LABEL + len(panel.frames) * (width + GAP) - GAP
+    rows_top = MARGIN + 2 * TEXT + 12
+    sheet = Image.new("RGB", (sheet_width, rows_top + 2 * (height + GAP) + 2 * TEXT), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    predicted, captions, score = _judge(panel, conventions)
+    heading = f"{panel.title}, {score}"
+    pen.text((MARGIN, MARGIN), heading, font=font_of(TEXT - 2), fill=FAINT)
+    sentence = wrap(f"“{panel.sentence['expression']}”", font_of(TEXT + 1), sheet_width - 2 * MARGIN, max_lines=1)[0]
+    pen.text((MARGIN, MARGIN + TEXT + 3), sentence, font=font_of(TEXT + 1), fill=INK)
+    truth_label = "truth: nothing" if panel.is_null else "truth"
+    for row, (label, colour, masks) in enumerate(
+        ((truth_label, TRUTH, panel.masks), ("prediction", PREDICTION, predicted))
+    ):
+        top = rows_top + row * (height + GAP)
+        pen.text((MARGIN, top + height / 2 - TEXT / 2), label, font=font_of(TEXT - 2), fill=colour_of(colour))
+        for column, (frame, mask) in enumerate(zip(panel.frames, masks, strict=True)):
+            corner = (MARGIN + LABEL + column * (width + GAP), top)
+            _paste_frame(sheet, corner, frame.resize((width, height), Image.Resampling.LANCZOS), mask, colour)
+    for column, caption in enumerate(captions):
+        left = MARGIN + LABEL + column * (width + GAP)
+        pen.text((left, rows_top + 2 * (height + GAP)), caption, font=font_of(TEXT - 4), fill=FAINT)
+    return sheet
+
+
+def _judge(panel: Panel, conventions: Conventions) -> tuple[np.ndarray, list[str], str]:
+    """The predicted masks `(frames, height, width)` bool, a caption for each, and the score of all."""
+    if panel.is_null:
+        predicted = panel.probabilities > conventions.null_threshold
+        shares = predicted.mean(axis=(1, 2))
+        captions = [f"{share:.1%} predicted" for share in shares]
+        return predicted, captions, f"S {np.sqrt(shares.mean()):.3f} (whatever is predicted is wrong, 0 is best)"
+    predicted = panel.probabilities > conventions.threshold
+    scores = score_frames(panel.probabilities, panel.masks, conventions.threshold, conventions.empty_truth)
+    captions = [
+        f"J {score:.2f}{'' if shown else ', object absent'}"
+        for score, shown in zip(scores, panel.masks.any(axis=(1, 2)), strict=True)
+    ]
+    return predicted, captions, f"J {np.nanmean(scores):.2f} (overlap with the truth, 1 is best)"
+
+
+def _paste_frame(
+    sheet: Image.Image, corner: tuple[int, int], picture: Image.Image, mask: np.ndarray, colour: int
+) -> None:
+    at_size = np.asarray(Image.fromarray(mask).resize(picture.size, Image.Resampling.NEAREST))
+    tint = tint_of(at_size[None], first=colour)
+    sheet.paste(picture, corner)
+    sheet.paste(tint, corner, mask=tint)

@@ -1,0 +1,1 @@
+"""S of Ref-AVS as an `evaluate` module: a folder that is published alone."""

@@ -1,0 +1,126 @@
+"""One sentence's masks to the few numbers that J, F and S of any set of sentences are made of."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from dataset_script.taxonomy import NULL_CATEGORY
+
+from .refavs_fscore.refavs_fscore import score_frames as fscore_curves
+from .refavs_jaccard.refavs_jaccard import EMPTY_TRUTHS
+from .refavs_jaccard.refavs_jaccard import score_frames as jaccard_frames
+from .refavs_null.refavs_null import score_frames as predicted_shares
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """How a mask is scored.
+
+    Args:
+        mask_size: masks are scored at this height and width, as the published ones were; None: at the truth's own.
+        threshold: of J; `null_threshold` of S.
+        empty_truth: what a frame without the object scores in J, see [`RefavsJaccard`].
+    """
+
+    mask_size: int | None = 256
+    threshold: float = 0.4
+    null_threshold: float = 0.5
+    empty_truth: str = "true_negatives"
+
+    def __post_init__(self) -> None:
+        for threshold in (self.threshold, self.null_threshold):
+            if not 0 <= threshold < 1:
+                raise ValueError(f"a threshold must lie in [0, 1), got {threshold}")
+        if self.mask_size is not None and self.mask_size < 1:
+            raise ValueError(f"the mask size must be at least 1 pixel, got {self.mask_size}")
+        if self.empty_truth not in EMPTY_TRUTHS:
+            raise ValueError(f"empty_truth must be one of {', '.join(EMPTY_TRUTHS)}, got {self.empty_truth!r}")
+
+
+@dataclass(frozen=True)
+class Truth:
+    """`masks (frames, height, width)` bool at the size they are scored at; `file_size` (height, width) on disk."""
+
+    masks: np.ndarray
+    file_size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class SentenceScore:
+    """What is kept of a sentence; sums run over its frames.
+
+    Args:
+        jaccard, jaccard_frames: the sum of J, and the frames that count.
+        fscore, object_frames: the sum of the F curves, 255 numbers, and the frames that show the object.
+        predicted, frames: the sum of the predicted parts of the frames (for S), and all frames.
+    """
+
+    uid: str
+    expression: str
+    category: str
+    jaccard: float
+    jaccard_frames: int
+    fscore: tuple[float, ...]
+    object_frames: int
+    predicted: float
+    frames: int
+
+    @property
+    def is_null(self) -> bool:
+        """The sentence refers to nothing: it counts for S, and not for J and F."""
+        return self.category == NULL_CATEGORY
+
+
+def score_sentence(
+    sentence: dict[str, Any], probabilities: np.ndarray, masks: np.ndarray, conventions: Conventions
+) -> SentenceScore:
+    """
+    Args:
+        sentence: a row's `uid`, `expression` and `category`.
+        probabilities: `(frames, height, width)` float32 in [0, 1].
+        masks: `(frames, height, width)` bool, the truth.
+    """
+    jaccard = jaccard_frames(probabilities, masks, conventions.threshold, conventions.empty_truth)
+    curves = fscore_curves(probabilities, masks)
+    return SentenceScore(
+        uid=sentence["uid"],
+        expression=sentence["expression"],
+        category=sentence["category"],
+        jaccard=float(np.nansum(jaccard)),
+        jaccard_frames=int(np.isfinite(jaccard).sum()),
+        fscore=tuple(curves.sum(axis=0).tolist()),
+        object_frames=len(curves),
+        predicted=float(predicted_shares(probabilities, conventions.null_threshold).sum()),
+        frames=len(masks),
+    )
+
+
+def score_clip(
+    clip: dict[str, Any], truths: list[Truth], predictions: Iterable[np.ndarray], conventions: Conventions
+) -> tuple[list[dict[str, Any]], float]:
+    """The scores of a clip's sentences as JSON takes them, and the seconds spent on them alone."""
+    scores, seconds = [], 0.0
+    for sentence, truth, probabilities in zip(clip["expressions"], truths, predictions, strict=True):
+        start = time.perf_counter()
+        scores.append(asdict(score_sentence(sentence, probabilities, truth.masks, conventions)))
+        seconds += time.perf_counter() - start
+    return scores, seconds
+
+
+def true_masks(clip: dict[str, Any], mask_size: int | None) -> list[Truth]:
+    """Of each sentence of a row of configuration `clips` the true masks; sentences about one object share an array."""
+    by_fid = {}
+    for thing in clip["objects"]:
+        width, height = thing["masks"][0].size
+        size = (height, width) if mask_size is None else (mask_size, mask_size)
+        by_fid[thing["fid"]] = Truth(np.stack([to_mask(mask, size) for mask in thing["masks"]]), (height, width))
+    return [by_fid[sentence["fid"]] for sentence in clip["expressions"]]
+
+
+def to_mask(picture: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    """A mask file's picture as bool `size` (height, width), the nearest pixel's value: above 0 is the object."""
+    return np.asarray(picture.convert("L").resize(size[::-1], Image.Resampling.NEAREST)) > 0

@@ -1,0 +1,195 @@
+"""The paper's tables, made of scores whose answers are known."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from modeling_refavs.metrics.facts import SentenceFacts, in_order
+from modeling_refavs.metrics.gallery import Panel, choose_clips, draw_gallery
+from modeling_refavs.metrics.journal import Journal
+from modeling_refavs.metrics.measuring import Pooling, _estimate, mean_of, pool_jaccard
+from modeling_refavs.metrics.published import PUBLISHED
+from modeling_refavs.metrics.report import build_report, read_splits
+from modeling_refavs.metrics.report_text import report_text
+from modeling_refavs.metrics.scoring import Conventions
+
+
+SECONDS = {"load": 0.1, "predict": 0.2, "score": 0.3}
+REQUEST = {
+    "subject": "m",
+    "data": "d",
+    "conventions": {"mask_size": 256, "threshold": 0.4, "null_threshold": 0.5, "empty_truth": "true_negatives"},
+    "knows_scenes": True,
+}
+
+
+def sentence(uid: str, jaccard: float, fscore=(0.2, 0.4), expression="the dog", category="dog", predicted=0.0) -> dict:
+    """Sums over 10 frames, 5 of which show the object."""
+    return {
+        "uid": uid,
+        "expression": expression,
+        "category": category,
+        "jaccard": 10 * jaccard,
+        "jaccard_frames": 10,
+        "fscore": [5 * value for value in fscore],
+        "object_frames": 5,
+        "predicted": 10 * predicted,
+        "frames": 10,
+    }
+
+
+@pytest.fixture
+def journal(tmp_path) -> Journal:
+    """Two clips of test_s, three of test_u, two of test_n; written in no order."""
+    records = [
+        ("test_u", 2, [sentence("f", 0.9, (0.8, 0.0), "a b c d e f g h i j k l m n", "cat")]),
+        ("test_s", 1, [sentence("c", 0.6, (0.4, 0.2))]),
+        ("test_s", 0, [sentence("a", 0.0), sentence("b", 0.3, expression="the loud red dog on the left")]),
+        ("test_u", 0, [sentence("d", 0.1, (0.0, 0.2))]),
+        ("test_u", 1, [sentence("e", 0.5, (0.4, 0.4), category="cat")]),
+        ("test_n", 0, [sentence("g", 1.0, category="null", predicted=0.04)]),
+        ("test_n", 1, [sentence("h", 1.0, category="null", predicted=0.0)] * 3),
+    ]
+    with Journal(tmp_path / "out", REQUEST) as journal:
+        for split, index, sentences in records:
+            record = {"split": split, "index": index, "clip_id": f"{split}{index}", "seconds": SECONDS}
+            journal.append({**record, "sentences": sentences})
+    return journal
+
+
+def report_of(journal: Journal, tmp_path, splits=("test_s", "test_u", "test_n"), by=(), pooling=Pooling()) -> dict:  # noqa: B008
+    return build_report(read_splits(journal, splits, SentenceFacts(tmp_path, by)), by, pooling, REQUEST)
+
+
+def values(part: dict) -> dict:
+    return {name: part[name] and pytest.approx(part[name]["value"]) for name in ("jaccard", "fscore", "null")}
+
+
+def test_table_3(journal, tmp_path):
+    report = report_of(journal, tmp_path)
+    seen, unseen, null = report["splits"].values()
+    assert values(seen) == {"jaccard": 0.3, "fscore": pytest.approx(1 / 3), "null": None}
+    assert values(unseen) == {"jaccard": 0.5, "fscore": 0.4, "null": None}
+    assert values(null) == {"jaccard": None, "fscore": None, "null": 0.1}
+    assert report["mix"]["jaccard"]["value"] == pytest.approx(0.4)
+    assert report["mix"]["fscore"]["value"] == pytest.approx((1 / 3 + 0.4) / 2)
+    assert seen["jaccard_and_fscore"]["value"] == pytest.approx((0.3 + 1 / 3) / 2)
+    assert (seen["clips"], seen["sentences"], null["sentences"]) == (2, 3, 4)
+    assert report["seconds_per_sentence"] == {"load": 0.07, "predict": 0.14, "score": 0.21}
+
+
+def test_released_pooling_depends_on_the_batch(journal, tmp_path):
+    report = report_of(journal, tmp_path, pooling=Pooling("released", batch_size=2, num_draws=20))
+    seen = report["splits"]["test_s"]
+    # a and b, then c alone: means of (0, 0.3) and (0.6), best of (.2, .4) and best of (.4, .2)
+    assert values(seen) == {"jaccard": (0.15 + 0.6) / 2, "fscore": 0.4, "null": None}
+    assert report["splits"]["test_n"]["null"]["value"] == pytest.approx(np.sqrt(0.02) / 2)
+
+
+def test_breakdowns(journal, tmp_path):
+    report = report_of(journal, tmp_path, by=("length", "category", "dimension"))
+    lengths = report["breakdowns"]["length"]
+    assert list(lengths) == ["1-4", "5-8", "13+"]
+    assert [part["sentences"] for part in lengths.values()] == [4, 1, 1]
+    assert lengths["1-4"]["jaccard"]["value"] == pytest.approx((0 + 0.6 + 0.1 + 0.5) / 4)
+    assert lengths["1-4"]["null_sentences"] == 4
+    assert report["breakdowns"]["category"]["null"]["null"]["value"] == pytest.approx(0.1)
+    assert report["breakdowns"]["dimension"]["spatial + acoustic + appearance"]["sentences"] == 1
+
+
+def test_grades_and_dimensions_of_a_synthetic_tree(journal, tmp_path):
+    (tmp_path / "scenes").mkdir()
+    for index, uids in enumerate((("d",), ("e",), ("f",))):
+        facts = [{"uid": uid, "grade": (2, 3, 5)[index], "dimensions": ["acoustic", "temporal"]} for uid in uids]
+        (tmp_path / "scenes" / f"test_u{index}.json").write_text(json.dumps({"expressions": facts}))
+    report = report_of(journal, tmp_path, splits=("test_u",), by=("grade", "dimension"))
+    assert {name: part["jaccard"]["value"] for name, part in report["breakdowns"]["grade"].items()} == {
+        "1-2": pytest.approx(0.1),
+        "3": pytest.approx(0.5),
+        "5": pytest.approx(0.9),
+    }
+    assert list(report["breakdowns"]["dimension"]) == ["acoustic + temporal"]
+    assert report["mix"] is None
+
+
+def test_grades_are_unknown_without_scenes(tmp_path):
+    with pytest.raises(ValueError, match=r"--by grade: .* has no scenes/"):
+        SentenceFacts(tmp_path, ("grade",))
+    with pytest.raises(ValueError, match="--by colour: must be of grade, dimension, length, category"):
+        SentenceFacts(tmp_path, ("colour",))
+    assert in_order("grade", {"5", "1-2", "3"}) == ["1-2", "3", "5"]
+
+
+def test_intervals_are_of_clips(journal, tmp_path):
+    """test_s holds two clips, so that a draw is one of: the first twice, the second twice, both."""
+    scored = read_splits(journal, ("test_s",), SentenceFacts(tmp_path, ()))["test_s"].sentences
+    for pooling in (Pooling(num_draws=200), Pooling("released", 4, num_draws=200)):
+        estimate = scored.measure(pooling)["jaccard"]
+        assert {round(draw, 6) for draw in estimate.draws.tolist()} == {0.15, 0.3, 0.6}
+        assert np.mean(np.isclose(estimate.draws, 0.3)) == pytest.approx(0.5, abs=0.1)
+        assert estimate.interval == (pytest.approx(0.15), pytest.approx(0.6))
+        assert np.array_equal(estimate.draws, scored.measure(pooling)["jaccard"].draws)
+
+
+def test_an_interval_covers_the_truth_as_often_as_it_says():
+    """Of 200 samples of 60 clips, whose mean is known, the interval should hold it in about 95 %."""
+    rng, covered = np.random.default_rng(1), 0
+    clips, counts = np.repeat(np.arange(60), 3), np.full(180, 10)
+    for _ in range(200):
+        sums = 10 * np.repeat(rng.normal(0.5, 0.1, 60), 3)  # sentences of a clip fall together
+        low, high = _estimate(pool_jaccard, sums, counts, clips, Pooling(num_draws=200)).interval
+        covered += low <= 0.5 <= high
+    assert 0.88 <= covered / 200 <= 0.99
+
+
+def test_the_mean_of_estimates(journal, tmp_path):
+    scored = read_splits(journal, ("test_s",), SentenceFacts(tmp_path, ()))["test_s"].sentences
+    measures = scored.measure(Pooling(num_draws=50))
+    both = mean_of([measures["jaccard"], measures["fscore"]])
+    assert np.allclose(both.draws, (measures["jaccard"].draws + measures["fscore"].draws) / 2)
+
+
+def test_the_page(journal, tmp_path):
+    page = report_text(report_of(journal, tmp_path, by=("length",)))
+    assert "| Seen (test_s) | 2 | 3 | 30.00 [15.0, 60.0] |" in page
+    assert "| **m** | 30.00 / 33.3 | 50.00 / 40.0 | 40.00 / 36.7 | 0.100 |" in page
+    assert "| EEMC | 34.20 / 51.3 | 49.54 / 64.8 | 41.87 / 58.1 | 0.007 |" in page
+    assert "| 1-4 | 4 |" in page
+    assert page.count("39.66") == 1
+    assert "nan" not in page.lower()
+
+
+def test_published_mix_is_the_mean_of_seen_and_unseen():
+    for result in PUBLISHED:
+        for mixed, seen, unseen in zip(result.mix, result.seen, result.unseen, strict=True):
+            assert mixed == pytest.approx((seen + unseen) / 2, abs=0.0501)
+
+
+def test_best_median_and_worst(journal):
+    records = [record for record in journal.read() if record["split"] == "test_u"]
+    choices = choose_clips(records)
+    assert [(choice.title, choice.index) for choice in choices] == [
+        ("best of 3 clips", 2),
+        ("median of 3 clips", 1),
+        ("worst of 3 clips", 0),
+    ]
+    assert [choice.title.split()[0] for choice in choose_clips(records[:2])] == ["best", "worst"]
+    assert [choice.title.split()[0] for choice in choose_clips(records[:1])] == ["best"]
+    null = [record for record in journal.read() if record["split"] == "test_n"]
+    assert [choice.index for choice in choose_clips(null)] == [1, 0]
+
+
+def test_the_picture_shows_truth_and_prediction():
+    masks = np.zeros((3, 8, 8), dtype=bool)
+    masks[:2, :4] = True
+    frames = [Image.new("RGB", (160, 120), (128, 128, 128))] * 3
+    panel = Panel("best of 9 clips", {"expression": "the dog", "category": "dog"}, frames, masks, masks[::-1] * 0.9)
+    picture = np.asarray(draw_gallery([panel, panel], Conventions()))
+    assert picture.shape[0] % 2 == 0
+    assert np.array_equal(*np.split(picture, 2))
+    coloured = np.ptp(picture[: len(picture) // 2].astype(int), axis=2) > 20
+    assert coloured.any(axis=0)[140:].sum() > 3 * 140  # every frame holds a truth or a prediction
+    null = Panel("worst of 9 clips", {"expression": "the cat", "category": "null"}, frames, masks & False, masks * 0.9)
+    assert draw_gallery([null], Conventions()).size == (picture.shape[1], picture.shape[0] // 2)
