@@ -13,7 +13,7 @@ def table(benchmark_folder):
 
 
 def test_no_guesser_passes_without_the_modality(table):
-    """On few clips, so all families at once; docs/synthetic.md holds the table of many."""
+    """On few clips, so all families at once; docs/data.md holds the table of many."""
     for name in set(GUESSERS) - {"sentence + frames"}:
         assert table["all"][name] < LINE, name
 
