@@ -7,7 +7,7 @@ DATA = ["datasets>=5.0", "matplotlib", "pyyaml"]
 METRICS = ["evaluate>=0.4.6"]
 TRAIN = ["accelerate>=1.10", "tensorboard", "pyyaml"]
 DEMO = ["gradio>=6.0"]
-DEV = ["pytest>=8.0", "pytest-xdist", "ruff", "setuptools", *DATA, *METRICS, "accelerate>=1.10"]
+DEV = ["pytest>=8.0", "pytest-xdist", "ruff", "setuptools", "accelerate>=1.10", *DATA, *METRICS, *DEMO]
 
 setup(
     name="modeling_refavs",

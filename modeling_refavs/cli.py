@@ -12,6 +12,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         return args.run(args) or 0
+    except ModuleNotFoundError as error:
+        print(f"refavs {args.command}: {error.name} is missing: pip install -e '.[data,metrics]'", file=sys.stderr)
+        return 2
     except (ValueError, OSError) as error:
         print(f"refavs {args.command}: {error}", file=sys.stderr)
         return 2

@@ -194,3 +194,14 @@ def test_segment_with_a_model_from_disk(write_clip, processor, tmp_path, capsys)
     assert [entry["text"] for entry in summary["expressions"]] == sentences
     assert all(len(entry["presence"]) == 3 for entry in summary["expressions"])
     assert output.stat().st_size > 1000
+
+
+def test_a_missing_extra_is_named_in_one_line(monkeypatch, capsys):
+    def run(args):
+        import no_such_package  # noqa: F401
+
+    monkeypatch.setattr("modeling_refavs.cli._run_synthesize", run)
+    assert main(["synthesize", "out", "--clips", "1"]) == 2
+    assert (
+        capsys.readouterr().err == "refavs synthesize: no_such_package is missing: pip install -e '.[data,metrics]'\n"
+    )
