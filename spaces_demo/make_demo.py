@@ -1,11 +1,11 @@
-"""Draw the demo's two clips and fit the small checkpoint that it opens with: `python spaces_demo/make_demo.py`, six minutes on a core.
+"""Draw the demo's two clips and fit the small checkpoint that it opens with: `OMP_NUM_THREADS=1 python spaces_demo/make_demo.py`, seven minutes.
 
 The two clips show the same: a guitar, a cat and a kettle. In one the cat is heard first, in the other the guitar. The model is
 fitted to these clips and knows nothing else; that "the first object to make a sound" is another object in each, it can only hear.
 
 As in the paper, Mask2Former comes first: it learns to find every object, without any sentence. Only then is EEMC trained, with
-text and audio encoder frozen. From a Mask2Former that finds nothing, or with encoders trained from scratch, it answered such
-sentences with all objects at once as long as anyone waited.
+text and audio encoder frozen. In trials of 1,200 to 1,500 steps, EEMC on a Mask2Former that found nothing answered every
+sentence with all objects at once; with those encoders trained from scratch, it so answered what only the sound decides.
 """
 
 import argparse
