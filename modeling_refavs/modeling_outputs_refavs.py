@@ -20,6 +20,7 @@ class RefAVSClipFeatures(ModelOutput):
         audio_features: `(clips, frames, 128)`, F_A; None in the ablation without audio.
         audio_mask: `(clips, frames)` bool, False where a step has no sound track.
         frame_mask: `(clips, frames)` bool, False where a frame only fills up a shorter clip.
+        step_index: `(n,)`, the steps that `mask_features` and `multi_scale_features` hold; None: all.
     """
 
     frame_features: torch.FloatTensor | None = None
@@ -28,6 +29,12 @@ class RefAVSClipFeatures(ModelOutput):
     audio_features: torch.FloatTensor | None = None
     audio_mask: torch.BoolTensor | None = None
     frame_mask: torch.BoolTensor | None = None
+    step_index: torch.LongTensor | None = None
+
+    def of_expressions(self, clip_index: torch.Tensor | None) -> "RefAVSClipFeatures":
+        """A row for each sentence in place of one for each clip."""
+        rows = {name: of_expressions(value, clip_index) for name, value in self.items() if name != "step_index"}
+        return RefAVSClipFeatures(**rows, step_index=self.step_index)
 
 
 @dataclass
@@ -121,6 +128,11 @@ def of_expressions(value, clip_index: torch.Tensor | None):
     return value.index_select(0, clip_index)
 
 
+def of_steps(value: torch.Tensor, step_index: torch.Tensor | None) -> torch.Tensor:
+    """`(rows, steps, ...)` -> `(rows, n, ...)`."""
+    return value if step_index is None else value.index_select(1, step_index)
+
+
 __all__ = [
     "RefAVSClipFeatures",
     "RefAVSModelOutput",
@@ -128,4 +140,5 @@ __all__ = [
     "combine_queries",
     "count_expressions",
     "of_expressions",
+    "of_steps",
 ]

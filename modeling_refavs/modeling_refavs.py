@@ -8,7 +8,6 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, RobertaModel
 from transformers import initialization as init
-from transformers.models.mask2former.modeling_mask2former import Mask2FormerLoss
 from transformers.utils import can_return_tuple
 
 from .configuration_refavs import RefAVSConfig
@@ -16,6 +15,7 @@ from .cue_fusion import RefAVSTemporalBimodalTransformer
 from .cue_integration import RefAVSMultimodalIntegration
 from .cue_memory import RefAVSCachedMemory, RefAVSCueMemory, RefAVSMemory
 from .cue_projection import RefAVSCueProjection
+from .loss_refavs import RefAVSLossCounts, set_criterion
 from .modeling_outputs_refavs import (
     RefAVSClipFeatures,
     RefAVSModelOutput,
@@ -23,6 +23,7 @@ from .modeling_outputs_refavs import (
     combine_queries,
     count_expressions,
     of_expressions,
+    of_steps,
 )
 from .modeling_vggish import RefAVSVggishModel
 from .prompt_decoder import RefAVSCrossAttentionTransformer, RefAVSMask2FormerModel
@@ -120,11 +121,13 @@ class RefAVSModel(RefAVSPreTrainedModel):
 
     def encode_clips(
         self,
-        pixel_values: torch.Tensor,
+        pixel_values: torch.Tensor | None = None,
         input_features: torch.Tensor | None = None,
         input_features_mask: torch.Tensor | None = None,
         frame_mask: torch.Tensor | None = None,
         audio_features: torch.Tensor | None = None,
+        vision_features: tuple[torch.Tensor, ...] | None = None,
+        step_index: torch.Tensor | None = None,
     ) -> RefAVSClipFeatures:
         """Everything that does not depend on a sentence: Swin, pixel decoder and VGGish, once a clip.
 
@@ -134,23 +137,29 @@ class RefAVSModel(RefAVSPreTrainedModel):
             input_features_mask: `(clips, frames, 96)`, 0 where a mel frame is padding.
             frame_mask: `(clips, frames)`, 0 where a frame is padding.
             audio_features: `(clips, frames, 128)`, in place of `input_features`.
+            vision_features: the four stages of Swin, `(clips, frames, C, h, w)` each, in place of `pixel_values`.
+            step_index: `(n,)`, the steps whose masks are wanted; the others only feed the memory. None: all.
         """
-        if pixel_values.dim() != 5:
-            raise ValueError(
-                f"pixel_values must be (clips, frames, 3, height, width), got {tuple(pixel_values.shape)}"
-            )
-        steps = pixel_values.shape[:2]
-        pixels = self.mask2former.pixel_level_module(pixel_values.flatten(0, 1))  # (B, T, ...) -> (B*T, ...)
-        everything = torch.ones(steps, dtype=torch.bool, device=pixel_values.device)
+        if (pixel_values is None) == (vision_features is None):
+            raise ValueError("frames are needed: pass pixel_values or vision_features, one of them")
+        if vision_features is None:
+            vision_features = self._encode_frames(pixel_values)
+        frame_features = vision_features[-1]
+        steps = frame_features.shape[:2]
+        wanted = [of_steps(stage, step_index) for stage in vision_features]
+        chosen = wanted[0].shape[:2]
+        pixels = self.mask2former.pixel_level_module.decoder([stage.flatten(0, 1) for stage in wanted])
+        everything = torch.ones(steps, dtype=torch.bool, device=frame_features.device)
         frame_mask = everything if frame_mask is None else frame_mask.bool()
         audio_features, audio_mask = self._encode_audio(steps, input_features, input_features_mask, audio_features)
         return RefAVSClipFeatures(
-            frame_features=pixels.encoder_last_hidden_state.unflatten(0, steps),
-            mask_features=pixels.decoder_last_hidden_state.unflatten(0, steps),
-            multi_scale_features=tuple(level.unflatten(0, steps) for level in pixels.decoder_hidden_states),
+            frame_features=frame_features,
+            mask_features=pixels.mask_features.unflatten(0, chosen),
+            multi_scale_features=tuple(level.unflatten(0, chosen) for level in pixels.multi_scale_features),
             audio_features=audio_features,
             audio_mask=(everything if audio_mask is None else audio_mask) & frame_mask,
             frame_mask=frame_mask,
+            step_index=step_index,
         )
 
     def segment(
@@ -174,9 +183,7 @@ class RefAVSModel(RefAVSPreTrainedModel):
         expressions = count_expressions(clip_features, input_ids, text_features, clip_index)
         audio, visual = self._project_clips(clip_features)
         text, text_mask = self._encode_text(input_ids, attention_mask, text_features)
-        clips = RefAVSClipFeatures(
-            **{name: of_expressions(value, clip_index) for name, value in clip_features.items()},
-        )
+        clips = clip_features.of_expressions(clip_index)
         cues, cue_mask, memory = self._gather_cues(
             of_expressions(audio, clip_index),
             of_expressions(visual, clip_index),
@@ -202,7 +209,7 @@ class RefAVSModel(RefAVSPreTrainedModel):
     @can_return_tuple
     def forward(
         self,
-        pixel_values: torch.Tensor,
+        pixel_values: torch.Tensor | None = None,
         input_features: torch.Tensor | None = None,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
@@ -211,11 +218,13 @@ class RefAVSModel(RefAVSPreTrainedModel):
         text_features: torch.Tensor | None = None,
         input_features_mask: torch.Tensor | None = None,
         frame_mask: torch.Tensor | None = None,
+        vision_features: tuple[torch.Tensor, ...] | None = None,
+        step_index: torch.Tensor | None = None,
         memory: RefAVSMemory | None = None,
     ) -> RefAVSModelOutput:
         """`encode_clips`, then `segment`; their arguments."""
         clip_features = self.encode_clips(
-            pixel_values, input_features, input_features_mask, frame_mask, audio_features
+            pixel_values, input_features, input_features_mask, frame_mask, audio_features, vision_features, step_index
         )
         return self.segment(clip_features, input_ids, attention_mask, clip_index, text_features, memory)
 
@@ -228,8 +237,15 @@ class RefAVSModel(RefAVSPreTrainedModel):
         clips: RefAVSClipFeatures,
         memory: RefAVSMemory | None,
     ) -> tuple[torch.Tensor, torch.Tensor, RefAVSMemory]:
-        """F'_A, F'_V, F'_T to Q_m: Eq. 1 to 4. Everything but the memory works on `(E*T, tokens, D)`."""
+        """F'_A, F'_V, F'_T to Q_m: Eq. 1 to 4. Everything but the memory works on `(E*T, tokens, D)`; after it the steps
+        whose masks are wanted go on alone."""
         steps = visual.shape[:2]
+
+        def wanted(tokens: torch.Tensor | None) -> torch.Tensor | None:
+            if tokens is None or clips.step_index is None:
+                return tokens
+            return of_steps(tokens.unflatten(0, steps), clips.step_index).flatten(0, 1)
+
         if text is not None:
             text = text.repeat_interleave(steps[1], dim=0)  # (E, L, D) -> (E*T, L, D): the same at every step
             text_mask = text_mask.repeat_interleave(steps[1], dim=0)
@@ -244,7 +260,7 @@ class RefAVSModel(RefAVSPreTrainedModel):
         visual, visual_memory = self._recall(visual.unflatten(0, steps), clips.frame_mask, memory and memory.visual)
         text_cues.append(text_of_visual)
         text = None if text is None else torch.stack(text_cues).mean(dim=0)  # Q_T
-        cues, cue_mask = self.integration(audio, visual, text, audio_mask, text_mask)
+        cues, cue_mask = self.integration(*map(wanted, (audio, visual, text, audio_mask, text_mask)))
         return cues, cue_mask, RefAVSMemory(audio_memory, visual_memory)
 
     def _recall(
@@ -254,6 +270,15 @@ class RefAVSModel(RefAVSPreTrainedModel):
             return cues.flatten(0, 1), None
         cues, memory = self.cached_memory(cues, step_mask, memory)
         return cues.flatten(0, 1), memory
+
+    def _encode_frames(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The four stages of Swin."""
+        if pixel_values.dim() != 5:
+            raise ValueError(
+                f"pixel_values must be (clips, frames, 3, height, width), got {tuple(pixel_values.shape)}"
+            )
+        stages = self.mask2former.pixel_level_module.encoder(pixel_values.flatten(0, 1)).feature_maps
+        return tuple(stage.unflatten(0, pixel_values.shape[:2]) for stage in stages)
 
     def _project_clips(self, clips: RefAVSClipFeatures) -> tuple[torch.Tensor | None, torch.Tensor]:
         audio = None
@@ -311,14 +336,8 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
 
     def __init__(self, config: RefAVSConfig):
         super().__init__(config)
-        mask2former = config.mask2former_config
         self.model = RefAVSModel(config)
         self.class_predictor = nn.Linear(config.hidden_size, 2)  # the referred object, or nothing
-        self.loss_weights = {
-            "loss_mask": mask2former.mask_weight,
-            "loss_dice": mask2former.dice_weight,
-            "loss_cross_entropy": mask2former.class_weight,
-        }
         self.post_init()
 
     def encode_clips(self, *args, **kwargs) -> RefAVSClipFeatures:
@@ -334,18 +353,22 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         text_features: torch.Tensor | None = None,
         mask_labels: torch.Tensor | None = None,
         memory: RefAVSMemory | None = None,
+        loss_counts: RefAVSLossCounts | None = None,
     ) -> RefAVSSegmentationOutput:
         """Once a sentence: see [`RefAVSModel.segment`].
 
         Args:
-            mask_labels: `(expressions, frames, h, w)` in {0, 1}, of any size; all 0 in a frame without the object.
+            mask_labels: `(expressions, frames, h, w)` in [0, 1], of any size; all 0 in a frame without the object. With
+                `step_index`, of its frames.
+            loss_counts: what the loss is a mean over, if this is one of several calls before an update.
         """
         outputs = self.model.segment(clip_features, input_ids, attention_mask, clip_index, text_features, memory)
-        frame_mask = of_expressions(clip_features.frame_mask, clip_index)
+        frame_mask = of_steps(of_expressions(clip_features.frame_mask, clip_index), clip_features.step_index)
         class_logits = [self.class_predictor(states) for states in outputs.query_hidden_states]
         loss = parts = None
         if mask_labels is not None:
-            loss, parts = self._compute_loss(outputs.masks_queries_logits, class_logits, mask_labels, frame_mask)
+            predictions = list(zip(outputs.masks_queries_logits, class_logits, strict=True))
+            loss, parts = self._compute_loss(predictions, mask_labels, frame_mask, loss_counts)
         masks_queries_logits = outputs.masks_queries_logits[-1].unflatten(0, frame_mask.shape)
         class_queries_logits = class_logits[-1].unflatten(0, frame_mask.shape)
         mask_logits, presence_logits = combine_queries(masks_queries_logits, class_queries_logits)
@@ -365,7 +388,7 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
     @can_return_tuple
     def forward(
         self,
-        pixel_values: torch.Tensor,
+        pixel_values: torch.Tensor | None = None,
         input_features: torch.Tensor | None = None,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
@@ -375,43 +398,39 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         mask_labels: torch.Tensor | None = None,
         input_features_mask: torch.Tensor | None = None,
         frame_mask: torch.Tensor | None = None,
+        vision_features: tuple[torch.Tensor, ...] | None = None,
+        step_index: torch.Tensor | None = None,
         memory: RefAVSMemory | None = None,
+        loss_counts: RefAVSLossCounts | None = None,
     ) -> RefAVSSegmentationOutput:
         """`encode_clips`, then `segment`; their arguments."""
         clip_features = self.encode_clips(
-            pixel_values, input_features, input_features_mask, frame_mask, audio_features
+            pixel_values, input_features, input_features_mask, frame_mask, audio_features, vision_features, step_index
         )
-        return self.segment(clip_features, input_ids, attention_mask, clip_index, text_features, mask_labels, memory)
+        return self.segment(
+            clip_features, input_ids, attention_mask, clip_index, text_features, mask_labels, memory, loss_counts
+        )
 
     def _compute_loss(
         self,
-        masks_queries_logits: tuple[torch.Tensor, ...],
-        class_queries_logits: list[torch.Tensor],
+        predictions: list[tuple[torch.Tensor, torch.Tensor]],
         mask_labels: torch.Tensor,
         frame_mask: torch.Tensor,
+        counts: RefAVSLossCounts | None,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Mask2Former's set criterion on every real frame of every sentence, at every layer of the decoder; in float32."""
+        """The criterion on every real frame of every sentence, summed over the layers of the decoder; in float32."""
         if mask_labels.shape[:2] != frame_mask.shape:
             raise ValueError(
                 f"mask_labels must be (expressions, frames, h, w) with {tuple(frame_mask.shape)} (expressions, frames), "
                 f"got {tuple(mask_labels.shape)}"
             )
-        real = frame_mask.flatten()
-        targets = [mask[None][mask.any()[None]].float() for mask in mask_labels.flatten(0, 1)[real]]  # 0 or 1 mask
-        labels = [torch.zeros(len(target), dtype=torch.long, device=target.device) for target in targets]
-        layers = [
-            {"masks_queries_logits": masks[real].float(), "class_queries_logits": classes[real].float()}
-            for masks, classes in zip(masks_queries_logits, class_queries_logits, strict=True)
-        ]
         config = self.config.mask2former_config
-        # Made here and not in __init__: it needs scipy, which only training needs, and stays float32 in any model.
-        criterion = Mask2FormerLoss(config, self.loss_weights).to(mask_labels.device)
-        inner_layers = layers[:-1] if config.use_auxiliary_loss else None
-        losses = criterion(**layers[-1], mask_labels=targets, class_labels=labels, auxiliary_predictions=inner_layers)
-        parts = {
-            name: weight * sum(value for key, value in losses.items() if key.startswith(name))
-            for name, weight in self.loss_weights.items()
-        }
+        real = frame_mask.flatten()
+        labels = mask_labels.flatten(0, 1)[real]
+        if not config.use_auxiliary_loss:
+            predictions = predictions[-1:]
+        layers = [set_criterion(masks[real], classes[real], labels, config, counts) for masks, classes in predictions]
+        parts = {name: sum(layer[name] for layer in layers) for name in layers[0]}
         return sum(parts.values()), {name: part.detach() for name, part in parts.items()}
 
 

@@ -125,7 +125,8 @@ def make_config(vocab_size: int) -> RefAVSConfig:
 def pretrain(model: RefAVSForSegmentation, batches: list[dict], steps: int, learning_rate: float) -> None:
     """Mask2Former alone: all objects in every second of one clip a step."""
     mask2former = model.model.mask2former
-    criterion = Mask2FormerLoss(mask2former.config, model.loss_weights)
+    weights = {"loss_mask": 5.0, "loss_dice": 5.0, "loss_cross_entropy": 2.0}  # Supp. B.1
+    criterion = Mask2FormerLoss(mask2former.config, weights)
     queries = mask2former.transformer_module.queries_features.weight
 
     def loss_of(batch: dict) -> torch.Tensor:
@@ -141,7 +142,6 @@ def pretrain(model: RefAVSForSegmentation, batches: list[dict], steps: int, lear
         objects = [masks[masks.flatten(1).any(1)].float() for masks in batch["objects"].transpose(0, 1)]
         labels = [torch.zeros(len(masks), dtype=torch.long) for masks in objects]
         losses = criterion(**layers[-1], mask_labels=objects, class_labels=labels, auxiliary_predictions=layers[:-1])
-        weights = model.loss_weights
         return sum(weights[name] * part for key, part in losses.items() for name in weights if key.startswith(name))
 
     descend(model, lambda: loss_of(random.choice(batches)), steps, learning_rate)

@@ -7,6 +7,7 @@ import torch
 from transformers import Mask2FormerForUniversalSegmentation, RobertaModel
 
 from modeling_refavs import RefAVSForSegmentation, RefAVSModel, RefAVSVggishModel
+from modeling_refavs.loss_refavs import set_criterion
 from modeling_refavs.modeling_outputs_refavs import combine_queries
 from tests.conftest import SENTENCES, make_config, make_model, stir
 
@@ -135,16 +136,21 @@ def test_forward_is_encode_clips_and_then_segment(model, inputs, outputs):
 
 def test_backbone_pixel_decoder_and_vggish_run_once_a_clip(model, inputs):
     rows = {}
-    parts = {"pixels": model.model.mask2former.pixel_level_module, "sound": model.model.audio_encoder}
+    pixel_level = model.model.mask2former.pixel_level_module
+    parts = {"frames": pixel_level.encoder, "maps": pixel_level.decoder, "sound": model.model.audio_encoder}
+
+    def count(name: str, first: torch.Tensor | list[torch.Tensor]) -> None:
+        rows.setdefault(name, []).append(first[0].shape[:1] if isinstance(first, list) else first.shape[:-2])
+
     hooks = [
-        part.register_forward_pre_hook(lambda _, args, name=name: rows.setdefault(name, []).append(args[0].shape[:-2]))
-        for name, part in parts.items()
+        part.register_forward_pre_hook(lambda _, args, name=name: count(name, args[0])) for name, part in parts.items()
     ]
     ask(model, inputs)
     for hook in hooks:
         hook.remove()
     assert rows == {
-        "pixels": [(4, 3, 96)[:2]],
+        "frames": [(4, 3)],
+        "maps": [(4,)],
         "sound": [(1, 4)],
     }  # four frames once, not once for each of four sentences
 
@@ -189,6 +195,13 @@ def test_features_computed_before_stand_in_for_the_encoders(model, inputs, outpu
     same(ask(model, inputs, **given, input_features=None, input_ids=None), outputs)
 
 
+def test_swins_stages_stand_in_for_the_frames(model, inputs, outputs):
+    swin = model.model.mask2former.pixel_level_module.encoder
+    with torch.no_grad():
+        stages = swin(inputs["pixel_values"].flatten(0, 1).double()).feature_maps
+    same(ask(model, inputs, pixel_values=None, vision_features=tuple(s.unflatten(0, (1, 4)) for s in stages)), outputs)
+
+
 def test_no_sound_track_is_the_same_however_it_is_said(model, processor, clip, inputs):
     nothing = ask(model, inputs, input_features=None, input_features_mask=None)
     unheard = ask(model, inputs, input_features_mask=torch.zeros_like(inputs["input_features_mask"]))
@@ -197,6 +210,18 @@ def test_no_sound_track_is_the_same_however_it_is_said(model, processor, clip, i
     same(processed, unheard)
     silent = ask(model, processor(text=SENTENCES, **{**clip, "audio": 0 * clip["audio"]}))
     assert not torch.allclose(silent.mask_logits, unheard.mask_logits, atol=1e-4)  # silence is heard, no track is not
+
+
+@pytest.mark.parametrize("steps", [[0, 1, 2, 3], [1, 3], [2]])
+def test_steps_that_are_not_wanted_only_feed_the_memory(model, inputs, outputs, steps):
+    labels, index = square_labels(), torch.tensor(steps)
+    answer = ask(model, inputs, step_index=index, mask_labels=labels[:, steps])
+    same(answer, outputs, frames=steps)
+    for ours, theirs in zip(answer.memory, outputs.memory, strict=True):
+        close(ours.total, theirs.total)
+    maps = outputs.masks_queries_logits[:, steps].flatten(0, 1), outputs.class_queries_logits[:, steps].flatten(0, 1)
+    last_layer = set_criterion(*maps, labels[:, steps].flatten(0, 1), model.config.mask2former_config)
+    assert answer.loss > sum(last_layer.values()) > 0
 
 
 def test_one_frame(model, processor, clip, outputs):
@@ -269,27 +294,18 @@ def test_frozen_encoders_stay_still_in_train_mode(inputs):
     assert not torch.allclose(ask(loose, inputs).mask_logits, calm.mask_logits, atol=1e-3)
 
 
-def test_the_loss_is_mask2formers_set_criterion(model, inputs):
-    """The parts sum to the loss; by hand on one query and full points: 5 BCE + 5 Dice + 2 class."""
+def test_the_loss_is_the_criterion_at_every_layer_of_the_decoder(model, inputs):
     labels = square_labels()
-    torch.manual_seed(0)
     outputs = ask(model, inputs, mask_labels=labels)
     torch.testing.assert_close(sum(outputs.loss_parts.values()), outputs.loss)
-    torch.manual_seed(0)
-    plain = Mask2FormerForUniversalSegmentation(model.config.mask2former_config)
+    trunk = ask(model.model, inputs)
+    assert len(trunk.query_hidden_states) == model.config.mask2former_config.decoder_layers
     with torch.no_grad():
-        trunk = ask(model.model, inputs)
-        classes = [model.class_predictor(states) for states in trunk.query_hidden_states]
-        targets = [label[None] if label.any() else label[None][:0] for label in labels.flatten(0, 1)]
-        torch.manual_seed(0)
-        losses = plain.get_loss_dict(
-            trunk.masks_queries_logits[-1].float(),
-            classes[-1].float(),
-            targets,
-            [torch.zeros(len(target), dtype=torch.long) for target in targets],
-            plain.get_auxiliary_logits([c.float() for c in classes], [m.float() for m in trunk.masks_queries_logits]),
-        )
-    torch.testing.assert_close(outputs.loss, plain.get_loss(losses))
+        layers = [
+            set_criterion(masks, model.class_predictor(states), labels.flatten(0, 1), model.config.mask2former_config)
+            for masks, states in zip(trunk.masks_queries_logits, trunk.query_hidden_states, strict=True)
+        ]
+    torch.testing.assert_close(outputs.loss, sum(sum(layer.values()) for layer in layers))
 
 
 def test_a_clip_without_the_object_is_learned_from_too(inputs):
@@ -424,6 +440,7 @@ def test_combine_queries_is_the_strongest_claim():
     ("changes", "words"),
     [
         ({"pixel_values": torch.zeros(4, 3, 96, 96)}, "pixel_values must be"),
+        ({"pixel_values": None}, "pass pixel_values or vision_features"),
         ({"clip_index": None}, "4 sentences on 1 clips: pass clip_index"),
         ({"clip_index": torch.tensor([0])}, "one entry for each of 4 sentences, got 1"),
         ({"input_ids": None}, "pass input_ids or text_features"),
