@@ -64,10 +64,12 @@ class RefAVSPreTrainedModel(PreTrainedModel):
         Args:
             mask2former, text_model, vggish: Hub ids or local folders of a Mask2Former with a Swin backbone, a RoBERTa
                 and a [`RefAVSVggishModel`].
-            config_fields: fields of [`RefAVSConfig`], such as `num_cue_layers`.
+            config_fields: fields of [`RefAVSConfig`], such as `num_cue_layers`; in `mask2former_config` a dict of those that
+                shall differ from the pretrained one's, such as `{"class_weight": 2.0}`.
         """
+        changed = config_fields.pop("mask2former_config", {})
         config = RefAVSConfig(
-            mask2former_config=RefAVSMask2FormerModel.config_class.from_pretrained(mask2former),
+            mask2former_config=RefAVSMask2FormerModel.config_class.from_pretrained(mask2former, **changed),
             text_config=RobertaModel.config_class.from_pretrained(text_model),
             audio_config=RefAVSVggishModel.config_class.from_pretrained(vggish),
             **config_fields,

@@ -405,7 +405,9 @@ def test_from_backbones_every_weight_arrives(tmp_path):
         part.save_pretrained(tmp_path / name)
     folders = {name: tmp_path / name for name in parts}
     small = {"hidden_size": 32, "num_attention_heads": 4, "num_cue_layers": 1, "adapter_size": 8}
-    model = RefAVSForSegmentation.from_backbones(**folders, **small)
+    model = RefAVSForSegmentation.from_backbones(**folders, **small, mask2former_config={"class_weight": 7.0})
+    assert model.config.mask2former_config.class_weight == 7
+    assert model.config.mask2former_config.num_queries == config.mask2former_config.num_queries
     arrived = {
         "mask2former": (parts["mask2former"].model, model.model.mask2former),
         "text_model": (parts["text_model"], model.model.text_encoder),
