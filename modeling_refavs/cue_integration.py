@@ -12,12 +12,18 @@ class RefAVSMultimodalIntegration(nn.Module):
 
     def __init__(self, config: RefAVSConfig):
         super().__init__()
+        self.has_audio = config.use_audio_cues
         self.audio_tag = self.visual_tag = None
         if config.use_modality_encoding:
             self.visual_tag = nn.Parameter(torch.zeros(1, config.hidden_size))
             if config.use_audio_cues:
                 self.audio_tag = nn.Parameter(torch.zeros(1, config.hidden_size))
         self.layers = nn.ModuleList(RefAVSTransformerLayer(config) for _ in range(config.num_cue_layers))
+
+    def visual_tokens(self, cues: torch.Tensor, num_text_tokens: int) -> torch.Tensor:
+        """The visual segment of Q_m `(steps, M, D)`."""
+        start = int(self.audio_tag is not None) + int(self.has_audio)
+        return cues[:, start : cues.shape[1] - int(self.visual_tag is not None) - num_text_tokens]
 
     def forward(
         self,

@@ -44,12 +44,14 @@ class RefAVSModelOutput(ModelOutput):
         query_hidden_states: per decoder layer `(expressions * frames, num_queries, D)`, normalised.
         masks_queries_logits: per decoder layer `(expressions * frames, num_queries, H/4, W/4)`.
         cue_hidden_states: `(expressions, frames, M, D)`, Q_m of Eq. 4; `cue_mask (expressions, frames, M)`.
+        visual_cues: `(expressions, frames, 64, D)`, its visual tokens.
         memory: the cached memory after the last frame, for the next piece of the same clips.
     """
 
     query_hidden_states: tuple[torch.FloatTensor, ...] | None = None
     masks_queries_logits: tuple[torch.FloatTensor, ...] | None = None
     cue_hidden_states: torch.FloatTensor | None = None
+    visual_cues: torch.FloatTensor | None = None
     cue_mask: torch.BoolTensor | None = None
     memory: RefAVSMemory | None = None
 
@@ -64,7 +66,7 @@ class RefAVSSegmentationOutput(ModelOutput):
         presence_logits: `(expressions, frames)`; the sigmoid is the probability that the frame shows that object.
         masks_queries_logits: `(expressions, frames, num_queries, H/4, W/4)`, Mask2Former's own masks.
         class_queries_logits: `(expressions, frames, num_queries, 2)`: the referred object, or nothing.
-        loss_parts: the weighted parts of `loss`: `loss_mask`, `loss_dice`, `loss_cross_entropy`.
+        loss_parts: the weighted parts of `loss`: `loss_mask`, `loss_dice`, `loss_cross_entropy`, and `loss_cue` if asked for.
         cue_hidden_states, cue_mask, memory: as in [`RefAVSModelOutput`].
     """
 

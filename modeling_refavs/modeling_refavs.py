@@ -15,7 +15,7 @@ from .cue_fusion import RefAVSTemporalBimodalTransformer
 from .cue_integration import RefAVSMultimodalIntegration
 from .cue_memory import RefAVSCachedMemory, RefAVSCueMemory, RefAVSMemory
 from .cue_projection import RefAVSCueProjection
-from .loss_refavs import RefAVSLossCounts, set_criterion
+from .loss_refavs import RefAVSLossCounts, cue_criterion, set_criterion
 from .modeling_outputs_refavs import (
     RefAVSClipFeatures,
     RefAVSModelOutput,
@@ -204,6 +204,9 @@ class RefAVSModel(RefAVSPreTrainedModel):
             query_hidden_states=tuple(states.transpose(0, 1) for states in decoded.intermediate_hidden_states),
             masks_queries_logits=decoded.masks_queries_logits,
             cue_hidden_states=cues.unflatten(0, (expressions, -1)),
+            visual_cues=self.integration.visual_tokens(cues, 0 if text is None else text.shape[1]).unflatten(
+                0, (expressions, -1)
+            ),
             cue_mask=cue_mask.unflatten(0, (expressions, -1)),
             memory=memory,
         )
@@ -340,6 +343,7 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         super().__init__(config)
         self.model = RefAVSModel(config)
         self.class_predictor = nn.Linear(config.hidden_size, 2)  # the referred object, or nothing
+        self.cue_predictor = nn.Linear(config.hidden_size, 1) if config.cue_loss_weight else None
         self.post_init()
 
     def encode_clips(self, *args, **kwargs) -> RefAVSClipFeatures:
@@ -369,8 +373,7 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         class_logits = [self.class_predictor(states) for states in outputs.query_hidden_states]
         loss = parts = None
         if mask_labels is not None:
-            predictions = list(zip(outputs.masks_queries_logits, class_logits, strict=True))
-            loss, parts = self._compute_loss(predictions, mask_labels, frame_mask, loss_counts)
+            loss, parts = self._compute_loss(outputs, class_logits, mask_labels, frame_mask, loss_counts)
         masks_queries_logits = outputs.masks_queries_logits[-1].unflatten(0, frame_mask.shape)
         class_queries_logits = class_logits[-1].unflatten(0, frame_mask.shape)
         mask_logits, presence_logits = combine_queries(masks_queries_logits, class_queries_logits)
@@ -415,7 +418,8 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
 
     def _compute_loss(
         self,
-        predictions: list[tuple[torch.Tensor, torch.Tensor]],
+        outputs: RefAVSModelOutput,
+        class_logits: list[torch.Tensor],
         mask_labels: torch.Tensor,
         frame_mask: torch.Tensor,
         counts: RefAVSLossCounts | None,
@@ -429,10 +433,14 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         config = self.config.mask2former_config
         real = frame_mask.flatten()
         labels = mask_labels.flatten(0, 1)[real]
+        predictions = list(zip(outputs.masks_queries_logits, class_logits, strict=True))
         if not config.use_auxiliary_loss:
             predictions = predictions[-1:]
         layers = [set_criterion(masks[real], classes[real], labels, config, counts) for masks, classes in predictions]
         parts = {name: sum(layer[name] for layer in layers) for name in layers[0]}
+        if self.cue_predictor is not None:
+            tokens = self.cue_predictor(outputs.visual_cues.flatten(0, 1)[real]).squeeze(-1)
+            parts["loss_cue"] = self.config.cue_loss_weight * cue_criterion(tokens, labels, counts)
         return sum(parts.values()), {name: part.detach() for name, part in parts.items()}
 
 

@@ -5,7 +5,7 @@ import torch
 from transformers.models.mask2former import modeling_mask2former
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerLoss
 
-from modeling_refavs.loss_refavs import RefAVSLossCounts, count_masks, set_criterion
+from modeling_refavs.loss_refavs import RefAVSLossCounts, count_masks, cue_criterion, set_criterion
 from tests.conftest import make_config
 
 
@@ -88,3 +88,15 @@ def test_counts():
     labels = torch.zeros(3, 4, 4)
     labels[1, 2, 2] = 1
     assert count_masks(labels) == RefAVSLossCounts(torch.tensor(1), torch.tensor(3))
+
+
+def test_visual_tokens_are_to_light_up_where_the_object_is():
+    labels = torch.zeros(2, 8, 8)
+    labels[0, :4, :4] = 1  # all of the first of 2 x 2 cells
+    labels[0, 4:6, 4:] = 1  # half of the last
+    right = torch.logit(torch.tensor([[1.0, 0, 0, 0.5], [0, 0, 0, 0]]), eps=1e-6)
+    least = 4 * 0.25 * torch.log(torch.tensor(2.0)) / 4 / 2  # what is left of the cell that is half covered
+    torch.testing.assert_close(cue_criterion(right, labels), least, atol=1e-4, rtol=1e-4)
+    assert cue_criterion(right.flip(1), labels) > 5 * least
+    counts = RefAVSLossCounts(torch.tensor(1), torch.tensor(4))
+    torch.testing.assert_close(cue_criterion(right, labels, counts), least / 2, atol=1e-4, rtol=1e-4)

@@ -7,7 +7,7 @@ import torch
 from transformers import Mask2FormerForUniversalSegmentation, RobertaModel
 
 from modeling_refavs import RefAVSForSegmentation, RefAVSModel, RefAVSVggishModel
-from modeling_refavs.loss_refavs import set_criterion
+from modeling_refavs.loss_refavs import cue_criterion, set_criterion
 from modeling_refavs.modeling_outputs_refavs import combine_queries
 from tests.conftest import SENTENCES, make_config, make_model, stir
 
@@ -306,6 +306,23 @@ def test_the_loss_is_the_criterion_at_every_layer_of_the_decoder(model, inputs):
             for masks, states in zip(trunk.masks_queries_logits, trunk.query_hidden_states, strict=True)
         ]
     torch.testing.assert_close(outputs.loss, sum(sum(layer.values()) for layer in layers))
+
+
+@pytest.mark.parametrize("ablation", [{}, {"use_audio_cues": False}, {"use_modality_encoding": False}, {"use_text_cues": False}])
+def test_the_auxiliary_loss_reads_the_visual_cues_and_nothing_else_changes(inputs, ablation):
+    plain, model = make_model(**ablation), make_model(cue_loss_weight=2.0, **ablation)
+    model.load_state_dict(plain.state_dict(), strict=False)
+    labels = square_labels()
+    theirs, ours = (each(**inputs, mask_labels=labels) for each in (plain, model))
+    close(ours.mask_logits, theirs.mask_logits)
+    assert set(ours.loss_parts) - set(theirs.loss_parts) == {"loss_cue"}
+    cues = model.model(**inputs)
+    assert cues.visual_cues.shape == (4, 4, 9, 32)
+    first = {"use_audio_cues": 0, "use_modality_encoding": 1}.get(next(iter(ablation), ""), 2)
+    close(cues.visual_cues, cues.cue_hidden_states[:, :, first : first + 9])
+    tokens = model.cue_predictor(cues.visual_cues).squeeze(-1).flatten(0, 1)
+    torch.testing.assert_close(ours.loss_parts["loss_cue"], 2 * cue_criterion(tokens, labels.flatten(0, 1)).detach())
+    torch.testing.assert_close(ours.loss, theirs.loss + ours.loss_parts["loss_cue"])
 
 
 def test_a_clip_without_the_object_is_learned_from_too(inputs):
