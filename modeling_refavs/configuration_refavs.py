@@ -92,6 +92,8 @@ class RefAVSConfig(PreTrainedConfig):
         visual_grid_size: the last Swin stage is pooled to this many rows and columns of visual cue tokens.
         memory_beta: beta of Eq. 2, how strongly a step is set off against the past.
         adapter_size: bottleneck of the adapters in the pixel decoder and the transformer decoder (Fig. 3).
+        cue_pre_norm: layers of the cue transformers normalise before, not after, attention and feed-forward; None: as
+            Mask2Former's decoder, whose default is after.
         cue_loss_weight: of an auxiliary loss, that the visual tokens of Q_m tell where the referred object is; 0 in the paper.
         use_text_cues, use_audio_cues, use_cached_memory, use_modality_encoding: the ablations of Table 4.
         freeze_vision_encoder, freeze_text_encoder, freeze_audio_encoder: no gradient, no dropout and no drop path, in
@@ -123,6 +125,7 @@ class RefAVSConfig(PreTrainedConfig):
     dropout: float = 0.0
     adapter_size: int = 64
     initializer_range: float = 0.02
+    cue_pre_norm: bool | None = None
     cue_loss_weight: float = 0.0
 
     # Ablations (Table 4)

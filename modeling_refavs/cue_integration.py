@@ -21,9 +21,9 @@ class RefAVSMultimodalIntegration(nn.Module):
         self.layers = nn.ModuleList(RefAVSTransformerLayer(config) for _ in range(config.num_cue_layers))
 
     def visual_tokens(self, cues: torch.Tensor, num_text_tokens: int) -> torch.Tensor:
-        """The visual segment of Q_m `(steps, M, D)`."""
+        """The visual segment of Q_m `(..., M, D)`."""
         start = int(self.audio_tag is not None) + int(self.has_audio)
-        return cues[:, start : cues.shape[1] - int(self.visual_tag is not None) - num_text_tokens]
+        return cues[..., start : cues.shape[-2] - int(self.visual_tag is not None) - num_text_tokens, :]
 
     def forward(
         self,

@@ -57,6 +57,19 @@ class RefAVSModelOutput(ModelOutput):
 
 
 @dataclass
+class RefAVSCueOutput(ModelOutput):
+    """
+    Args:
+        loss: of `cue_criterion`, weighted; only with `mask_labels`. `loss_parts` holds it as `loss_cue`.
+        cue_logits: `(expressions, frames, 64)`; the sigmoid tells how far a visual token covers the referred object.
+    """
+
+    loss: torch.FloatTensor | None = None
+    cue_logits: torch.FloatTensor | None = None
+    loss_parts: dict[str, torch.FloatTensor] | None = None
+
+
+@dataclass
 class RefAVSSegmentationOutput(ModelOutput):
     """
     Args:
@@ -137,6 +150,7 @@ def of_steps(value: torch.Tensor, step_index: torch.Tensor | None) -> torch.Tens
 
 __all__ = [
     "RefAVSClipFeatures",
+    "RefAVSCueOutput",
     "RefAVSModelOutput",
     "RefAVSSegmentationOutput",
     "combine_queries",

@@ -18,6 +18,7 @@ from .cue_projection import RefAVSCueProjection
 from .loss_refavs import RefAVSLossCounts, cue_criterion, set_criterion
 from .modeling_outputs_refavs import (
     RefAVSClipFeatures,
+    RefAVSCueOutput,
     RefAVSModelOutput,
     RefAVSSegmentationOutput,
     combine_queries,
@@ -130,6 +131,7 @@ class RefAVSModel(RefAVSPreTrainedModel):
         audio_features: torch.Tensor | None = None,
         vision_features: tuple[torch.Tensor, ...] | None = None,
         step_index: torch.Tensor | None = None,
+        decode: bool = True,
     ) -> RefAVSClipFeatures:
         """Everything that does not depend on a sentence: Swin, pixel decoder and VGGish, once a clip.
 
@@ -141,6 +143,7 @@ class RefAVSModel(RefAVSPreTrainedModel):
             audio_features: `(clips, frames, 128)`, in place of `input_features`.
             vision_features: the four stages of Swin, `(clips, frames, C, h, w)` each, in place of `pixel_values`.
             step_index: `(n,)`, the steps whose masks are wanted; the others only feed the memory. None: all.
+            decode: False leaves out the pixel decoder, for cues alone.
         """
         if (pixel_values is None) == (vision_features is None):
             raise ValueError("frames are needed: pass pixel_values or vision_features, one of them")
@@ -148,21 +151,23 @@ class RefAVSModel(RefAVSPreTrainedModel):
             vision_features = self._encode_frames(pixel_values)
         frame_features = vision_features[-1]
         steps = frame_features.shape[:2]
-        wanted = [of_steps(stage, step_index) for stage in vision_features]
-        chosen = wanted[0].shape[:2]
-        pixels = self.mask2former.pixel_level_module.decoder([stage.flatten(0, 1) for stage in wanted])
         everything = torch.ones(steps, dtype=torch.bool, device=frame_features.device)
         frame_mask = everything if frame_mask is None else frame_mask.bool()
         audio_features, audio_mask = self._encode_audio(steps, input_features, input_features_mask, audio_features)
-        return RefAVSClipFeatures(
+        clips = RefAVSClipFeatures(
             frame_features=frame_features,
-            mask_features=pixels.mask_features.unflatten(0, chosen),
-            multi_scale_features=tuple(level.unflatten(0, chosen) for level in pixels.multi_scale_features),
             audio_features=audio_features,
             audio_mask=(everything if audio_mask is None else audio_mask) & frame_mask,
             frame_mask=frame_mask,
             step_index=step_index,
         )
+        if decode:
+            wanted = [of_steps(stage, step_index) for stage in vision_features]
+            pixels = self.mask2former.pixel_level_module.decoder([stage.flatten(0, 1) for stage in wanted])
+            chosen = wanted[0].shape[:2]
+            clips.mask_features = pixels.mask_features.unflatten(0, chosen)
+            clips.multi_scale_features = tuple(level.unflatten(0, chosen) for level in pixels.multi_scale_features)
+        return clips
 
     def segment(
         self,
@@ -182,32 +187,44 @@ class RefAVSModel(RefAVSPreTrainedModel):
             text_features: `(expressions, L, 768)`, F_T in place of `input_ids`.
             memory: what the previous piece of the same clips left; None at the start.
         """
+        outputs = self.gather_cues(clip_features, input_ids, attention_mask, clip_index, text_features, memory)
+        cues, cue_mask = outputs.cue_hidden_states.flatten(0, 1), outputs.cue_mask.flatten(0, 1)
+        queries = self.mask2former.transformer_module.queries_features.weight.expand(cues.shape[0], -1, -1)
+        decoded = self.mask2former.transformer_module(
+            self.catf(queries, cues, cue_mask),
+            tuple(of_expressions(level, clip_index).flatten(0, 1) for level in clip_features.multi_scale_features),
+            of_expressions(clip_features.mask_features, clip_index).flatten(0, 1),
+        )
+        outputs.query_hidden_states = tuple(states.transpose(0, 1) for states in decoded.intermediate_hidden_states)
+        outputs.masks_queries_logits = decoded.masks_queries_logits
+        return outputs
+
+    def gather_cues(
+        self,
+        clip_features: RefAVSClipFeatures,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        clip_index: torch.Tensor | None = None,
+        text_features: torch.Tensor | None = None,
+        memory: RefAVSMemory | None = None,
+    ) -> RefAVSModelOutput:
+        """The cues Q_m that prompt the mask queries, without the queries: Eq. 1 to 4; arguments as in `segment`."""
         expressions = count_expressions(clip_features, input_ids, text_features, clip_index)
         audio, visual = self._project_clips(clip_features)
         text, text_mask = self._encode_text(input_ids, attention_mask, text_features)
-        clips = clip_features.of_expressions(clip_index)
         cues, cue_mask, memory = self._gather_cues(
             of_expressions(audio, clip_index),
             of_expressions(visual, clip_index),
             text,
             text_mask,
-            clips,
+            clip_features.of_expressions(clip_index),
             memory,
         )
-        queries = self.mask2former.transformer_module.queries_features.weight.expand(cues.shape[0], -1, -1)
-        decoded = self.mask2former.transformer_module(
-            self.catf(queries, cues, cue_mask),
-            tuple(level.flatten(0, 1) for level in clips.multi_scale_features),
-            clips.mask_features.flatten(0, 1),
-        )
+        cues, cue_mask = (value.unflatten(0, (expressions, -1)) for value in (cues, cue_mask))
         return RefAVSModelOutput(
-            query_hidden_states=tuple(states.transpose(0, 1) for states in decoded.intermediate_hidden_states),
-            masks_queries_logits=decoded.masks_queries_logits,
-            cue_hidden_states=cues.unflatten(0, (expressions, -1)),
-            visual_cues=self.integration.visual_tokens(cues, 0 if text is None else text.shape[1]).unflatten(
-                0, (expressions, -1)
-            ),
-            cue_mask=cue_mask.unflatten(0, (expressions, -1)),
+            cue_hidden_states=cues,
+            visual_cues=self.integration.visual_tokens(cues, 0 if text is None else text.shape[1]),
+            cue_mask=cue_mask,
             memory=memory,
         )
 
@@ -344,6 +361,9 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         self.model = RefAVSModel(config)
         self.class_predictor = nn.Linear(config.hidden_size, 2)  # the referred object, or nothing
         self.cue_predictor = nn.Linear(config.hidden_size, 1) if config.cue_loss_weight else None
+        self.loss_names = ("loss_mask", "loss_dice", "loss_cross_entropy")
+        if self.cue_predictor is not None:
+            self.loss_names += ("loss_cue",)
         self.post_init()
 
     def encode_clips(self, *args, **kwargs) -> RefAVSClipFeatures:
@@ -444,7 +464,61 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         return sum(parts.values()), {name: part.detach() for name, part in parts.items()}
 
 
+class RefAVSForCueLocalization(RefAVSPreTrainedModel):
+    """EEMC up to its cues, which learn to tell where the referred object is: ours, a first stage of training without any mask.
+
+    Its parameters have the names that they have in [`RefAVSForSegmentation`], which starts from what this one saved.
+    """
+
+    loss_names = ("loss_cue",)
+
+    def __init__(self, config: RefAVSConfig):
+        super().__init__(config)
+        if not config.cue_loss_weight:
+            raise ValueError("cue_loss_weight must be above 0 for the cues to learn anything")
+        self.model = RefAVSModel(config)
+        self.cue_predictor = nn.Linear(config.hidden_size, 1)
+        self.post_init()
+        self.train()
+
+    def train(self, mode: bool = True) -> "RefAVSForCueLocalization":
+        super().train(mode)
+        for unused in (self.model.mask2former, self.model.catf):
+            unused.requires_grad_(False)
+        return self
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        input_features: torch.Tensor | None = None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        clip_index: torch.Tensor | None = None,
+        audio_features: torch.Tensor | None = None,
+        text_features: torch.Tensor | None = None,
+        mask_labels: torch.Tensor | None = None,
+        input_features_mask: torch.Tensor | None = None,
+        frame_mask: torch.Tensor | None = None,
+        vision_features: tuple[torch.Tensor, ...] | None = None,
+        step_index: torch.Tensor | None = None,
+        loss_counts: RefAVSLossCounts | None = None,
+    ) -> RefAVSCueOutput:
+        """Arguments as in [`RefAVSForSegmentation`]."""
+        clips = self.model.encode_clips(
+            pixel_values, input_features, input_features_mask, frame_mask, audio_features, vision_features, step_index,
+            decode=False,
+        )  # fmt: skip
+        cues = self.model.gather_cues(clips, input_ids, attention_mask, clip_index, text_features)
+        cue_logits = self.cue_predictor(cues.visual_cues).squeeze(-1)
+        loss = parts = None
+        if mask_labels is not None:
+            real = of_steps(of_expressions(clips.frame_mask, clip_index), step_index)
+            loss = self.config.cue_loss_weight * cue_criterion(cue_logits[real], mask_labels[real], loss_counts)
+            parts = {"loss_cue": loss.detach()}
+        return RefAVSCueOutput(loss=loss, cue_logits=cue_logits, loss_parts=parts)
+
+
 RefAVSForSegmentation.register_for_auto_class("AutoModel")
 
 
-__all__ = ["RefAVSForSegmentation", "RefAVSModel", "RefAVSPreTrainedModel"]
+__all__ = ["RefAVSForCueLocalization", "RefAVSForSegmentation", "RefAVSModel", "RefAVSPreTrainedModel"]

@@ -45,11 +45,11 @@ class RefAVSAttention(nn.Module):
 
 
 class RefAVSTransformerLayer(GradientCheckpointingLayer):
-    """Attention and feed-forward, each residual; normalised after, or before if Mask2Former's decoder is `pre_norm`."""
+    """Attention and feed-forward, each residual; normalised before or after, as `cue_pre_norm` or else Mask2Former's decoder says."""
 
     def __init__(self, config: RefAVSConfig):
         super().__init__()
-        self.pre_norm = config.mask2former_config.pre_norm
+        self.pre_norm = config.mask2former_config.pre_norm if config.cue_pre_norm is None else config.cue_pre_norm
         self.attention = RefAVSAttention(config)
         self.attention_norm = nn.LayerNorm(config.hidden_size)
         self.feed_forward = nn.Sequential(

@@ -308,7 +308,9 @@ def test_the_loss_is_the_criterion_at_every_layer_of_the_decoder(model, inputs):
     torch.testing.assert_close(outputs.loss, sum(sum(layer.values()) for layer in layers))
 
 
-@pytest.mark.parametrize("ablation", [{}, {"use_audio_cues": False}, {"use_modality_encoding": False}, {"use_text_cues": False}])
+@pytest.mark.parametrize(
+    "ablation", [{}, {"use_audio_cues": False}, {"use_modality_encoding": False}, {"use_text_cues": False}]
+)
 def test_the_auxiliary_loss_reads_the_visual_cues_and_nothing_else_changes(inputs, ablation):
     plain, model = make_model(**ablation), make_model(cue_loss_weight=2.0, **ablation)
     model.load_state_dict(plain.state_dict(), strict=False)

@@ -1,0 +1,133 @@
+"""What a recipe says: the model to start from, the data, and how it is trained."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+from transformers import TrainingArguments
+
+
+@dataclass
+class ModelArguments:
+    """Where training starts: a saved model, pretrained parts, or `config` alone and random weights."""
+
+    model: str | None = field(default=None, metadata={"help": "folder or id of a saved model with its processor"})
+    mask2former: str | None = field(default=None, metadata={"help": "folder or id of a Mask2Former with a Swin"})
+    text_model: str | None = field(default=None, metadata={"help": "folder or id of a RoBERTa and its tokenizer"})
+    vggish: str | None = field(default=None, metadata={"help": "folder or id of a RefAVSVggishModel"})
+    cues_only: bool = field(
+        default=False,
+        metadata={"help": "a first stage: the cues learn to tell where the object is, and nothing is decoded"},
+    )
+    image_size: int = field(default=384, metadata={"help": "frames are resized to this height and width, pixels"})
+    max_text_length: int = field(default=25, metadata={"help": "tokens of a sentence"})
+    config: dict | str | None = field(default=None, metadata={"help": "fields of RefAVSConfig, ablations among them"})
+
+    def __post_init__(self) -> None:
+        self.config = _parse("config", self.config, dict) or {}
+        parts = {name: getattr(self, name) for name in ("mask2former", "text_model", "vggish")}
+        lacking = [name for name, part in parts.items() if part is None]
+        if self.model and (self.config or len(lacking) < len(parts)):
+            raise ValueError("model is a whole model: give no mask2former, text_model, vggish or config beside it")
+        if 0 < len(lacking) < len(parts):
+            raise ValueError(f"{' and '.join(lacking)} is missing: pretrained parts come three at a time")
+        if not self.model and lacking and not self.config:
+            raise ValueError("nothing to start from: give model, or mask2former, text_model and vggish, or config")
+
+
+@dataclass
+class DataArguments:
+    """What is learned from, and how it is drawn."""
+
+    data: str | None = field(default=None, metadata={"help": "folder with metadata.csv, an export, or its id"})
+    train_split: str = "train"
+    eval_split: str = "val"
+    paper_splits: bool = field(default=False, metadata={"help": "as in load_refavs"})
+    damaged: str = field(default="error", metadata={"help": "missing or broken files: error, skip or trust"})
+    max_train_clips: int | None = field(default=None, metadata={"help": "spread evenly over the split; None: all"})
+    max_eval_clips: int | None = field(default=None, metadata={"help": "spread evenly over the split; None: all"})
+    expressions_per_clip: int | None = field(default=None, metadata={"help": "drawn each time; None: all"})
+    steps_per_clip: int | None = field(
+        default=None, metadata={"help": "steps whose masks are learned, drawn each time; None: all"}
+    )
+    null_share: float | None = field(
+        default=None,
+        metadata={"help": "of the clips drawn, those whose sentences refer to nothing; None: as they are"},
+    )
+    mirror: float = field(default=0.0, metadata={"help": "probability that a clip is seen in the mirror"})
+    curriculum: list | str | None = field(
+        default=None, metadata={"help": "[[from this share of the training on, sentences of this grade or less], ...]"}
+    )
+    mask_size: int | None = field(default=None, metadata={"help": "height and width of true masks; None: image_size"})
+    cache_dir: str = field(default="~/.cache/refavs", metadata={"help": "where prepared data are kept"})
+    cache_vision: bool = field(default=False, metadata={"help": "keep the frozen Swin's features too: large"})
+    num_proc: int = field(default=1, metadata={"help": "processes that prepare data"})
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise ValueError("data is missing: a folder with metadata.csv, an export, or its id on the Hub")
+        self.curriculum = check_curriculum(_parse("curriculum", self.curriculum, list))
+        for name in ("max_train_clips", "max_eval_clips", "expressions_per_clip", "steps_per_clip", "mask_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if not 0 <= self.mirror <= 1:
+            raise ValueError(f"mirror is a probability, got {self.mirror}")
+        if self.null_share is not None and not 0 <= self.null_share < 1:
+            raise ValueError(f"null_share must lie in [0, 1), got {self.null_share}")
+        if self.mirror and self.cache_vision:
+            raise ValueError("cache_vision keeps the features of frames as they are: it cannot go with mirror")
+
+
+@dataclass
+class RefAVSTrainingArguments(TrainingArguments):
+    """`TrainingArguments` with defaults for this model, and what it lacks."""
+
+    mask2former_lr_scale: float = field(
+        default=1.0, metadata={"help": "the pretrained Mask2Former's learning rate, in units of learning_rate"}
+    )
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "stop after so many evaluations without a better one"}
+    )
+    overwrite: bool = field(default=False, metadata={"help": "start anew in an output folder that holds a run"})
+
+    remove_unused_columns: bool | None = False
+    label_names: list[str] | None = field(default_factory=lambda: ["mask_labels"])
+    batch_eval_metrics: bool = True
+    eval_strategy: str = "epoch"
+    save_strategy: str = "epoch"
+    save_total_limit: int | None = 2
+    load_best_model_at_end: bool = True
+    metric_for_best_model: str | None = "eval_jaccard"
+    greater_is_better: bool | None = True
+    restore_callback_states_from_checkpoint: bool = True
+    dataloader_pin_memory: bool = False
+    ddp_find_unused_parameters: bool | None = False
+    ddp_timeout: int = 24 * 3600  # s: the others wait while the first prepares data
+
+
+def check_curriculum(stages: list | None) -> list[tuple[float, int]] | None:
+    """`[[share, grade], ...]`, shares of the training from 0 upwards."""
+    if not stages:
+        return None
+    try:
+        stages = [(float(share), int(grade)) for share, grade in stages]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"curriculum must be [[share, grade], ...], got {stages}") from error
+    shares = [share for share, _ in stages]
+    if shares[0] != 0 or sorted(set(shares)) != shares or shares[-1] >= 1:
+        raise ValueError(f"curriculum: the shares must rise from 0 and stay below 1, got {shares}")
+    return stages
+
+
+def _parse(name: str, value: Any, kind: type) -> Any:
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        value = " ".join(value)
+    if isinstance(value, str):
+        try:
+            value = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{name}: cannot be read: {' '.join(str(error).split())}") from error
+    if value is not None and not isinstance(value, kind):
+        raise ValueError(f"{name} must be a {kind.__name__}, got {value!r}")
+    return value

@@ -1,0 +1,102 @@
+"""Checkpoints that a run leaves: which are complete, and what is written of a run as a whole."""
+
+import json
+import re
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import TrainerState
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from ..media.writing import whole_file
+from .arguments import DataArguments, ModelArguments
+
+
+STATE_FILE = "trainer_state.json"
+RECIPE_FILE = "recipe.yaml"
+_CHECKPOINT = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
+
+
+def find_checkpoints(output: Path) -> list[Path]:
+    """All, complete or not, from old to new."""
+    found = [path for path in output.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if _CHECKPOINT.fullmatch(path.name)]
+    return sorted(found, key=step_of)
+
+
+def last_complete_checkpoint(output: Path) -> Path | None:
+    return next((path for path in reversed(find_checkpoints(output)) if is_complete(path)), None)
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(_CHECKPOINT.fullmatch(checkpoint.name).group(1))
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Trainer writes its state last: if that can be read, all else is there."""
+    try:
+        return json.loads((checkpoint / STATE_FILE).read_text())["global_step"] == step_of(checkpoint)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def read_state(checkpoint: Path) -> TrainerState:
+    return TrainerState.load_from_json(str(checkpoint / STATE_FILE))
+
+
+def has_ended(checkpoint: Path, patience: int | None) -> bool:
+    """Was this saved at the last step, or where training was stopped early?"""
+    state = read_state(checkpoint)
+    stopping = state.stateful_callbacks.get("EarlyStoppingCallback", {}).get("attributes", {})
+    waited = stopping.get("early_stopping_patience_counter", 0)
+    return state.global_step >= state.max_steps or (patience is not None and waited >= patience)
+
+
+def is_finished(output: Path) -> bool:
+    """The state of the whole run is the last that is written."""
+    return (output / STATE_FILE).is_file()
+
+
+def remove_incomplete(output: Path) -> None:
+    """What a run that was killed while it wrote a checkpoint left of it."""
+    for checkpoint in find_checkpoints(output):
+        if not is_complete(checkpoint):
+            shutil.rmtree(checkpoint)
+
+
+def remove_run(output: Path) -> None:
+    """All that says that a run was here."""
+    for checkpoint in find_checkpoints(output):
+        shutil.rmtree(checkpoint)
+    for name in (STATE_FILE, RECIPE_FILE):
+        (output / name).unlink(missing_ok=True)
+
+
+def claim(output: Path, model: ModelArguments, data: DataArguments) -> None:
+    """Note what is trained on what; a run goes on only where that is the same.
+
+    Raises:
+        ValueError: the folder holds another run.
+    """
+    ours = _facts(model, data)
+    note = output / RECIPE_FILE
+    if note.is_file() and last_complete_checkpoint(output):
+        theirs = yaml.safe_load(note.read_text(encoding="utf-8"))
+        for name, value in ours.items():
+            if theirs.get(name) != value:
+                raise ValueError(
+                    f"{output} holds a run with {name} {theirs.get(name)}, not {value}: "
+                    "choose another output_dir, or --overwrite"
+                )
+    output.mkdir(parents=True, exist_ok=True)
+    with whole_file(note) as unfinished:
+        unfinished.write_text(yaml.safe_dump(ours, sort_keys=False), encoding="utf-8")
+
+
+def _facts(model: ModelArguments, data: DataArguments) -> dict[str, Any]:
+    facts = {**asdict(model), **asdict(data)}
+    for name in ("cache_dir", "num_proc"):  # change nothing but the time
+        del facts[name]
+    return json.loads(json.dumps(facts))

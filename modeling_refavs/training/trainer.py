@@ -1,0 +1,200 @@
+"""Trainer of EEMC: one loss whatever the batch is split into, its parts logged, J and S on the validation split."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Sampler
+from transformers import EarlyStoppingCallback, Trainer
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from ..loss_refavs import RefAVSLossCounts, count_masks
+from ..media.writing import whole_file
+from .arguments import DataArguments, RefAVSTrainingArguments
+from .callbacks import Intervals
+from .checkpoints import STATE_FILE, last_complete_checkpoint, read_state, step_of
+from .collator import ClipCollator, ClipDataset
+from .curves import CURVES_FILE, draw_curves
+from .draws import ClipSampler
+from .optimizer import freeze_unused, parameter_groups
+from .pictures import pixel_table
+from .preparing import PreparedSplit
+from .validation import ValidationScores, score_clips
+
+
+class RefAVSTrainer(Trainer):
+    """
+    Args:
+        model, processor: [`RefAVSForSegmentation`] and [`RefAVSProcessor`].
+        args: of training; `data_args` say how clips are drawn.
+        train_split, eval_split: prepared.
+    """
+
+    loss_is_scaled_for_ga = True  # by `RefAVSLossCounts`
+
+    def __init__(
+        self,
+        model: nn.Module,
+        processor: Any,
+        args: RefAVSTrainingArguments,
+        data_args: DataArguments,
+        train_split: PreparedSplit,
+        eval_split: PreparedSplit | None,
+    ):
+        self.data_args = data_args
+        table, padding = pixel_table(processor), processor.tokenizer.pad_token_id
+        self.eval_collator = eval_split and ClipCollator(eval_split, table, padding)
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=ClipCollator(train_split, table, padding, data_args.steps_per_clip),
+            train_dataset=ClipDataset(train_split, data_args.expressions_per_clip, data_args.mirror),
+            eval_dataset=eval_split and ClipDataset(eval_split),
+            processing_class=processor,
+            compute_metrics=ValidationScores(),
+        )
+        del model.config.use_cache  # Trainer's addition, which is no field of the configuration
+        if args.n_gpu > 1:
+            raise ValueError("several GPUs: start one process for each, with torchrun --nproc_per_node")
+        freeze_unused(model)
+        self.part_names = model.loss_names
+        self.parts = torch.zeros(len(self.part_names), device=args.device)
+        self.parts_since = 0
+        self.add_callback(Intervals(self))
+        if args.early_stopping_patience is not None:
+            self.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
+
+    # Data
+
+    def _get_train_sampler(self, train_dataset: ClipDataset | None = None) -> Sampler:
+        clips = (train_dataset or self.train_dataset).split.clips
+        sampler = ClipSampler(clips, self._seed(), self.data_args.null_share, self.data_args.curriculum)
+        total = self.args.max_steps * self.args.train_batch_size
+        total *= self.args.gradient_accumulation_steps * self.args.world_size
+        sampler.num_draws = total if total > 0 else round(self.args.num_train_epochs * len(sampler))
+        self.sampler = sampler
+        return sampler
+
+    def _seed(self) -> int:
+        return self.args.seed if self.args.data_seed is None else self.args.data_seed
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        train_collator, self.data_collator = self.data_collator, self.eval_collator
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.data_collator = train_collator
+
+    # Loss
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict], device: torch.device) -> RefAVSLossCounts | None:
+        """What the loss of an update is a mean over: all its micro-batches in all processes."""
+        if not batch_samples:
+            return None
+        counts = [count_masks(batch["mask_labels"].flatten(0, 1)) for batch in batch_samples]
+        local = torch.stack([torch.stack(list(count)) for count in counts]).sum(dim=0).to(device)
+        return RefAVSLossCounts(*self.accelerator.reduce(local, "sum"))
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: RefAVSLossCounts | None = None,
+    ) -> Any:
+        """This process's share of the loss, times the number of processes, since gradients are averaged over them."""
+        outputs = model(**inputs, loss_counts=num_items_in_batch)
+        if model.training:
+            self.parts += torch.stack([outputs.loss_parts[name].float() for name in self.part_names])
+        loss = outputs.loss * (self.accelerator.num_processes if num_items_in_batch is not None else 1)
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        updates = self.state.global_step - self.parts_since
+        if "loss" in logs and updates:
+            parts = self.accelerator.reduce(self.parts, "sum") / updates
+            logs |= dict(zip(self.part_names, parts.tolist(), strict=True))
+            self.restart_interval()
+        super().log(logs, start_time)
+
+    def restart_interval(self) -> None:
+        self.parts.zero_()
+        self.parts_since = self.state.global_step
+
+    # Validation
+
+    def prediction_step(
+        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
+        clips = len(inputs["pixel_values"] if "pixel_values" in inputs else inputs["vision_features"][0])
+        scores = score_clips(outputs.mask_logits, inputs["mask_labels"], inputs["clip_index"], clips)
+        scores = scores.float().to(self.args.device)  # not all accelerators know float64
+        return loss.detach(), scores, scores[:, :1]
+
+    # Optimizer
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args, model or self.model)
+            self.optimizer = kind(parameter_groups(model or self.model, self.args), **options)
+        return self.optimizer
+
+    # Checkpoints
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """One that cannot be written leaves nothing behind, and the one before it as it was."""
+        unfinished = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        try:
+            super()._save_checkpoint(model, trial)
+        except Exception as error:  # safetensors and torch have their own for a full disk
+            if self.args.should_save:
+                shutil.rmtree(unfinished, ignore_errors=True)
+            last = last_complete_checkpoint(unfinished.parent)
+            raise ValueError(
+                f"{unfinished} cannot be written: {' '.join(str(error).split())}; "
+                f"{shutil.disk_usage(unfinished.parent).free / 1e9:.1f} GB are free. Make room and start again: the run goes "
+                f"on from {f'step {step_of(last)}' if last else 'the start'}"
+            ) from error
+
+    def finish(self, checkpoint: Path | None = None) -> None:
+        """Save the best model and its processor, and last the state of the run, which says that it is finished.
+
+        Args:
+            checkpoint: the last of a run that was stopped between its last step and this; None: straight after training.
+        """
+        if checkpoint is not None:
+            self.state = read_state(checkpoint)
+            self._load_weights(self.state.best_model_checkpoint or str(checkpoint))
+        try:
+            self.save_model()
+            if self.args.should_save:
+                draw_curves(self.state.log_history, Path(self.args.output_dir) / CURVES_FILE)
+                with whole_file(Path(self.args.output_dir) / STATE_FILE) as unfinished:
+                    self.state.save_to_json(str(unfinished))
+        except Exception as error:
+            raise ValueError(
+                f"{self.args.output_dir}: the trained model cannot be written: {' '.join(str(error).split())}. Make room and "
+                "start again: nothing is trained twice"
+            ) from error
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            self._load_weights(resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        if self.is_fsdp_enabled:
+            super()._load_best_model()
+        else:
+            self._load_weights(self.state.best_model_checkpoint)
+
+    def _load_weights(self, checkpoint: str) -> None:
+        """By `from_pretrained`: some weights have another name on disk."""
+        saved = type(self.model).from_pretrained(checkpoint, dtype=self.model.dtype)
+        self.model.load_state_dict(saved.state_dict())

@@ -1,0 +1,114 @@
+"""A recipe and the words that win over it; a mistake is one clear line."""
+
+from pathlib import Path
+
+import pytest
+
+from modeling_refavs.training.recipe import read_recipe
+
+from .conftest import SMOKE
+
+
+RECIPES = sorted(SMOKE.parent.glob("*.yaml"))
+
+
+@pytest.fixture
+def write(tmp_path):
+    def recipe(text: str) -> Path:
+        (tmp_path / "recipe.yaml").write_text(f"output_dir: {tmp_path / 'out'}\nuse_cpu: true\n{text}")
+        return tmp_path / "recipe.yaml"
+
+    return recipe
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_is_understood(path, tmp_path):
+    model_args, data_args, args = read_recipe(path, ["--bf16", "false", "--output_dir", str(tmp_path)])
+    assert data_args.data
+    assert args.learning_rate > 0
+    starts = {"smoke": "config", "synthetic_small": "model"}
+    assert getattr(model_args, starts.get(path.stem, "mask2former"))
+
+
+def test_defaults_suit_this_model(write):
+    model_args, data_args, args = read_recipe(write("data: tree\nmodel: folder"))
+    assert (model_args.config, data_args.curriculum, data_args.max_eval_clips) == ({}, None, None)
+    assert args.metric_for_best_model == "eval_jaccard"
+    assert args.label_names == ["mask_labels"]
+    assert not args.remove_unused_columns
+
+
+def test_values_of_every_kind(write):
+    recipe = """
+data: tree
+config: {hidden_size: 64, mask2former_config: {num_queries: 10}}
+curriculum: [[0.0, 2], [0.3, 4], [0.6, 5]]
+learning_rate: 1e-4
+report_to: [none]
+max_steps: 7
+early_stopping_patience: null
+mirror: 0.5
+lr_scheduler_kwargs: {num_cycles: 2}
+"""
+    model_args, data_args, args = read_recipe(write(recipe))
+    assert model_args.config == {"hidden_size": 64, "mask2former_config": {"num_queries": 10}}
+    assert data_args.curriculum == [(0.0, 2), (0.3, 4), (0.6, 5)]
+    assert (args.learning_rate, args.max_steps, args.early_stopping_patience) == (1e-4, 7, None)
+    assert (data_args.mirror, args.lr_scheduler_kwargs) == (0.5, {"num_cycles": 2})
+
+
+def test_words_win(write):
+    words = ["--max_steps", "3", "--config.hidden_size=32", "--config.use_audio_cues", "false", "--cache_vision"]
+    words += ["--config.mask2former_config.num_queries", "5", "--curriculum", "[[0, 1]]", "--learning-rate", "2e-3"]
+    recipe = write("data: tree\nconfig: {hidden_size: 64, num_cue_layers: 2}\nmax_steps: 9")
+    model_args, data_args, args = read_recipe(recipe, words)
+    assert model_args.config == {
+        "hidden_size": 32,
+        "num_cue_layers": 2,
+        "use_audio_cues": False,
+        "mask2former_config": {"num_queries": 5},
+    }
+    assert (args.max_steps, args.learning_rate) == (3, 2e-3)
+    assert (data_args.cache_vision, data_args.curriculum) == (True, [(0.0, 1)])
+
+
+MISTAKES = {
+    "misspelt": (
+        "data: tree\nmodel: m\nlerning_rate: 1",
+        [],
+        "lerning_rate is not known: did you mean `learning_rate`",
+    ),
+    "misspelt word": (
+        "data: tree\nmodel: m",
+        ["--max_step", "3"],
+        "--max_step is not known: did you mean `max_steps`",
+    ),
+    "no number": ("data: tree\nmodel: m\nmax_steps: many", [], "invalid int value: 'many'"),
+    "no data": ("model: m", [], "data is missing"),
+    "no start": ("data: tree", [], "nothing to start from"),
+    "two starts": ("data: tree\nmodel: m\nvggish: v", [], "model is a whole model"),
+    "two parts": ("data: tree\nvggish: v\ntext_model: t", [], "mask2former is missing"),
+    "config of a model": ("data: tree\nmodel: m", ["--config.dropout", "0"], "model is a whole model"),
+    "no dict": ("data: tree\nconfig: 3", [], "config must be a dict, got 3"),
+    "no list": ("data: tree\nmodel: m\ncurriculum: 2", [], "curriculum must be a list"),
+    "curriculum": ("data: tree\nmodel: m\ncurriculum: [[0.5, 2]]", [], "must rise from 0"),
+    "probability": ("data: tree\nmodel: m\nmirror: 2", [], "mirror is a probability, got 2"),
+    "share": ("data: tree\nmodel: m\nnull_share: 1", [], "null_share must lie in"),
+    "count": ("data: tree\nmodel: m\nsteps_per_clip: 0", [], "steps_per_clip must be at least 1, got 0"),
+    "mirrored cache": ("data: tree\nmodel: m\nmirror: 0.5\ncache_vision: true", [], "cannot go with mirror"),
+    "not YAML": ("data: [", [], "cannot be read as a recipe"),
+    "leftover word": ("data: tree\nmodel: m", ["word"], "word"),
+    "value missing": ("data: tree\nmodel: m", ["--config.dropout"], "a value is missing"),
+}
+
+
+@pytest.mark.parametrize(("text", "words", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_mistakes(write, text, words, message):
+    with pytest.raises(ValueError, match=r"\A.*\Z") as caught:  # one line
+        read_recipe(write(text), words)
+    assert message in str(caught.value)
+
+
+def test_a_recipe_that_is_not_there(tmp_path):
+    with pytest.raises(ValueError, match="cannot be read as a recipe"):
+        read_recipe(tmp_path / "none.yaml")
