@@ -119,7 +119,7 @@ class RefAVSProcessor(ProcessorMixin):
     def _process_frames(self, clips: list[list]) -> dict[str, np.ndarray]:
         if not all(clips):
             raise ValueError(f"clip {[len(clip) for clip in clips].index(0)} has no frame: at least one is needed")
-        pictures = [_to_rgb(frame) for clip in clips for frame in clip]
+        pictures = [to_rgb(frame) for clip in clips for frame in clip]
         pixel_values = np.stack(self.image_processor(pictures, input_data_format="channels_last")["pixel_values"])
         longest = max(len(clip) for clip in clips)
         padded = np.zeros((len(clips), longest, *pixel_values.shape[1:]), dtype=np.float32)
@@ -178,7 +178,7 @@ def _dimensions(frames: Any) -> int:
     return np.ndim(frames) if hasattr(frames, "ndim") or hasattr(frames, "__array_interface__") else 0
 
 
-def _to_rgb(frame: Any) -> np.ndarray:
+def to_rgb(frame: Any) -> np.ndarray:
     """One frame of any kind -> `(height, width, 3)` uint8."""
     if hasattr(frame, "convert"):  # a PIL image, palette and transparency included
         return np.asarray(frame.convert("RGB"))

@@ -33,8 +33,15 @@ def test_published_files_are_flat_and_need_only_transformers(path):
             assert level == 1
             assert module in names, f"{path.name} would not find .{module} on the Hub"
         elif module.split(".")[0] not in sys.stdlib_module_names:
-            # scipy stands behind `is_scipy_available`; huggingface_hub is a part of transformers
-            assert module.split(".")[0] in {"torch", "numpy", "transformers", "huggingface_hub", "scipy"}
+            # scipy stands behind `is_scipy_available`; huggingface_hub and safetensors are parts of transformers
+            assert module.split(".")[0] in {
+                "torch",
+                "numpy",
+                "transformers",
+                "huggingface_hub",
+                "safetensors",
+                "scipy",
+            }
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "dataset_script").rglob("*.py")), ids=lambda path: path.name)
