@@ -59,7 +59,7 @@ class Scene:
 
     def draw(self, rgb: np.ndarray, time: float) -> np.ndarray:
         """A frame `(height, width, 3)` uint8 on display at `time` (s) to the whole scene, of `self.size`."""
-        tint, opacity, canvas = self._second(min(int(time), self.segmentation.num_steps - 1))
+        tint, opacity, canvas = self._second(self.segmentation.step_at(time))
         picture, corner = Image.fromarray(rgb), ((self.size[0] - self.picture_size[0]) // 2, 0)
         if picture.size != self.picture_size:
             picture = picture.resize(self.picture_size, Image.Resampling.BICUBIC)
@@ -71,5 +71,5 @@ class Scene:
         """The masks' colours and opacity in a second, and a canvas with its captions."""
         tint = tint_of(self.segmentation.masks(step, self.picture_size))
         canvas = Image.new("RGB", self.size, PAPER)
-        canvas.paste(self.captions.draw(step), (0, self.picture_size[1]))
+        canvas.paste(self.captions.draw(self.segmentation.time_of(step)), (0, self.picture_size[1]))
         return tint.convert("RGB"), tint.getchannel("A"), canvas

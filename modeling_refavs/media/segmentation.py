@@ -44,6 +44,14 @@ class VideoSegmentation:
     def num_steps(self) -> int:
         return self.presence.shape[1]
 
+    def step_at(self, time: float) -> int:
+        """The step whose masks are on display at `time` (s)."""
+        return min(int(time), self.num_steps - 1)
+
+    def time_of(self, step: int) -> float:
+        """When a step begins, in s."""
+        return float(step)
+
     def masks(self, step: int, size: tuple[int, int] | None = None) -> np.ndarray:
         """`(expressions, height, width)` bool: where each object is during second `step`.
 
