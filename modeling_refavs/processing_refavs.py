@@ -1,10 +1,12 @@
 """RefAVSProcessor: frames, sound and sentences in, tensors out; the model's answer in, masks of the video's size out."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import AutoImageProcessor, AutoTokenizer, BatchFeature, ProcessorMixin
+from transformers.dynamic_module_utils import custom_object_save
 from transformers.utils import logging
 
 from .feature_extraction_refavs import RefAVSFeatureExtractor
@@ -42,6 +44,14 @@ class RefAVSProcessor(ProcessorMixin):
         size = {"height": image_size, "width": image_size}
         image_processor = AutoImageProcessor.from_pretrained(mask2former, size=size)
         return cls(image_processor, RefAVSFeatureExtractor(), AutoTokenizer.from_pretrained(text_model), **kwargs)
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> Any:
+        """Write the processor and, since the configuration of the model names it, the pipeline's code."""
+        from .pipeline_refavs import RefAVSPipeline  # late: it imports this file
+
+        saved = super().save_pretrained(save_directory, **kwargs)
+        custom_object_save(RefAVSPipeline, save_directory)
+        return saved
 
     def __call__(
         self,
