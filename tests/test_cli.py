@@ -35,6 +35,13 @@ def no_model(monkeypatch):
     monkeypatch.setattr(command, "load_model", load)
 
 
+class NoModel(FakeModel):
+    """Of which nothing may be asked."""
+
+    def __call__(self, *args, **kwargs):
+        raise AssertionError("the model was asked")
+
+
 def test_help_needs_no_heavy_import():
     code = (
         "import sys, modeling_refavs.cli as cli\n"
@@ -83,11 +90,12 @@ def test_an_old_output_stays_until_the_new_one_is_complete(write_clip, model, tm
     assert main(arguments) == 2
     assert "No space left" in capsys.readouterr().err
     assert output.read_text() == "old"
-    assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", "out.mp4"}
+    assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", "out.mp4", ".out.mp4.journal"}
     monkeypatch.undo()
     monkeypatch.setattr(command, "load_model", lambda name, device: (FakeModel(), FakeProcessor()))
     assert main(arguments) == 0
     assert output.stat().st_size > 1000
+    assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", "out.mp4"}
 
 
 MISTAKES = {
@@ -172,7 +180,7 @@ def test_missing_arguments_are_argparses_to_tell(capsys):
     assert "--model" in capsys.readouterr().err
 
 
-def test_stopped_by_hand(write_clip, model, tmp_path, monkeypatch, capsys):
+def test_stopped_by_hand_it_goes_on_when_asked_again(write_clip, model, tmp_path, monkeypatch, capsys):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
@@ -180,7 +188,12 @@ def test_stopped_by_hand(write_clip, model, tmp_path, monkeypatch, capsys):
     arguments = ["segment", str(write_clip()), "a dog", "--model", "m", "--output", str(tmp_path / "out.mp4")]
     assert main(arguments) == 130
     assert "stopped" in capsys.readouterr().err
-    assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv"}
+    assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", ".out.mp4.journal"}
+    monkeypatch.undo()
+    monkeypatch.setattr(command, "load_model", lambda name, device: (NoModel(), FakeProcessor()))
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["throughput"] is None
+    assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", "out.mp4"}
 
 
 def test_segment_with_a_model_from_disk(write_clip, processor, tmp_path, capsys):

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from .contact_sheet import draw_contact_sheet
 from .opening import probe_video
+from .records import Journal, describe_request, journal_of
 from .rendering import render_video
 from .results import summarize, to_json, write_masks, write_summary
 from .segmentation import VideoSegmentation, check_request, segment_video
@@ -32,10 +33,17 @@ def run_segment(args: argparse.Namespace) -> str | None:
     model, processor = load_model(args.model, device)
     with tqdm(total=info.duration and round(info.duration), unit="s", desc="segmenting") as bar:
         segmentation = segment_video(
-            model, processor, args.video, args.expressions, threshold=args.threshold, progress=bar.update
-        )
+            model, processor, args.video, args.expressions, threshold=args.threshold, progress=bar.update,
+            records=_open_journal(args),
+        )  # fmt: skip
     _write_results(segmentation, args)
+    segmentation.records.remove()
     return None if args.summary else to_json(summarize(segmentation))
+
+
+def _open_journal(args: argparse.Namespace) -> Journal:
+    """Beside the output, so that a run that was stopped goes on when the same is asked again."""
+    return Journal(journal_of(args.output), describe_request(args.video, args.expressions, args.model))
 
 
 def choose_device(name: str) -> torch.device:

@@ -46,6 +46,7 @@ def summarize(segmentation: VideoSegmentation) -> dict[str, Any]:
             "steps": segmentation.num_steps,
         },
         "threshold": segmentation.threshold,
+        "throughput": segmentation.throughput and round(segmentation.throughput, 3),  # s of video segmented in a second
         "expressions": [_summarize_expression(segmentation, index) for index in range(len(segmentation.expressions))],
     }
 
