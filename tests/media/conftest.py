@@ -29,6 +29,16 @@ def tone(seconds: float, rate: int = 16000, channels: int = 1, loudness: float =
     return np.repeat(wave[None].astype(np.float32), channels, axis=0)
 
 
+def read_transparent(path: Path) -> list[np.ndarray]:
+    """A VP9 video's pictures `(height, width, 4)` RGBA; FFmpeg's own decoder, which PyAV takes, drops the transparency."""
+    decoder, pictures = av.CodecContext.create("libvpx-vp9", "r"), []
+    with av.open(str(path)) as container:
+        for packet in container.demux(video=0):
+            for frame in decoder.decode(packet if packet.size else None):
+                pictures.append(frame.reformat(format="rgba", src_colorspace="ITU709").to_ndarray())
+    return pictures
+
+
 @pytest.fixture
 def write_clip(tmp_path) -> Callable[..., Path]:
     """Writes `name` with grey pictures at `times` (s) up to `end`, and pieces of sound (start in s, samples)."""
