@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
+OUTPUT_HELP = "video to write, .mp4, .mov, .mkv or .webm; a name without a suffix is a folder of PNGs"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0, or 2 after one clear line on a user's mistake."""
     parser = make_parser()
@@ -46,13 +49,27 @@ def _add_segment(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("video", type=Path, help="any video file; it is only read")
     parser.add_argument("expressions", nargs="+", metavar="sentence", help='such as "the dog that is barking"')
     parser.add_argument("--model", required=True, help="folder of a model, or its id on the Hub")
-    parser.add_argument("--output", required=True, type=Path, help="video to write: .mp4, .mov or .mkv")
+    parser.add_argument("--output", required=True, type=Path, help=OUTPUT_HELP)
     parser.add_argument("--masks", type=Path, metavar="DIR", help="also write a PNG per sentence and second")
     parser.add_argument("--contact-sheet", type=Path, metavar="PNG", help="also draw the whole video as one picture")
     parser.add_argument("--summary", type=Path, metavar="JSON", help="write the JSON here, not to standard output")
     parser.add_argument("--threshold", type=float, default=0.5, help="probability that counts (default: 0.5)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    _add_segment_outputs(parser)
     parser.set_defaults(run=_run_segment)
+
+
+def _add_segment_outputs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--mode",
+        default="overlay",
+        choices=["overlay", "cutout", "matte", "blur-rest"],
+        help="colour the object, show it alone, white on black, or blur all but it (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--dtype", default="float32", choices=["float32", "bf16", "fp16"], help="of the model (default: %(default)s)"
+    )
+    parser.add_argument("--compile", action="store_true", help="compile the model's layers first: minutes, once")
 
 
 def _run_segment(args: argparse.Namespace) -> None:

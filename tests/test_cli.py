@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from modeling_refavs.cli import main
-from modeling_refavs.media import command
+from modeling_refavs.media import command, loading
 
 from .conftest import make_model
 from .media.conftest import FakeModel, FakeProcessor, rotate, tone, write_clip
@@ -22,14 +22,14 @@ __all__ = ["rotate", "write_clip"]  # fixtures
 
 @pytest.fixture
 def model(monkeypatch):
-    monkeypatch.setattr(command, "load_model", lambda name, device: (FakeModel(), FakeProcessor()))
+    monkeypatch.setattr(command, "load_model", lambda *_: (FakeModel(), FakeProcessor()))
 
 
 @pytest.fixture
 def no_model(monkeypatch):
     """Requests that cannot work are refused before seconds are spent on a model."""
 
-    def load(name, device):
+    def load(*_):
         raise AssertionError("the model was loaded")
 
     monkeypatch.setattr(command, "load_model", load)
@@ -71,6 +71,14 @@ def test_segment_writes_everything_that_was_asked_for(write_clip, model, tmp_pat
     assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", "out.mp4", "sheet.png", "masks"}
 
 
+def test_pictures_without_a_background(write_clip, model, tmp_path):
+    arguments = ["segment", str(write_clip()), "the left half", "--model", "m", "--mode", "cutout"]
+    assert main([*arguments, "--output", f"{tmp_path}/frames/"]) == 0
+    assert len(list((tmp_path / "frames").iterdir())) == 30
+    assert Image.open(tmp_path / "frames" / "frame_000000.png").mode == "RGBA"
+    assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", "frames"}
+
+
 def test_summary_goes_to_a_file_when_asked(write_clip, model, tmp_path, capsys):
     arguments = ["segment", str(write_clip()), "a dog", "--model", "m", "--output", str(tmp_path / "out.mkv")]
     assert main([*arguments, "--summary", str(tmp_path / "summary.json")]) == 0
@@ -92,7 +100,7 @@ def test_an_old_output_stays_until_the_new_one_is_complete(write_clip, model, tm
     assert output.read_text() == "old"
     assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", "out.mp4", ".out.mp4.journal"}
     monkeypatch.undo()
-    monkeypatch.setattr(command, "load_model", lambda name, device: (FakeModel(), FakeProcessor()))
+    monkeypatch.setattr(command, "load_model", lambda *_: (FakeModel(), FakeProcessor()))
     assert main(arguments) == 0
     assert output.stat().st_size > 1000
     assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", "out.mp4"}
@@ -113,6 +121,7 @@ MISTAKES = {
     "a folder that is not there": ({"--output": "nowhere/out.mp4"}, "cannot be written to (No such file"),
     "a folder that is a file": ({"--output": "notes.txt/out.mp4"}, "cannot be written to (Not a directory"),
     "masks among other files": ({"--masks": "."}, "must be new or empty"),
+    "pictures among other files": ({"--output": "."}, "folder for pictures must be new or empty"),
     "two outputs with one name": ({"--summary": "s.json", "--masks": "s.json"}, "two outputs with one name"),
     "an output that is a folder": ({"--summary": "."}, "a folder: give a file name"),
     "an unknown device": ({"--device": "abacus"}, "--device abacus: not on this machine"),
@@ -157,7 +166,7 @@ def test_a_hub_that_does_not_answer_is_asked_once(write_clip, tmp_path, monkeypa
         asked.append(url)
         raise ConnectionError("Name or service not known\nand more")
 
-    monkeypatch.setattr(command, "get_hf_file_metadata", fail)
+    monkeypatch.setattr(loading, "get_hf_file_metadata", fail)
     arguments = [
         "segment",
         str(write_clip()),
@@ -190,7 +199,7 @@ def test_stopped_by_hand_it_goes_on_when_asked_again(write_clip, model, tmp_path
     assert "stopped" in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", ".out.mp4.journal"}
     monkeypatch.undo()
-    monkeypatch.setattr(command, "load_model", lambda name, device: (NoModel(), FakeProcessor()))
+    monkeypatch.setattr(command, "load_model", lambda *_: (NoModel(), FakeProcessor()))
     assert main(arguments) == 0
     assert json.loads(capsys.readouterr().out)["throughput"] is None
     assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", "out.mp4"}
