@@ -44,7 +44,8 @@ def _add_segment(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "segment",
         help="colour what a sentence means in a video",
-        description="Colour what each sentence means in a video; print, as JSON, when it is to be seen.",
+        description="Colour what each sentence means in a video of any length; print, as JSON, when it is to be seen. "
+        "A run that was stopped goes on when it is asked again.",
     )
     parser.add_argument("video", type=Path, help="any video file; it is only read")
     parser.add_argument("expressions", nargs="+", metavar="sentence", help='such as "the dog that is barking"')
@@ -56,6 +57,7 @@ def _add_segment(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--threshold", type=float, default=0.5, help="probability that counts (default: 0.5)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     _add_segment_outputs(parser)
+    _add_segment_times(parser)
     parser.set_defaults(run=_run_segment)
 
 
@@ -66,10 +68,33 @@ def _add_segment_outputs(parser: argparse.ArgumentParser) -> None:
         choices=["overlay", "cutout", "matte", "blur-rest"],
         help="colour the object, show it alone, white on black, or blur all but it (default: %(default)s)",
     )
+    parser.add_argument("--coco", type=Path, metavar="JSON", help="also write the masks as COCO instances")
+    parser.add_argument("--cvat", type=Path, metavar="XML", help="also write the masks as CVAT for images 1.1")
     parser.add_argument(
         "--dtype", default="float32", choices=["float32", "bf16", "fp16"], help="of the model (default: %(default)s)"
     )
     parser.add_argument("--compile", action="store_true", help="compile the model's layers first: minutes, once")
+
+
+def _add_segment_times(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--fps",
+        type=_looks,
+        default=1,
+        metavar="N|video",
+        help="look N times a second, or at every picture: masks then move at the video's own frame rate; 1 (the default): "
+        "one mask a second, held",
+    )
+    parser.add_argument(
+        "--smooth",
+        type=float,
+        metavar="SECONDS",
+        help="average masks over this time to either side (default: 0.12 with --fps; 0: not at all)",
+    )
+
+
+def _looks(text: str) -> float | str:
+    return text if text == "video" else float(text)
 
 
 def _run_segment(args: argparse.Namespace) -> None:

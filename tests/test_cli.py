@@ -57,7 +57,9 @@ def test_help_needs_no_heavy_import():
 def test_segment_writes_everything_that_was_asked_for(write_clip, model, tmp_path, capsys):
     video = write_clip(sound=[(0.0, tone(3))])
     output, sheet, masks = tmp_path / "out.mp4", tmp_path / "sheet.png", tmp_path / "masks"
+    coco, cvat = tmp_path / "coco.json", tmp_path / "cvat.xml"
     outputs = ["--output", str(output), "--contact-sheet", str(sheet), "--masks", str(masks)]
+    outputs += ["--coco", str(coco), "--cvat", str(cvat)]
     assert main(["segment", str(video), "the left half", "everything", "--model", "m", *outputs]) == 0
     printed, progress = capsys.readouterr()
     summary = json.loads(printed)
@@ -68,7 +70,9 @@ def test_segment_writes_everything_that_was_asked_for(write_clip, model, tmp_pat
         assert {stream.codec_context.name for stream in container.streams} == {"h264", "aac"}
     assert np.asarray(Image.open(masks / "2_everything" / "00002.png")).min() == 255
     assert Image.open(sheet).size[0] >= 640
-    assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", "out.mp4", "sheet.png", "masks"}
+    assert len(json.loads(coco.read_text())["images"]) == cvat.read_text().count("<image") == 3
+    written = {"out.mp4", "sheet.png", "masks", "coco.json", "cvat.xml"}
+    assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", *written}
 
 
 def test_pictures_without_a_background(write_clip, model, tmp_path):
@@ -113,6 +117,8 @@ MISTAKES = {
     "a folder": ({"video": "."}, "a folder"),
     "an empty sentence": ({"sentences": ["a dog", "  "]}, "sentence 2 is empty"),
     "a threshold out of range": ({"--threshold": "1.5"}, "threshold must lie between 0 and 1"),
+    "too few looks": ({"--fps": "0.5"}, "at least 1, or 'video', got 0.5"),
+    "smoothing into the past": ({"--smooth": "-1"}, "at least 0, got -1"),
     "no number": ({"--threshold": "nan"}, "threshold must lie between 0 and 1"),
     "output over input": ({"video": "clip.mp4", "--output": "clip.mp4"}, "would overwrite the video"),
     "masks over input": ({"--summary": "clip.mkv"}, "would overwrite the video"),
@@ -216,6 +222,11 @@ def test_segment_with_a_model_from_disk(write_clip, processor, tmp_path, capsys)
     assert [entry["text"] for entry in summary["expressions"]] == sentences
     assert all(len(entry["presence"]) == 3 for entry in summary["expressions"])
     assert output.stat().st_size > 1000
+    options = ["--fps", "video", "--masks", str(tmp_path / "masks")]
+    arguments = ["segment", str(video), sentences[0], "--model", str(tmp_path / "model"), "--output", str(output)]
+    assert main([*arguments, *options]) == 0
+    assert json.loads(capsys.readouterr().out)["video"]["steps_per_second"] == 10
+    assert len(list((tmp_path / "masks" / "1_the-red-circle").iterdir())) == 30
 
 
 def test_a_missing_extra_is_named_in_one_line(monkeypatch, capsys):

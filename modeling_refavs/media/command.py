@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from .contact_sheet import draw_contact_sheet
+from .exporting import write_coco, write_cvat
 from .loading import choose_device, load_model
 from .opening import probe_video
 from .records import Journal, describe_request, journal_of
@@ -23,15 +24,15 @@ def run_segment(args: argparse.Namespace) -> str | None:
     Raises:
         ValueError: any input or output that cannot work, before the model is loaded.
     """
-    check_request(args.expressions, args.threshold)
+    check_request(args.expressions, args.threshold, args.fps, args.smooth)
     _check_outputs(args)
     info = probe_video(args.video)
     device = choose_device(args.device)
     model, processor = load_model(args.model, device, args.dtype, args.compile)
     with tqdm(total=info.duration and round(info.duration), unit="s", desc="segmenting") as bar:
         segmentation = segment_video(
-            model, processor, args.video, args.expressions, threshold=args.threshold, progress=bar.update,
-            records=_open_journal(args),
+            model, processor, args.video, args.expressions, threshold=args.threshold, rate=args.fps, smoothing=args.smooth,
+            progress=bar.update, records=_open_journal(args),
         )  # fmt: skip
     _write_results(segmentation, args)
     summary = None if args.summary else to_json(summarize(segmentation))
@@ -41,9 +42,8 @@ def run_segment(args: argparse.Namespace) -> str | None:
 
 def _open_journal(args: argparse.Namespace) -> Journal:
     """Beside the output, so that a run that was stopped goes on when the same is asked again."""
-    return Journal(
-        journal_of(args.output), describe_request(args.video, args.expressions, args.model, dtype=args.dtype)
-    )
+    request = describe_request(args.video, args.expressions, args.model, dtype=args.dtype, looks=args.fps)
+    return Journal(journal_of(args.output), request)
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
@@ -57,7 +57,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
             )
     if args.contact_sheet and args.contact_sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise ValueError(f"{args.contact_sheet}: the contact sheet must end in .png or .jpg")
-    outputs = [path for path in (args.output, args.masks, args.contact_sheet, args.summary) if path]
+    outputs = [path for path in (args.output, args.masks, args.contact_sheet, args.coco, args.cvat, args.summary) if path]
     for path in outputs:
         if path.resolve() == args.video.resolve():
             raise ValueError(f"{path}: the output would overwrite the video: give it another name")
@@ -81,6 +81,10 @@ def _write_results(segmentation: VideoSegmentation, args: argparse.Namespace) ->
     if args.contact_sheet:
         with whole_file(args.contact_sheet) as unfinished:
             draw_contact_sheet(segmentation).save(unfinished)
+    if args.coco:
+        write_coco(segmentation, args.coco)
+    if args.cvat:
+        write_cvat(segmentation, args.cvat)
     with tqdm(total=round(segmentation.duration), unit="s", desc="drawing") as bar:
         render = render_video if args.output.suffix else render_frames
         render(segmentation, args.output, bar.update, args.mode)
