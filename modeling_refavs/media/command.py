@@ -57,7 +57,9 @@ def _check_outputs(args: argparse.Namespace) -> None:
             )
     if args.contact_sheet and args.contact_sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise ValueError(f"{args.contact_sheet}: the contact sheet must end in .png or .jpg")
-    outputs = [path for path in (args.output, args.masks, args.contact_sheet, args.coco, args.cvat, args.summary) if path]
+    outputs = [
+        path for path in (args.output, args.masks, args.contact_sheet, args.coco, args.cvat, args.summary) if path
+    ]
     for path in outputs:
         if path.resolve() == args.video.resolve():
             raise ValueError(f"{path}: the output would overwrite the video: give it another name")
