@@ -32,6 +32,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_segment(commands)
+    _add_live(commands)
     _add_dataset(commands)
     _add_synthesize(commands)
     _add_convert_released(commands)
@@ -103,6 +104,39 @@ def _run_segment(args: argparse.Namespace) -> None:
     summary = run_segment(args)
     if summary:
         print(summary)
+
+
+def _add_live(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "live",
+        help="ask a camera, a microphone or any stream, second by second",
+        description="Ask sentences of a live source; print a line of JSON for each second. Where the model is too slow, "
+        "seconds are dropped, and the line says how many. A file is played at its own pace. Ctrl-C ends it.",
+        epilog="camera and microphone on Linux: refavs live /dev/video0 --format v4l2 --sound default --sound-format alsa "
+        '"the dog that is barking" --model MODEL',
+    )
+    parser.add_argument("source", help="device, URL or file: whatever FFmpeg opens")
+    parser.add_argument("expressions", nargs="+", metavar="sentence", help='such as "the dog that is barking"')
+    parser.add_argument("--model", required=True, help="folder of a model, or its id on the Hub")
+    parser.add_argument(
+        "--format", metavar="NAME", help="of the source, as FFmpeg calls it: v4l2, avfoundation, dshow"
+    )
+    parser.add_argument("--sound", metavar="SOURCE", help="where the sound comes from, if not with the pictures")
+    parser.add_argument("--sound-format", metavar="NAME", help="of the sound's source: alsa, pulse")
+    parser.add_argument("--output", type=Path, help="also record pictures, sound and masks: .mp4, .mov, .mkv or .webm")
+    parser.add_argument(
+        "--seconds", type=float, metavar="N", help="stop after this time (default: when the source ends)"
+    )
+    parser.add_argument("--threshold", type=float, default=0.5, help="probability that counts (default: 0.5)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bf16", "fp16"], help="default: %(default)s")
+    parser.set_defaults(run=_run_live)
+
+
+def _run_live(args: argparse.Namespace) -> None:
+    from .media.live import run_live
+
+    print(run_live(args, lambda line: print(line, flush=True)), file=sys.stderr)
 
 
 def _add_dataset(commands: argparse._SubParsersAction) -> None:
