@@ -122,7 +122,7 @@ def _add_live(commands: argparse._SubParsersAction) -> None:
         "--format", metavar="NAME", help="of the source, as FFmpeg calls it: v4l2, avfoundation, dshow"
     )
     parser.add_argument("--sound", metavar="SOURCE", help="where the sound comes from, if not with the pictures")
-    parser.add_argument("--sound-format", metavar="NAME", help="of the sound's source: alsa, pulse")
+    parser.add_argument("--sound-format", metavar="NAME", help="of the sound's source: alsa, dshow")
     parser.add_argument("--output", type=Path, help="also record pictures, sound and masks: .mp4, .mov, .mkv or .webm")
     parser.add_argument(
         "--seconds", type=float, metavar="N", help="stop after this time (default: when the source ends)"
