@@ -12,9 +12,11 @@ _ROOMS = {
     "RefAVSFeatureExtractor": "feature_extraction_refavs",
     "RefAVSForSegmentation": "modeling_refavs",
     "RefAVSModel": "modeling_refavs",
+    "RefAVSPipeline": "pipeline_refavs",
     "RefAVSProcessor": "processing_refavs",
     "RefAVSReleasedConfig": "configuration_refavs_released",
     "RefAVSReleasedForSegmentation": "modeling_refavs_released",
+    "RefAVSStream": "streaming_refavs",
     "RefAVSVggishModel": "modeling_vggish",
 }
 __all__ = list(_ROOMS)

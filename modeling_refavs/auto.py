@@ -1,13 +1,15 @@
-"""Importing this makes transformers' Auto classes know the installed `refavs`; so does taking any class of the package."""
+"""Importing this makes transformers' Auto classes and pipelines know the installed `refavs`; so does taking any class of the package."""
 
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor
+from transformers.pipelines import PIPELINE_REGISTRY
 
-from .configuration_refavs import RefAVSAudioConfig, RefAVSConfig
+from .configuration_refavs import TASK, RefAVSAudioConfig, RefAVSConfig
 from .configuration_refavs_released import RefAVSReleasedConfig
 from .feature_extraction_refavs import RefAVSFeatureExtractor
 from .modeling_refavs import RefAVSForSegmentation
 from .modeling_refavs_released import RefAVSReleasedForSegmentation
 from .modeling_vggish import RefAVSVggishModel
+from .pipeline_refavs import RefAVSPipeline
 from .processing_refavs import RefAVSProcessor
 
 
@@ -20,3 +22,4 @@ AutoModel.register(RefAVSReleasedConfig, RefAVSReleasedForSegmentation)
 for config in (RefAVSConfig, RefAVSReleasedConfig):
     AutoFeatureExtractor.register(config, RefAVSFeatureExtractor)
     AutoProcessor.register(config, RefAVSProcessor)
+PIPELINE_REGISTRY.register_pipeline(TASK, pipeline_class=RefAVSPipeline, pt_model=AutoModel, type="multimodal")

@@ -3,6 +3,7 @@
 import copy
 import difflib
 from dataclasses import fields
+from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers import Mask2FormerConfig, PreTrainedConfig, RobertaConfig
@@ -15,6 +16,7 @@ SERVICE_KEYS = {
     "_name_or_path",
     "attn_implementation",
     "auto_map",
+    "custom_pipelines",
     "experts_implementation",
     "model_type",
     "name_or_path",
@@ -36,6 +38,8 @@ SWIN_BASE = {
 }
 ROBERTA_BASE = {"max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
 LABELS = {0: "the referred object"}  # Mask2Former's class head: this, or nothing
+TASK = "referring-audio-visual-segmentation"
+PIPELINE = {"impl": "pipeline_refavs.RefAVSPipeline", "pt": ["AutoModel"], "type": "multimodal"}
 PAPER = {"mask2former_config": {"backbone_config": SWIN_BASE, "id2label": LABELS}, "text_config": ROBERTA_BASE}
 
 
@@ -140,8 +144,19 @@ class RefAVSConfig(PreTrainedConfig):
     freeze_audio_encoder: bool = True
     freeze_mask_decoder: bool = False
 
+    @property
+    def custom_pipelines(self) -> dict[str, dict]:
+        """Tells `pipeline` which class of a saved folder does the task; nothing where the installed package is registered."""
+        from transformers.pipelines import PIPELINE_REGISTRY  # late: it imports every model's Auto class
+
+        return {} if TASK in PIPELINE_REGISTRY.get_supported_tasks() else {TASK: dict(PIPELINE)}
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "custom_pipelines": {TASK: dict(PIPELINE)}}
+
     def __post_init__(self, **kwargs):
         refuse_unknown_keys(self, kwargs)
+        kwargs.pop("custom_pipelines", None)
         for name, config_class in self.sub_configs.items():
             fields_or_config = getattr(self, name)
             if fields_or_config is None:

@@ -3,6 +3,7 @@
 The mean of the past is the only tie between steps, so a running sum and a count carry a clip of any length.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,26 @@ class RefAVSMemory(NamedTuple):
 
     audio: RefAVSCueMemory | None
     visual: RefAVSCueMemory
+
+    def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "RefAVSMemory":
+        """The memory with `change` done to each of its tensors, whose rows are expressions."""
+        return RefAVSMemory(*(part and RefAVSCueMemory(*map(change, part)) for part in self))
+
+    def to_dict(self) -> dict[str, torch.Tensor]:
+        """Its tensors by name, such as `visual.total`."""
+        parts = {modality: part._asdict() for modality, part in self._asdict().items() if part is not None}
+        return {f"{modality}.{name}": value for modality, part in parts.items() for name, value in part.items()}
+
+    @classmethod
+    def from_dict(cls, tensors: dict[str, torch.Tensor]) -> "RefAVSMemory | None":
+        """The inverse of `to_dict`; None if there is nothing to remember."""
+        parts = (
+            [tensors[f"{modality}.{name}"] for name in RefAVSCueMemory._fields]
+            if f"{modality}.total" in tensors
+            else None
+            for modality in cls._fields
+        )
+        return cls(*(part and RefAVSCueMemory(*part) for part in parts)) if tensors else None
 
 
 class RefAVSCachedMemory(nn.Module):
@@ -42,13 +63,16 @@ class RefAVSCachedMemory(nn.Module):
         Returns:
             Q_M `(expressions, steps, S, D)` and the memory after the last step.
         """
-        memory = memory or RefAVSCueMemory(torch.zeros_like(cues[:, 0]), cues.new_zeros(cues.shape[0]))
-        weights = step_mask.to(cues.dtype)
+        wide = torch.promote_types(cues.dtype, torch.float32)  # bfloat16 cannot count beyond 256 steps
+        if memory is None:
+            memory = RefAVSCueMemory(torch.zeros_like(cues[:, 0], dtype=wide), cues.new_zeros(len(cues), dtype=wide))
+        weights = step_mask.to(wide)
         kept = cues * weights[:, :, None, None]
         totals = memory.total.unsqueeze(1) + kept.cumsum(dim=1)  # the current step included
         counts = memory.count.unsqueeze(1) + weights.cumsum(dim=1)
         past = (totals - kept) / (counts - weights).clamp(min=1)[:, :, None, None]
-        return (self.beta + 1) * cues - self.beta * past, RefAVSCueMemory(totals[:, -1], counts[:, -1])
+        recalled = (self.beta + 1) * cues - self.beta * past
+        return recalled.to(cues.dtype), RefAVSCueMemory(totals[:, -1], counts[:, -1])
 
 
 __all__ = ["RefAVSCachedMemory", "RefAVSCueMemory", "RefAVSMemory"]

@@ -69,7 +69,7 @@ class RefAVSFeatureExtractor(FeatureExtractionMixin):
         Raises:
             ValueError: an unknown rate, NaN in the sound, or a waveform of more than two dimensions.
         """
-        waveforms = [self._prepare(waveform, sampling_rate) for waveform in _as_batch(audio)]
+        waveforms = [self.prepare(waveform, sampling_rate) for waveform in _as_batch(audio)]
         if num_examples is None:
             num_examples = max(self.count_examples(len(waveform)) for waveform in waveforms)
         features = np.stack([self._log_mel_examples(waveform, num_examples) for waveform in waveforms])
@@ -99,8 +99,12 @@ class RefAVSFeatureExtractor(FeatureExtractionMixin):
         starts = np.arange(num_examples)[:, None] * EXAMPLE_HOP[self.mode] + np.arange(NUM_MEL_FRAMES) * HOP_LENGTH
         return (starts < num_samples).astype(np.int64)
 
-    def _prepare(self, waveform: np.ndarray | None, sampling_rate: int | None) -> np.ndarray:
-        """Any waveform -> mono float32 at 16 kHz."""
+    def prepare(self, waveform: np.ndarray | None, sampling_rate: int | None) -> np.ndarray:
+        """Any waveform -> `(samples,)` float32, mono, at 16 kHz.
+
+        Raises:
+            ValueError: as in `__call__`.
+        """
         if waveform is None:
             return np.zeros(0, dtype=np.float32)
         waveform = _to_mono(np.asarray(waveform))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 from transformers.utils import ModelOutput
@@ -94,6 +95,28 @@ class RefAVSSegmentationOutput(ModelOutput):
     memory: RefAVSMemory | None = None
 
 
+@dataclass(frozen=True)
+class RefAVSStreamOutput:
+    """What the sentences mean in one second.
+
+    Args:
+        step: which second of the stream this is, from 0.
+        expressions: the sentences asked in it, one for each row below.
+        masks: `(expressions, height, width)` bool, of the frame's size.
+        presence: `(expressions,)`, the probability that the frame shows the object.
+        scores: `(expressions,)`, see [`mask_scores`].
+        mask_logits: `(expressions, H/4, W/4)` on the CPU, at the model's resolution; in single precision or the
+            model's own, if that is finer.
+    """
+
+    step: int
+    expressions: tuple[str, ...]
+    masks: np.ndarray
+    presence: np.ndarray
+    scores: np.ndarray
+    mask_logits: torch.Tensor
+
+
 def combine_queries(
     masks_queries_logits: torch.Tensor, class_queries_logits: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -112,6 +135,21 @@ def combine_queries(
     referred = (class_queries_logits[..., 0] - class_queries_logits[..., 1])[..., None, None]
     claims = -torch.logaddexp(-referred, nn.functional.softplus(-referred) - masks_queries_logits)
     return claims.amax(dim=-3), referred.flatten(-3).amax(dim=-1)
+
+
+def mask_scores(mask_logits: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Mask2Former's score: the mean probability of the pixels inside a mask; 0 if there are none.
+
+    Args:
+        mask_logits: `(expressions, ...)`; a mask may span frames.
+        threshold: a pixel is inside if its probability is above this.
+
+    Returns:
+        `(expressions,)`.
+    """
+    probabilities = mask_logits.flatten(1).sigmoid()
+    inside = probabilities > threshold
+    return (probabilities * inside).sum(dim=1) / inside.sum(dim=1).clamp(min=1)
 
 
 def count_expressions(
@@ -153,8 +191,10 @@ __all__ = [
     "RefAVSCueOutput",
     "RefAVSModelOutput",
     "RefAVSSegmentationOutput",
+    "RefAVSStreamOutput",
     "combine_queries",
     "count_expressions",
+    "mask_scores",
     "of_expressions",
     "of_steps",
 ]

@@ -1,10 +1,12 @@
 """RefAVSProcessor: frames, sound and sentences in, tensors out; the model's answer in, masks of the video's size out."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import AutoImageProcessor, AutoTokenizer, BatchFeature, ProcessorMixin
+from transformers.dynamic_module_utils import custom_object_save
 from transformers.utils import logging
 
 from .feature_extraction_refavs import RefAVSFeatureExtractor
@@ -42,6 +44,14 @@ class RefAVSProcessor(ProcessorMixin):
         size = {"height": image_size, "width": image_size}
         image_processor = AutoImageProcessor.from_pretrained(mask2former, size=size)
         return cls(image_processor, RefAVSFeatureExtractor(), AutoTokenizer.from_pretrained(text_model), **kwargs)
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> Any:
+        """Write the processor and, since the configuration of the model names it, the pipeline's code."""
+        from .pipeline_refavs import RefAVSPipeline  # late: it imports this file
+
+        saved = super().save_pretrained(save_directory, **kwargs)
+        custom_object_save(RefAVSPipeline, save_directory)
+        return saved
 
     def __call__(
         self,
@@ -119,7 +129,7 @@ class RefAVSProcessor(ProcessorMixin):
     def _process_frames(self, clips: list[list]) -> dict[str, np.ndarray]:
         if not all(clips):
             raise ValueError(f"clip {[len(clip) for clip in clips].index(0)} has no frame: at least one is needed")
-        pictures = [_to_rgb(frame) for clip in clips for frame in clip]
+        pictures = [to_rgb(frame) for clip in clips for frame in clip]
         pixel_values = np.stack(self.image_processor(pictures, input_data_format="channels_last")["pixel_values"])
         longest = max(len(clip) for clip in clips)
         padded = np.zeros((len(clips), longest, *pixel_values.shape[1:]), dtype=np.float32)
@@ -178,7 +188,7 @@ def _dimensions(frames: Any) -> int:
     return np.ndim(frames) if hasattr(frames, "ndim") or hasattr(frames, "__array_interface__") else 0
 
 
-def _to_rgb(frame: Any) -> np.ndarray:
+def to_rgb(frame: Any) -> np.ndarray:
     """One frame of any kind -> `(height, width, 3)` uint8."""
     if hasattr(frame, "convert"):  # a PIL image, palette and transparency included
         return np.asarray(frame.convert("RGB"))

@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[1]
 PUBLISHED = sorted(
     path for path in (ROOT / "modeling_refavs").glob("*.py") if path.name not in ("__init__.py", "auto.py", "cli.py")
 )
+NEEDED = {"torch", "numpy", "transformers", "huggingface_hub", "safetensors"}  # the last two are parts of the third
+OPTIONAL = {"scipy", "av"}  # behind `is_scipy_available`, and inside `try`
 
 
 def imports(path: Path) -> list[tuple[int, str]]:
@@ -33,8 +35,7 @@ def test_published_files_are_flat_and_need_only_transformers(path):
             assert level == 1
             assert module in names, f"{path.name} would not find .{module} on the Hub"
         elif module.split(".")[0] not in sys.stdlib_module_names:
-            # scipy stands behind `is_scipy_available`; huggingface_hub is a part of transformers
-            assert module.split(".")[0] in {"torch", "numpy", "transformers", "huggingface_hub", "scipy"}
+            assert module.split(".")[0] in NEEDED | OPTIONAL
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "dataset_script").rglob("*.py")), ids=lambda path: path.name)

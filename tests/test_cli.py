@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from modeling_refavs.cli import main
-from modeling_refavs.media import command
+from modeling_refavs.media import command, loading
 
 from .conftest import make_model
 from .media.conftest import FakeModel, FakeProcessor, rotate, tone, write_clip
@@ -22,17 +22,24 @@ __all__ = ["rotate", "write_clip"]  # fixtures
 
 @pytest.fixture
 def model(monkeypatch):
-    monkeypatch.setattr(command, "load_model", lambda name, device: (FakeModel(), FakeProcessor()))
+    monkeypatch.setattr(command, "load_model", lambda *_: (FakeModel(), FakeProcessor()))
 
 
 @pytest.fixture
 def no_model(monkeypatch):
     """Requests that cannot work are refused before seconds are spent on a model."""
 
-    def load(name, device):
+    def load(*_):
         raise AssertionError("the model was loaded")
 
     monkeypatch.setattr(command, "load_model", load)
+
+
+class NoModel(FakeModel):
+    """Of which nothing may be asked."""
+
+    def __call__(self, *args, **kwargs):
+        raise AssertionError("the model was asked")
 
 
 def test_help_needs_no_heavy_import():
@@ -50,7 +57,9 @@ def test_help_needs_no_heavy_import():
 def test_segment_writes_everything_that_was_asked_for(write_clip, model, tmp_path, capsys):
     video = write_clip(sound=[(0.0, tone(3))])
     output, sheet, masks = tmp_path / "out.mp4", tmp_path / "sheet.png", tmp_path / "masks"
+    coco, cvat = tmp_path / "coco.json", tmp_path / "cvat.xml"
     outputs = ["--output", str(output), "--contact-sheet", str(sheet), "--masks", str(masks)]
+    outputs += ["--coco", str(coco), "--cvat", str(cvat)]
     assert main(["segment", str(video), "the left half", "everything", "--model", "m", *outputs]) == 0
     printed, progress = capsys.readouterr()
     summary = json.loads(printed)
@@ -61,7 +70,17 @@ def test_segment_writes_everything_that_was_asked_for(write_clip, model, tmp_pat
         assert {stream.codec_context.name for stream in container.streams} == {"h264", "aac"}
     assert np.asarray(Image.open(masks / "2_everything" / "00002.png")).min() == 255
     assert Image.open(sheet).size[0] >= 640
-    assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", "out.mp4", "sheet.png", "masks"}
+    assert len(json.loads(coco.read_text())["images"]) == cvat.read_text().count("<image") == 3
+    written = {"out.mp4", "sheet.png", "masks", "coco.json", "cvat.xml"}
+    assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", *written}
+
+
+def test_pictures_without_a_background(write_clip, model, tmp_path):
+    arguments = ["segment", str(write_clip()), "the left half", "--model", "m", "--mode", "cutout"]
+    assert main([*arguments, "--output", f"{tmp_path}/frames/"]) == 0
+    assert len(list((tmp_path / "frames").iterdir())) == 30
+    assert Image.open(tmp_path / "frames" / "frame_000000.png").mode == "RGBA"
+    assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", "frames"}
 
 
 def test_summary_goes_to_a_file_when_asked(write_clip, model, tmp_path, capsys):
@@ -83,11 +102,12 @@ def test_an_old_output_stays_until_the_new_one_is_complete(write_clip, model, tm
     assert main(arguments) == 2
     assert "No space left" in capsys.readouterr().err
     assert output.read_text() == "old"
-    assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", "out.mp4"}
+    assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", "out.mp4", ".out.mp4.journal"}
     monkeypatch.undo()
-    monkeypatch.setattr(command, "load_model", lambda name, device: (FakeModel(), FakeProcessor()))
+    monkeypatch.setattr(command, "load_model", lambda *_: (FakeModel(), FakeProcessor()))
     assert main(arguments) == 0
     assert output.stat().st_size > 1000
+    assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", "out.mp4"}
 
 
 MISTAKES = {
@@ -97,6 +117,8 @@ MISTAKES = {
     "a folder": ({"video": "."}, "a folder"),
     "an empty sentence": ({"sentences": ["a dog", "  "]}, "sentence 2 is empty"),
     "a threshold out of range": ({"--threshold": "1.5"}, "threshold must lie between 0 and 1"),
+    "too few looks": ({"--fps": "0.5"}, "at least 1, or 'video', got 0.5"),
+    "smoothing into the past": ({"--smooth": "-1"}, "at least 0, got -1"),
     "no number": ({"--threshold": "nan"}, "threshold must lie between 0 and 1"),
     "output over input": ({"video": "clip.mp4", "--output": "clip.mp4"}, "would overwrite the video"),
     "masks over input": ({"--summary": "clip.mkv"}, "would overwrite the video"),
@@ -105,6 +127,7 @@ MISTAKES = {
     "a folder that is not there": ({"--output": "nowhere/out.mp4"}, "cannot be written to (No such file"),
     "a folder that is a file": ({"--output": "notes.txt/out.mp4"}, "cannot be written to (Not a directory"),
     "masks among other files": ({"--masks": "."}, "must be new or empty"),
+    "pictures among other files": ({"--output": "."}, "folder for pictures must be new or empty"),
     "two outputs with one name": ({"--summary": "s.json", "--masks": "s.json"}, "two outputs with one name"),
     "an output that is a folder": ({"--summary": "."}, "a folder: give a file name"),
     "an unknown device": ({"--device": "abacus"}, "--device abacus: not on this machine"),
@@ -149,7 +172,7 @@ def test_a_hub_that_does_not_answer_is_asked_once(write_clip, tmp_path, monkeypa
         asked.append(url)
         raise ConnectionError("Name or service not known\nand more")
 
-    monkeypatch.setattr(command, "get_hf_file_metadata", fail)
+    monkeypatch.setattr(loading, "get_hf_file_metadata", fail)
     arguments = [
         "segment",
         str(write_clip()),
@@ -172,7 +195,7 @@ def test_missing_arguments_are_argparses_to_tell(capsys):
     assert "--model" in capsys.readouterr().err
 
 
-def test_stopped_by_hand(write_clip, model, tmp_path, monkeypatch, capsys):
+def test_stopped_by_hand_it_goes_on_when_asked_again(write_clip, model, tmp_path, monkeypatch, capsys):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
@@ -180,7 +203,12 @@ def test_stopped_by_hand(write_clip, model, tmp_path, monkeypatch, capsys):
     arguments = ["segment", str(write_clip()), "a dog", "--model", "m", "--output", str(tmp_path / "out.mp4")]
     assert main(arguments) == 130
     assert "stopped" in capsys.readouterr().err
-    assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv"}
+    assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", ".out.mp4.journal"}
+    monkeypatch.undo()
+    monkeypatch.setattr(command, "load_model", lambda *_: (NoModel(), FakeProcessor()))
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["throughput"] is None
+    assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", "out.mp4"}
 
 
 def test_segment_with_a_model_from_disk(write_clip, processor, tmp_path, capsys):
@@ -194,6 +222,11 @@ def test_segment_with_a_model_from_disk(write_clip, processor, tmp_path, capsys)
     assert [entry["text"] for entry in summary["expressions"]] == sentences
     assert all(len(entry["presence"]) == 3 for entry in summary["expressions"])
     assert output.stat().st_size > 1000
+    options = ["--fps", "video", "--masks", str(tmp_path / "masks")]
+    arguments = ["segment", str(video), sentences[0], "--model", str(tmp_path / "model"), "--output", str(output)]
+    assert main([*arguments, *options]) == 0
+    assert json.loads(capsys.readouterr().out)["video"]["steps_per_second"] == 10
+    assert len(list((tmp_path / "masks" / "1_the-red-circle").iterdir())) == 30
 
 
 def test_a_missing_extra_is_named_in_one_line(monkeypatch, capsys):

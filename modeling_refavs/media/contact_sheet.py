@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
+from .answering import SAMPLING_RATE
 from .overlay import FAINT, INK, NOTHING, PAPER, colour_of, font_of, tint_of, wrap
-from .segmentation import SAMPLING_RATE, VideoSegmentation
+from .segmentation import VideoSegmentation
 from .steps import read_steps
 
 
@@ -22,27 +23,28 @@ def draw_contact_sheet(segmentation: VideoSegmentation) -> Image.Image:
 
     The waveform below a picture is the sound from that second to the next one shown.
     """
-    num_columns = min(MAX_COLUMNS, segmentation.num_steps)
-    steps = [index * segmentation.num_steps // num_columns for index in range(num_columns)]
-    pictures, peaks = _read_columns(segmentation, steps)
-    grid = _Grid(segmentation, steps, pictures)
+    num_seconds = int(segmentation.time_of(segmentation.num_steps - 1)) + 1
+    num_columns = min(MAX_COLUMNS, num_seconds)
+    seconds = [index * num_seconds // num_columns for index in range(num_columns)]
+    pictures, peaks = _read_columns(segmentation, seconds)
+    grid = _Grid(segmentation, seconds[: len(pictures)], pictures)
     sheet = Image.new("RGB", (grid.width, grid.height), PAPER)
     pen = ImageDraw.Draw(sheet)
-    for column, step in enumerate(steps):
-        pen.text((grid.left(column), MARGIN / 2), _clock(step), font=font_of(TEXT - 3), fill=FAINT)
+    for column, second in enumerate(grid.seconds):
+        pen.text((grid.left(column), MARGIN / 2), _clock(second), font=font_of(TEXT - 3), fill=FAINT)
     for expression in range(len(segmentation.expressions)):
         grid.draw_sentence(sheet, expression)
     grid.draw_waveform(pen, peaks)
     return sheet
 
 
-def _read_columns(segmentation: VideoSegmentation, steps: list[int]) -> tuple[list[Image.Image], np.ndarray | None]:
-    """The pictures of `steps`, and the loudest sample of each 1/160 s; None without a sound track."""
+def _read_columns(segmentation: VideoSegmentation, seconds: list[int]) -> tuple[list[Image.Image], np.ndarray | None]:
+    """The pictures of `seconds`, and the loudest sample of each 1/160 s; None without a sound track."""
     scale = min(limit / side for limit, side in zip(THUMBNAIL, segmentation.info.size, strict=True))
     size = tuple(max(1, round(side * scale)) for side in segmentation.info.size)
     pictures, peaks = [], []
     for index, step in enumerate(read_steps(segmentation.info.path, SAMPLING_RATE)):
-        if index in steps:
+        if index in seconds:
             pictures.append(Image.fromarray(step.frame).resize(size, Image.Resampling.LANCZOS))
         if step.audio is not None:
             second = np.zeros(SAMPLING_RATE, dtype=np.float32)
@@ -60,7 +62,7 @@ class _Grid:
     """Where things stand on the sheet."""
 
     segmentation: VideoSegmentation
-    steps: list[int]
+    seconds: list[int]
     pictures: list[Image.Image]
 
     @property
@@ -73,7 +75,7 @@ class _Grid:
 
     @property
     def width(self) -> int:
-        return max(2 * MARGIN + len(self.steps) * self.cell - GAP, 640)
+        return max(2 * MARGIN + len(self.seconds) * self.cell - GAP, 640)
 
     @property
     def height(self) -> int:
@@ -96,9 +98,9 @@ class _Grid:
         pen.ellipse((MARGIN, top + 3, MARGIN + 14, top + 17), fill=colour)
         pen.text((MARGIN + 22, top), sentence, font=font, fill=INK)
         pen.text((right, top), times, font=font, fill=colour if self.segmentation.intervals(expression) else FAINT)
-        for column, (step, picture) in enumerate(zip(self.steps, self.pictures, strict=True)):
+        for column, (second, picture) in enumerate(zip(self.seconds, self.pictures, strict=True)):
             corner = (self.left(column), top + TEXT + 9)
-            mask = self.segmentation.masks(step, picture.size)[expression]
+            mask = self.segmentation.masks(self.segmentation.step_at(second), picture.size)[expression]
             tint = tint_of(mask[None], first=expression)
             sheet.paste(picture, corner)
             sheet.paste(tint, corner, mask=tint)
@@ -112,7 +114,7 @@ class _Grid:
         if peaks is None:
             pen.text((MARGIN, top), "no sound track", font=font_of(TEXT - 3), fill=FAINT)
             return
-        middle, width = top + STRIP_HEIGHT / 2, len(self.steps) * self.cell - GAP
+        middle, width = top + STRIP_HEIGHT / 2, len(self.seconds) * self.cell - GAP
         edges = np.linspace(0, len(peaks), width + 1).astype(int)
         loudest = max(peaks.max(), 1e-3)
         for x in range(width):

@@ -14,6 +14,7 @@ from av.stream import Disposition, Stream
 logger = logging.getLogger(__name__)
 
 DEFAULT_FRAME_RATE = 25.0  # frames/s, for files that declare none
+LIVE_TIMEOUT = 20.0  # s, to wait for a stream to open
 CLOCK_RESTART = 1.0  # s; a clock that falls back further was restarted: two files glued together
 CLOCK_LEAP = 60.0  # s; a clock that leaps further, and past all that the file declares, is damaged
 
@@ -86,6 +87,36 @@ def open_media(path: str | Path) -> InputContainer:
         raise ValueError(
             f"{path}: not a media file that FFmpeg can read ({error.strerror}): is it a video, and is it whole?"
         ) from error
+
+
+@dataclass(frozen=True)
+class LiveInput:
+    """What FFmpeg opens.
+
+    Args:
+        source: a device such as /dev/video0, a URL, a file.
+        container_format: such as "v4l2" or "alsa"; None: FFmpeg finds out.
+    """
+
+    source: str
+    container_format: str | None = None
+
+    @property
+    def is_file(self) -> bool:
+        return self.container_format is None and Path(self.source).is_file()
+
+    def check(self) -> None:
+        """`ValueError` for a file or device that is not there."""
+        if "://" not in self.source and self.container_format is None and not Path(self.source).exists():
+            raise ValueError(f"{self.source}: no such file, device or stream")
+
+    def open(self) -> InputContainer:
+        """`ValueError` says what is wrong with what does not open."""
+        try:
+            return av.open(self.source, format=self.container_format, timeout=(LIVE_TIMEOUT, None))
+        except (av.FFmpegError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ValueError(f"{self.source}: cannot be opened as a live source: {reason}") from error
 
 
 def picture_stream(container: InputContainer) -> Stream:

@@ -13,7 +13,7 @@ from .writing import whole_file, whole_folder
 
 
 def write_masks(segmentation: VideoSegmentation, folder: str | Path) -> None:
-    """Write `folder/<sentence>/<second>.png`, 0 or 255, of the video's size; the folder appears when it is complete.
+    """Write `folder/<sentence>/<step>.png`, 0 or 255, of the video's size; the folder appears when it is complete.
 
     Example: `masks/1_the-barking-dog/00007.png`.
     """
@@ -44,8 +44,11 @@ def summarize(segmentation: VideoSegmentation) -> dict[str, Any]:
             "duration": round(segmentation.duration, 3),
             "has_audio": info.has_audio,
             "steps": segmentation.num_steps,
+            "steps_per_second": round(segmentation.timeline.rate, 3),
         },
         "threshold": segmentation.threshold,
+        "throughput": segmentation.throughput
+        and round(segmentation.throughput, 3),  # s of video segmented in a second
         "expressions": [_summarize_expression(segmentation, index) for index in range(len(segmentation.expressions))],
     }
 
@@ -56,8 +59,8 @@ def _summarize_expression(segmentation: VideoSegmentation, index: int) -> dict[s
         "text": segmentation.expressions[index],
         "fits": bool(intervals),
         "intervals": [[round(start, 3), round(end, 3)] for start, end in intervals],  # s, end excluded
-        "presence": segmentation.presence[index].astype(float).round(4).tolist(),  # probability, per second
-        "share": segmentation.shares[index].round(6).tolist(),  # of the picture, per second
+        "presence": segmentation.presence[index].astype(float).round(4).tolist(),  # probability, per step
+        "share": segmentation.shares[index].round(6).tolist(),  # of the picture, per step
     }
 
 

@@ -10,6 +10,7 @@ from .opening import clock_broke, decode, open_media
 
 
 JITTER = 0.03  # s; time stamps this far off are rounding, not a gap
+LONGEST_GAP = 10.0  # s, in a live source; a clock that leaps further is damaged
 
 
 def read_sound(
@@ -76,3 +77,45 @@ def _samples_of(
     for resampled in resampler.resample(frame) if resampler else ():
         if resampled is not None:  # a resampler with nothing to change hands even its None back
             yield resampled.time, resampled.to_ndarray()
+
+
+class Waveform:
+    """Sound as it comes in, each sample where its time stamp puts it, until it is taken away.
+
+    Args:
+        sampling_rate: Hz; anything else is resampled.
+        layout: such as "stereo"; None: one channel, the mean of all.
+    """
+
+    def __init__(self, sampling_rate: int, layout: str | None):
+        self.sampling_rate, self.layout = sampling_rate, layout
+        self.resampler, self.form, self.begin = None, None, 0
+        self.samples = np.zeros((av.AudioLayout(layout or "mono").nb_channels, 0), dtype=np.float32)
+
+    @property
+    def end(self) -> int:
+        """The sample after the last one that has come in."""
+        return self.begin + self.samples.shape[1]
+
+    def push(self, frame: av.AudioFrame, now: float) -> None:
+        """Sound that begins at `now` (s)."""
+        form = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if form != self.form:
+            self.form = form
+            self.resampler = av.AudioResampler(format="fltp", layout=self.layout, rate=self.sampling_rate)
+        for resampled in self.resampler.resample(frame):
+            late = 0.0 if resampled.time is None or frame.time is None else resampled.time - frame.time
+            place = round((now + late) * self.sampling_rate)
+            shift = place - self.end
+            if self.end and (abs(shift) <= JITTER * self.sampling_rate or shift > LONGEST_GAP * self.sampling_rate):
+                shift = 0
+            heard = resampled.to_ndarray()
+            heard = heard if self.layout else heard.mean(axis=0, keepdims=True)  # (channels, n) -> (1, n)
+            silence = np.zeros((len(heard), max(shift, 0)), dtype=np.float32)
+            self.samples = np.concatenate([self.samples, silence, heard[:, max(-shift, 0) :]], axis=1)
+
+    def take(self, until: int) -> np.ndarray:
+        """`(channels, samples)` up to the sample `until`; what comes in for that time later is dropped."""
+        taken, self.samples = np.split(self.samples, [max(0, until - self.begin)], axis=1)
+        self.begin = max(self.begin, until)
+        return taken

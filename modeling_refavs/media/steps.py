@@ -43,7 +43,7 @@ def read_steps(path: str | Path, sampling_rate: int = 16000) -> Iterator[Step]:
     """
     info = probe_video(path)
     duration = 0.0
-    for (frame, length), audio in zip(_pictures_by_second(path), _sound_by_second(info, sampling_rate), strict=False):
+    for (frame, length), audio in zip(_pictures_by_second(path), sound_by_second(info, sampling_rate), strict=False):
         duration += length
         yield Step(frame, audio, length)
     if info.duration and duration < info.duration - 1:
@@ -65,7 +65,7 @@ def _pictures_by_second(path: str | Path) -> Iterator[tuple[np.ndarray, float]]:
         yield waiting[0], frame.end - (second - len(waiting))
 
 
-def _sound_by_second(info: VideoInfo, sampling_rate: int) -> Iterator[np.ndarray | None]:
+def sound_by_second(info: VideoInfo, sampling_rate: int) -> Iterator[np.ndarray | None]:
     """Mono seconds, the last one cut short, then empty ones for ever."""
     if not info.has_audio:
         yield from repeat(None)

@@ -1,8 +1,9 @@
-"""Files that appear whole or not at all, H.264 videos with sound among them."""
+"""Files that appear whole or not at all, videos with sound among them: H.264, and VP9 with transparency."""
 
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from uuid import uuid4
@@ -11,10 +12,29 @@ import av
 import numpy as np
 
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")  # containers that hold H.264 with AAC
 VIDEO_CLOCK = 90_000  # ticks/s: exact for 24, 25, 29.97, 30 and 60 frames/s
 SOUND_RATE = 48_000  # Hz
 SOUND_LAYOUT = "stereo"
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What FFmpeg calls the two codecs of a container, and how they are set."""
+
+    video: str
+    sound: str
+    options: dict[str, str]
+
+
+# No B-frames and no alternate reference: the last picture's length, variable rates and transparency survive.
+H264 = Encoding("libx264", "aac", {"crf": "20", "preset": "veryfast", "bf": "0"})
+VP9 = Encoding(
+    "libvpx-vp9",
+    "libopus",
+    {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "5", "row-mt": "1", "auto-alt-ref": "0"},
+)
+ENCODINGS = {".mp4": H264, ".mov": H264, ".mkv": H264, ".webm": VP9}
+TRANSPARENT_SUFFIXES = (".webm",)
 
 
 @contextmanager
@@ -50,18 +70,18 @@ class VideoWriter:
     def __init__(
         self,
         container: av.container.OutputContainer,
+        encoding: Encoding,
         size: tuple[int, int],
         frame_rate: float,
         sound: Iterator[np.ndarray] | None,
+        transparent: bool,
     ):
         self.container, self.size, self.sound = container, size, sound
-        # No B-frames: the last picture's length and variable rates survive every container.
-        options = {"crf": "20", "preset": "veryfast", "bf": "0"}
-        self.video = container.add_stream(
-            "libx264", rate=Fraction(frame_rate).limit_denominator(1001), options=options
-        )
+        rate = Fraction(frame_rate).limit_denominator(1001)
+        self.video = container.add_stream(encoding.video, rate=rate, options=encoding.options)
         self.video.width, self.video.height = (side + side % 2 for side in size)
-        self.video.pix_fmt = "yuv420p"
+        self.video.pix_fmt = "yuva420p" if transparent else "yuv420p"
+        self.num_channels = 4 if transparent else 3
         context = self.video.codec_context
         context.time_base = Fraction(1, VIDEO_CLOCK)
         context.colorspace = context.color_primaries = context.color_trc = 1  # BT.709
@@ -69,16 +89,20 @@ class VideoWriter:
         self.lengths: dict[int, int] = {}  # of pictures inside the encoder, by their pts, in ticks
         self.next_pts = self.sound_samples = 0
         if sound is not None:
-            self.audio = container.add_stream("aac", rate=SOUND_RATE, layout=SOUND_LAYOUT)
+            self.audio = container.add_stream(encoding.sound, rate=SOUND_RATE, layout=SOUND_LAYOUT)
 
     def write(self, picture: np.ndarray, time: float, end: float) -> None:
-        """Show `picture (height, width, 3)` uint8 RGB from `time` to `end` (s); later calls have later times."""
-        height, width = picture.shape[:2]
-        if (width, height) != self.size:
-            raise ValueError(f"pictures must be {self.size} (width, height) as the video is, got {(width, height)}")
+        """Show `picture (height, width, 3)` uint8 RGB, or RGBA in a transparent video, from `time` to `end` (s); later
+        calls have later times."""
+        height, width, num_channels = picture.shape
+        if (width, height) != self.size or num_channels != self.num_channels:
+            raise ValueError(
+                f"pictures must be {self.size} (width, height) of {self.num_channels} channels as the video is, "
+                f"got {(width, height)} of {num_channels}"
+            )
         even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        frame = av.VideoFrame.from_ndarray(even, format="rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+        frame = av.VideoFrame.from_ndarray(even, format="rgba" if num_channels == 4 else "rgb24")
+        frame = frame.reformat(format=self.video.pix_fmt, dst_colorspace="ITU709", dst_color_range="MPEG")
         frame.time_base = Fraction(1, VIDEO_CLOCK)
         frame.pts = self.next_pts = max(round(time * VIDEO_CLOCK), self.next_pts)
         self.next_pts += 1
@@ -113,32 +137,43 @@ class VideoWriter:
 
 @contextmanager
 def write_video(
-    path: str | Path, size: tuple[int, int], frame_rate: float, sound: Iterator[np.ndarray] | None = None
+    path: str | Path,
+    size: tuple[int, int],
+    frame_rate: float,
+    sound: Iterator[np.ndarray] | None = None,
+    transparent: bool = False,
 ) -> Iterator[VideoWriter]:
-    """Write an H.264 (yuv420p) video that browsers play; it takes its name only when it is complete.
+    """Write a video that browsers play; it takes its name only when it is complete.
 
     Args:
-        path: ends in .mp4, .mov or .mkv.
-        size: (width, height); H.264 wants even sides, so an odd one gains a pixel.
+        path: ends in .mp4, .mov or .mkv (H.264 with AAC), or in .webm (VP9 with Opus).
+        size: (width, height); the colours are stored for 2x2 pixels together, so an odd side gains a pixel.
         frame_rate: mean frames/s, for the encoder's budget; pictures are shown at their own times.
         sound: blocks `(2, samples)` float32 at 48 kHz from time 0, as [`read_sound`] yields; None for a silent video.
+        transparent: pictures are RGBA; .webm alone can keep that.
 
     Raises:
-        ValueError: the suffix is another.
+        ValueError: the suffix is another, or cannot be transparent.
     """
-    check_video_suffix(path)
-    starts_fast = Path(path).suffix.lower() != ".mkv"  # its index first: a browser plays it before it is all there
+    encoding, suffix = encoding_of(path), Path(path).suffix.lower()
+    if transparent and suffix not in TRANSPARENT_SUFFIXES:
+        raise ValueError(f"{path}: {suffix} cannot be transparent: use {', '.join(TRANSPARENT_SUFFIXES)}")
+    starts_fast = suffix in (".mp4", ".mov")  # its index first: a browser plays it before it is all there
     options = {"movflags": "+faststart"} if starts_fast else {}
     with (
         whole_file(path) as unfinished,
         av.open(str(unfinished.absolute()), "w", options=options) as container,
     ):
-        writer = VideoWriter(container, size, frame_rate, sound)
+        writer = VideoWriter(container, encoding, size, frame_rate, sound, transparent)
         yield writer
         writer.finish()
 
 
-def check_video_suffix(path: str | Path) -> None:
-    """`ValueError` for a container that cannot be written."""
-    if Path(path).suffix.lower() not in VIDEO_SUFFIXES:
-        raise ValueError(f"{path}: the output must end in {', '.join(VIDEO_SUFFIXES)} (H.264 video with AAC sound)")
+def encoding_of(path: str | Path) -> Encoding:
+    """The codecs that go with a suffix; `ValueError` for a container that cannot be written."""
+    encoding = ENCODINGS.get(Path(path).suffix.lower())
+    if encoding is None:
+        raise ValueError(
+            f"{path}: the output must end in {', '.join(ENCODINGS)} (H.264 with AAC; .webm: VP9 with Opus)"
+        )
+    return encoding

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from dataset_script.builder_refavs import digest_tree, load_refavs
 from dataset_script.schema import NUM_FRAMES, SPLITS
 
-from ..media.command import choose_device, load_model
+from ..media.loading import choose_device, load_model
 from ..media.writing import whole_file
 from .evaluation import Predictor, evaluate_clips, fingerprint, remaining_clips
 from .facts import SentenceFacts

@@ -11,6 +11,8 @@ import pytest
 import torch
 from transformers import BatchFeature
 
+from modeling_refavs.cue_memory import RefAVSCueMemory, RefAVSMemory
+
 
 CLOCK = Fraction(1, 1000)
 TEN_A_SECOND = tuple(np.arange(30) / 10)  # s
@@ -25,6 +27,16 @@ def tone(seconds: float, rate: int = 16000, channels: int = 1, loudness: float =
     """`(channels, samples)` float32: a hum that is nowhere zero for long."""
     wave = loudness * np.cos(2 * np.pi * 250 * np.arange(round(seconds * rate)) / rate)
     return np.repeat(wave[None].astype(np.float32), channels, axis=0)
+
+
+def read_transparent(path: Path) -> list[np.ndarray]:
+    """A VP9 video's pictures `(height, width, 4)` RGBA; FFmpeg's own decoder, which PyAV takes, drops the transparency."""
+    decoder, pictures = av.CodecContext.create("libvpx-vp9", "r"), []
+    with av.open(str(path)) as container:
+        for packet in container.demux(video=0):
+            for frame in decoder.decode(packet if packet.size else None):
+                pictures.append(frame.reformat(format="rgba", src_colorspace="ITU709").to_ndarray())
+    return pictures
 
 
 @pytest.fixture
@@ -113,14 +125,16 @@ class FakeModel:
     device, dtype = torch.device("cpu"), torch.float32
 
     def __call__(self, pixel_values, input_ids, memory):
-        total, count = memory or (torch.zeros(()), 0)
+        total, count = memory.visual if memory else (torch.zeros(1), torch.zeros(1))
         mask_logits = torch.full((len(input_ids), pixel_values.shape[1], 6, 8), -8.0)
         for step, grey in enumerate(pixel_values[0]):
-            mask_logits[0, step, :, :4] = (grey - total / max(count, 1)) * 100
+            mask_logits[0, step, :, :4] = (grey - total / count.clamp(min=1)) * 100
             mask_logits[1:2, step] = 8.0
             total, count = total + grey, count + 1
         return SimpleNamespace(
-            mask_logits=mask_logits, presence_logits=mask_logits.amax(dim=(-1, -2)), memory=(total, count)
+            mask_logits=mask_logits,
+            presence_logits=mask_logits.amax(dim=(-1, -2)),
+            memory=RefAVSMemory(None, RefAVSCueMemory(total, count)),
         )
 
 

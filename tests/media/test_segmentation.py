@@ -77,6 +77,7 @@ def test_summary(clip, fake_model):
     assert json.loads(to_json(summary)) == summary
     assert summary["video"] | {"path": ""} == {
         "path": "", "width": 63, "height": 47, "frame_rate": 10.0, "duration": pytest.approx(3.5, abs=2e-3), "has_audio": True, "steps": 4,
+        "steps_per_second": 1,
     }  # fmt: skip
     half, everything, nothing = summary["expressions"]
     assert [entry["fits"] for entry in summary["expressions"]] == [True, True, False]
@@ -128,6 +129,6 @@ def test_eemc_in_chunks_gives_what_the_whole_gives(clip, processor, steps_per_ch
     sentences = ["the red circle", "the first object to make a sound"]
     whole = segment_video(model, processor, clip, sentences)
     chunked = segment_video(model, processor, clip, sentences, steps_per_chunk=steps_per_chunk)
-    torch.testing.assert_close(chunked.mask_logits, whole.mask_logits, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(chunked.mask_logits, whole.mask_logits, rtol=2e-3, atol=1e-5)  # half precision
     assert whole.mask_logits.shape == (2, 4, 24, 24)
     assert (whole.mask_logits[0] - whole.mask_logits[1]).abs().max() > 0.01

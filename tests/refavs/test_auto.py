@@ -1,4 +1,4 @@
-"""Auto classes: with the package installed, and in a clean room without it."""
+"""Auto classes and the pipeline: with the package installed, and in a clean room without it."""
 
 import subprocess
 import sys
@@ -35,7 +35,7 @@ trust = {"trust_remote_code": True}
 
 ASK = """
 import torch
-from transformers import AutoConfig, AutoModel, AutoProcessor
+from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline
 
 config = AutoConfig.from_pretrained("refavs", **trust)
 processor = AutoProcessor.from_pretrained("refavs", **trust)
@@ -46,6 +46,14 @@ with torch.no_grad():
 torch.testing.assert_close(outputs.mask_logits, expected["mask_logits"], atol=1e-4, rtol=1e-4)
 masks = processor.post_process_masks(outputs, (120, 160))
 assert [mask.shape for mask in masks] == [(4, 120, 160)] * 4
+task = "referring-audio-visual-segmentation"
+pipe = pipeline(task, model="refavs", **trust)
+pipe.save_pretrained(f"again_{len(trust)}")
+for pipe in (pipe, pipeline(task, model=f"again_{len(trust)}", **trust)):
+    answers = pipe(expected["clip"], text=expected["text"])
+    assert [answer["expression"] for answer in answers] == expected["text"]
+    assert all((answer["masks"] == mask).mean() > 0.9999 for answer, mask in zip(answers, masks, strict=True))
+    assert type(pipe).__module__.split(".")[0] == type(model).__module__.split(".")[0]
 print(type(model).__module__)
 """
 
@@ -67,5 +75,11 @@ def test_auto_classes_give_the_same_masks(checkpoint, monkeypatch, room, module)
 
 def test_a_checkpoint_of_the_clean_room_carries_its_code(checkpoint):
     names = {path.name for path in (checkpoint / "refavs").iterdir()}
-    assert {"modeling_refavs.py", "processing_refavs.py", "prompt_decoder.py", "model.safetensors"} <= names
+    assert {
+        "modeling_refavs.py",
+        "processing_refavs.py",
+        "prompt_decoder.py",
+        "pipeline_refavs.py",
+        "model.safetensors",
+    } <= names
     assert not [name for name in names if name.endswith((".bin", ".pt"))]

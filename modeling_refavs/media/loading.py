@@ -1,0 +1,78 @@
+"""A model for a command: from a folder or the Hub, on a device, in a precision, compiled or not."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from torch import nn
+
+
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(name: str) -> torch.device:
+    """ "auto" is the accelerator if there is one; `ValueError` for a device that this machine lacks."""
+    if name == "auto":
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {name}: not on this machine: use auto, cpu or another") from error
+
+
+def load_model(name: str, device: torch.device, dtype: str = "float32", compiled: bool = False) -> tuple[Any, Any]:
+    """The model and its processor, from a folder or the Hub.
+
+    Args:
+        name: of a folder, or an id on the Hub.
+        device: see [`choose_device`].
+        dtype: of weights and sums: a key of [`DTYPES`].
+        compiled: see [`compile_layers`].
+
+    Raises:
+        ValueError: there is no such model, or it cannot be loaded.
+    """
+    _check_model(name)
+    from transformers import AutoModel  # seconds, and only for a request that can work
+
+    import modeling_refavs.auto  # noqa: F401, tells AutoModel which of our models a folder holds
+    from modeling_refavs import RefAVSProcessor
+
+    try:
+        processor = RefAVSProcessor.from_pretrained(name)
+        model = AutoModel.from_pretrained(name, dtype=DTYPES[dtype]).to(device).eval()
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"--model {name}: cannot be loaded: {reason}") from error
+    if compiled:
+        compile_layers(model)
+    return model, processor
+
+
+def compile_layers(model: nn.Module) -> None:
+    """`torch.compile` for each layer of each stack, not for the whole: layers that are alike are compiled once."""
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and not _holds_stacks(module):
+            for layer in module:
+                layer.compile()
+
+
+def _holds_stacks(module: nn.ModuleList) -> bool:
+    return any(isinstance(part, nn.ModuleList) for part in module.modules() if part is not module)
+
+
+def _check_model(name: str) -> None:
+    """Ask once whether the model is there: `from_pretrained` would ask an unreachable Hub for minutes."""
+    if (Path(name) / "config.json").is_file():
+        return
+    if Path(name).exists() or not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name):
+        raise ValueError(f"--model {name}: no folder with a config.json: give one, or a model's id on the Hub")
+    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+        return
+    try:
+        get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=10)
+    except Exception as error:  # whatever the network's client of the day raises
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"--model {name}: no such folder, and the Hub does not answer for it: {reason}") from error
