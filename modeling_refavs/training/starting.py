@@ -29,6 +29,8 @@ def start_model(arguments: ModelArguments, sentences: Sequence[str]) -> tuple[Re
     parts = {name: getattr(arguments, name) for name in ("mask2former", "text_model", "vggish")}
     try:
         if arguments.model:
+            from .. import auto  # noqa: F401, a saved folder carries code too: the installed one is meant
+
             model = kind.from_pretrained(arguments.model)
             return model, RefAVSProcessor.from_pretrained(arguments.model)
         if arguments.mask2former:

@@ -267,7 +267,8 @@ def test_a_long_video_is_clips_of_ten_seconds_each_on_its_own(processor, write_c
     rest = list(read_steps(path))[10:]
     audio = np.concatenate([step.audio for step in rest])
     inputs = processor(SENTENCES[:2], [step.frame for step in rest], audio, sampling_rate=16_000)
-    torch.testing.assert_close(whole.mask_logits[:, 10:], ask(model, inputs).mask_logits)
+    half = {"rtol": 1e-3, "atol": 1e-3}  # what waits on disk
+    torch.testing.assert_close(whole.mask_logits[:, 10:], ask(model, inputs).mask_logits, **half)
     with pytest.raises(ValueError, match="clips of 10 frames, got 13"):
         segment_video(model, processor, path, SENTENCES[:2], steps_per_chunk=20)
 
