@@ -5,9 +5,9 @@ from setuptools import find_packages, setup
 
 DATA = ["datasets>=5.0", "matplotlib", "pyyaml"]
 METRICS = ["evaluate>=0.4.6"]
-TRAIN = ["accelerate>=1.10", "tensorboard", "pyyaml"]
+TRAIN = ["accelerate>=1.10", "filelock", "tensorboard", *DATA, *METRICS]
 DEMO = ["gradio>=6.0"]
-DEV = ["pytest>=8.0", "pytest-xdist", "ruff", "setuptools", "accelerate>=1.10", *DATA, *METRICS, *DEMO]
+DEV = ["pytest>=8.0", "pytest-xdist", "ruff", "setuptools", *TRAIN, *DEMO]
 
 setup(
     name="modeling_refavs",
@@ -19,7 +19,12 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["modeling_refavs*", "dataset_script*"]),
     package_data={
-        "modeling_refavs": ["py.typed", "metrics/refavs_*/README.md", "metrics/refavs_*/requirements.txt"],
+        "modeling_refavs": [
+            "py.typed",
+            "metrics/refavs_*/README.md",
+            "metrics/refavs_*/requirements.txt",
+            "training/recipes/*.yaml",
+        ],
         "dataset_script": ["py.typed"],
     },
     install_requires=[

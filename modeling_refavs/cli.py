@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return args.run(args) or 0
     except ModuleNotFoundError as error:
-        print(f"refavs {args.command}: {error.name} is missing: pip install -e '.[data,metrics]'", file=sys.stderr)
+        print(f"refavs {args.command}: {error.name} is missing: pip install -e '.[train]'", file=sys.stderr)
         return 2
     except (ValueError, OSError) as error:
         print(f"refavs {args.command}: {error}", file=sys.stderr)
@@ -403,7 +403,13 @@ def _add_ablate(commands: argparse._SubParsersAction) -> None:
         description="Train a recipe as it is, without text, without audio, without the cached memory and without the modality "
         "encoding, each into OUT/<variant>/seed<n>; score them on the test splits. Run again to go on when stopped.",
     )
-    parser.add_argument("recipe", type=Path, metavar="RECIPE")
+    parser.add_argument(
+        "recipes",
+        nargs="+",
+        type=Path,
+        metavar="RECIPE",
+        help="several: stages, each goes on from the model of the last",
+    )
     parser.add_argument("--output", type=Path, default=Path("ablation"), metavar="OUT", help="default: %(default)s")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="default: 0")
     parser.add_argument(
