@@ -1,4 +1,4 @@
-"""`refavs ablate`: a recipe trained as it is and without each of Table 4's parts, scored on the test splits, in one table."""
+"""`refavs ablate`: recipes trained as they are and without each of Table 4's parts, scored on the test splits, in one table."""
 
 import argparse
 import json
@@ -37,14 +37,13 @@ def run_ablate(args: argparse.Namespace) -> str:
     """
     if unknown := [name for name in args.only if name not in VARIANTS]:
         raise ValueError(f"--only {unknown[0]}: must be of {', '.join(VARIANTS)}")
-    _, data_args, _ = read_recipe(args.recipe, args.overrides)
+    data = [read_recipe(recipe, args.overrides)[1].data for recipe in args.recipes][-1]
     reports: dict[str, list[dict[str, Any]]] = {name: [] for name in args.only}
     for seed in args.seeds:
         for name in args.only:
             folder = args.output / name / f"seed{seed}"
-            if not is_finished(folder):
-                _run(_training(args, name, seed, folder), f"training {folder}")
-            _run(_evaluation(args, data_args.data, folder), f"evaluating {folder}")
+            _train_stages(args, name, seed, folder)
+            _run(_evaluation(args, data, folder), f"evaluating {folder}")
             reports[name].append(json.loads((folder / "evaluation" / "report.json").read_text(encoding="utf-8")))
     text = ablation_text(reports)
     with whole_file(args.output / "ablation.json") as unfinished:
@@ -55,14 +54,21 @@ def run_ablate(args: argparse.Namespace) -> str:
     return text
 
 
-def _training(args: argparse.Namespace, name: str, seed: int, folder: Path) -> list[str]:
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={args.processes}"]
-    words = [f"--output_dir={folder}", f"--seed={seed}"]
+def _train_stages(args: argparse.Namespace, name: str, seed: int, folder: Path) -> None:
+    """One recipe after the other, each but the first from the model that the one before left; the last one into `folder`."""
     field, _ = VARIANTS[name]
-    if field is not None:
-        words.append(f"--config.{field}=false")
-    module = "modeling_refavs.training.train"
-    return [*(launcher if args.processes > 1 else []), "-m", module, str(args.recipe), *args.overrides, *words]
+    start = [] if field is None else [f"--config.{field}=false"]
+    for number, recipe in enumerate(args.recipes, start=1):
+        output = folder if number == len(args.recipes) else folder / f"stage{number}"
+        if not is_finished(output):
+            words = [*args.overrides, f"--output_dir={output}", f"--seed={seed}", *start]
+            _run([*_launcher(args.processes), str(recipe), *words], f"training {output}")
+        start = [f"--model={output}"]
+
+
+def _launcher(processes: int) -> list[str]:
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    return [*(torchrun if processes > 1 else []), "-m", "modeling_refavs.training.train"]
 
 
 def _evaluation(args: argparse.Namespace, data: str, folder: Path) -> list[str]:

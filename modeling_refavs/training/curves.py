@@ -17,6 +17,7 @@ LOSSES = {
     "loss_mask": ("masks, BCE", "#4477aa"),
     "loss_dice": ("masks, Dice", "#228833"),
     "loss_cross_entropy": ("class", "#ccbb44"),
+    "loss_cue": ("cues", "#aa3377"),
     "eval_loss": ("validation", "#ee6677"),
 }
 RATE = {"learning_rate": ("learning rate", "#4477aa")}
@@ -32,7 +33,7 @@ def draw_curves(log_history: Log, path: str | Path) -> None:
     Args:
         log_history: of a `TrainerState`, as trainer_state.json has it.
     """
-    figure = Figure(figsize=(13, 3.8), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(13, 4.4), dpi=DPI, layout="constrained")
     panels = zip(
         figure.subplots(1, 3), (("loss", LOSSES), ("learning rate", RATE), ("validation", SCORES)), strict=True
     )
@@ -49,9 +50,9 @@ def _draw_panel(axes: Axes, title: str, curves: dict[str, tuple[str, str]], log_
             axes.plot(*zip(*points, strict=True), label=label, color=colour, marker="." if len(points) < 30 else None)
     axes.set_title(title)
     axes.set_xlabel("step")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
     axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     if axes.lines:
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)  # below, clear of the curves

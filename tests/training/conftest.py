@@ -18,6 +18,7 @@ from modeling_refavs.training.train import run_training
 
 
 SMOKE = Path(__file__).parents[2] / "modeling_refavs/training/recipes/smoke.yaml"
+PARTS = ("loss_mask", "loss_dice", "loss_cross_entropy")
 STEPS = 4
 CLIPS = 16  # of which 12 are of train
 

@@ -9,6 +9,8 @@ from modeling_refavs.cli import main
 from modeling_refavs.training import ablate
 from modeling_refavs.training.checkpoints import STATE_FILE
 
+from .conftest import SMOKE
+
 
 def make_report(score: float) -> dict:
     def estimate(value):
@@ -36,7 +38,7 @@ def commands(monkeypatch):
             (output / "report.json").write_text(json.dumps(make_report(0.1 * len(started) / 2)))
         else:
             output = Path(next(word for word in words if word.startswith("--output_dir")).partition("=")[2])
-            output.mkdir(parents=True)
+            output.mkdir(parents=True, exist_ok=True)
             (output / STATE_FILE).write_text("{}")
         return type("Done", (), {"returncode": 0})
 
@@ -66,6 +68,18 @@ def test_every_variant_is_trained_and_scored(commands, recipe, tmp_path, capsys)
     assert (tmp_path / "out" / "ablation.md").read_text() == table
     scores = json.loads((tmp_path / "out" / "ablation.json").read_text())["scores"]
     assert scores["full"][0]["Null S"] == pytest.approx(0.01)
+
+
+def test_stages_go_on_from_one_another(commands, recipe, tmp_path):
+    assert main(["ablate", str(recipe), str(SMOKE), "--output", str(tmp_path), "--only", "no_audio"]) == 0
+    folder = tmp_path / "no_audio" / "seed0"
+    stages = [
+        [str(recipe), f"--output_dir={folder}/stage1", "--seed=0", "--config.use_audio_cues=false"],
+        [str(SMOKE), f"--output_dir={folder}", "--seed=0", f"--model={folder}/stage1"],
+    ]
+    assert [command[2:] for command in commands[:2]] == stages
+    assert commands[2][commands[2].index("--model") + 1] == str(folder)
+    assert len(commands) == 3
 
 
 def test_what_is_trained_is_not_trained_again(commands, recipe, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dataset_script.builder_refavs import load_refavs
+from dataset_script.export_parquet import export
 from modeling_refavs.metrics.predictors import read_wav
 from modeling_refavs.metrics.scoring import true_masks
 from modeling_refavs.training import cache as cache_module
@@ -133,6 +134,17 @@ def test_a_corrupt_frame_is_named(shared, prepared, tmp_path, num_proc):
     assert not list((tmp_path / "cache").glob("frames*"))
     with pytest.raises(ValueError, match=rf"damaged_frame: media/{clip}/frames/4\.jpg"):
         SplitRows(str(tree), "train", cache_dir=tmp_path / "cache")
+
+
+def test_an_export_gives_what_its_tree_gives(shared, prepared, tmp_path):
+    _, split, model, processor = prepared
+    export(shared / "tree", tmp_path / "export", ("clips",))
+    rows = SplitRows(str(tmp_path / "export"), "train", cache_dir=tmp_path / "cache")
+    exported = Preparation(model, processor, ArrayCache(tmp_path / "cache")).prepare(rows)
+    assert [clip.clip_id for clip in exported.clips] == [clip.clip_id for clip in split.clips]
+    for name in ("frames", "masks"):
+        np.testing.assert_array_equal(getattr(exported, name), getattr(split, name))
+    np.testing.assert_array_equal(exported.sound["audio_features"], split.sound["audio_features"])
 
 
 def test_fewer_clips_are_spread_over_the_split(shared):

@@ -19,16 +19,15 @@ from modeling_refavs.training.checkpoints import STATE_FILE, is_complete, is_fin
 from modeling_refavs.training.train import run_training
 from modeling_refavs.training.trainer import RefAVSTrainer
 
-from .conftest import SAVING, curve, read_log
+from .conftest import PARTS, SAVING, curve, read_log
 
 
-PARTS = ("loss_mask", "loss_dice", "loss_cross_entropy")
-
-
-# All that is drawn by chance, so that a draw that is made otherwise after a stop would show.
+# All that is drawn by chance, so that a draw that is made otherwise after a stop would show; a Swin that is trained, whose weights
+# have other names on disk; and intervals of the log that a checkpoint cuts.
 CHANCE = (
     *("--expressions_per_clip", "1", "--steps_per_clip", "2", "--config.dropout", "0.2", "--null_share", "0.2"),
     *("--curriculum", "[[0, 3], [0.4, 5]]", "--max_steps", "8", "--save_steps", "3", "--eval_steps", "3"),
+    *("--config.freeze_vision_encoder", "false", "--logging_steps", "2"),
 )
 
 

@@ -15,10 +15,9 @@ from modeling_refavs.training.optimizer import parameter_groups
 from modeling_refavs.training.recipe import read_recipe
 from modeling_refavs.training.train import make_trainer, run_training
 
-from .conftest import SAVING, STEPS, curve, read_log
+from .conftest import PARTS, SAVING, STEPS, curve, read_log
 
 
-PARTS = ("loss_mask", "loss_dice", "loss_cross_entropy")
 ROUNDING = {"rtol": 2e-4}
 
 
