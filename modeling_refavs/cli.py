@@ -33,6 +33,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_segment(commands)
     _add_live(commands)
+    _add_explain(commands)
     _add_dataset(commands)
     _add_synthesize(commands)
     _add_convert_released(commands)
@@ -140,6 +141,29 @@ def _run_live(args: argparse.Namespace) -> None:
     from .media.live import run_live
 
     print(run_live(args, lambda line: print(line, flush=True)), file=sys.stderr)
+
+
+def _add_explain(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "explain",
+        help="draw what the model reads to find an object",
+        description="Draw what the model attends to, second by second: sound, places of the picture, words.",
+    )
+    parser.add_argument("video", type=Path, help="any video file; it is only read")
+    parser.add_argument("expression", metavar="sentence", help='such as "the dog that is barking"')
+    parser.add_argument("--model", required=True, help="folder of a model, or its id on the Hub")
+    parser.add_argument("--output", required=True, type=Path, help="plot to write: .png, .pdf or .svg")
+    parser.add_argument("--start", type=int, default=0, metavar="S", help="first second that is drawn (default: 0)")
+    parser.add_argument("--seconds", type=int, default=10, metavar="N", help="how many, at most (default: 10)")
+    parser.add_argument("--threshold", type=float, default=0.5, help="probability that counts (default: 0.5)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    parser.set_defaults(run=_run_explain)
+
+
+def _run_explain(args: argparse.Namespace) -> None:
+    from .media.attention import run_explain
+
+    run_explain(args)
 
 
 def _add_dataset(commands: argparse._SubParsersAction) -> None:

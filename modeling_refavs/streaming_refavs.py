@@ -13,7 +13,7 @@ from uuid import uuid4
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from .cue_memory import RefAVSMemory
 from .feature_extraction_refavs import SAMPLING_RATE
@@ -152,7 +152,7 @@ class RefAVSStream:
         facts = {"format": STATE_FORMAT, "expressions": json.dumps(state["expressions"])}
         unfinished = path.with_name(f".{uuid4().hex}{path.suffix}")
         try:
-            save_file(state["memory"], unfinished, {**facts, "num_steps": str(state["num_steps"])})
+            unfinished.write_bytes(save(state["memory"], {**facts, "num_steps": str(state["num_steps"])}))
             os.replace(unfinished, path)
         finally:
             unfinished.unlink(missing_ok=True)

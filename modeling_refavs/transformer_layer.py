@@ -40,6 +40,17 @@ class RefAVSAttention(nn.Module):
         )
         return self.output_projection(attended.transpose(1, 2).flatten(2))  # (N, heads, S, d) -> (N, S, D)
 
+    def weights(
+        self, hidden_states: torch.Tensor, context: torch.Tensor, context_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """`softmax(Q K^T / sqrt(d))`, which `forward` never holds: `(N, heads, queries, keys)`, 0 where a key is padding."""
+        queries = self._split_heads(self.query_projection(hidden_states))
+        keys = self._split_heads(self.key_projection(context))
+        scores = queries @ keys.transpose(-1, -2) / queries.shape[-1] ** 0.5
+        if context_mask is not None:
+            scores = scores.masked_fill(~context_mask[:, None, None, :], -torch.inf)
+        return scores.softmax(dim=-1)
+
     def _split_heads(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return hidden_states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (N, S, D) -> (N, heads, S, d)
 

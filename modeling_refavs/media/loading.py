@@ -10,6 +10,8 @@ from torch import nn
 
 
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# More than there are; transformers gives layers of all classes one entry, for which torch allows 8.
+NUM_LAYER_SHAPES = 64
 
 
 def choose_device(name: str) -> torch.device:
@@ -53,6 +55,7 @@ def load_model(name: str, device: torch.device, dtype: str = "float32", compiled
 
 def compile_layers(model: nn.Module) -> None:
     """`torch.compile` for each layer of each stack, not for the whole: layers that are alike are compiled once."""
+    torch._dynamo.config.recompile_limit = NUM_LAYER_SHAPES
     for module in model.modules():
         if isinstance(module, nn.ModuleList) and not _holds_stacks(module):
             for layer in module:

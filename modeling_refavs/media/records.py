@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from ..cue_memory import RefAVSMemory
 from .writing import whole_file
@@ -103,7 +103,7 @@ class Journal(Records):
         tensors[PRESENCE] = torch.from_numpy(self.presence)
         facts = {"request": self.request, "shape": self.shape, "duration": self.duration}
         with whole_file(self._state) as unfinished:
-            save_file(tensors, unfinished, {"facts": json.dumps(facts)})
+            unfinished.write_bytes(save(tensors, {"facts": json.dumps(facts)}))
 
     def remove(self) -> None:
         """As in [`Records`]; the folder goes."""

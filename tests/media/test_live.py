@@ -4,6 +4,7 @@ import json
 import os
 import threading
 import time
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -13,12 +14,13 @@ import torch
 from modeling_refavs.cli import main
 from modeling_refavs.media import live
 from modeling_refavs.media.frames import read_frames
-from modeling_refavs.media.live import box_of, follow
+from modeling_refavs.media.live import LiveAnswer, Recorder, box_of, follow
 from modeling_refavs.media.live_source import LiveSource
 from modeling_refavs.media.opening import LiveInput
 from modeling_refavs.media.segmentation import segment_video
 from modeling_refavs.media.sound import Waveform, read_sound
 from modeling_refavs.media.steps import read_steps
+from modeling_refavs.modeling_outputs_refavs import RefAVSStreamOutput
 from modeling_refavs.streaming_refavs import RefAVSStream
 from tests.conftest import SENTENCES
 
@@ -148,6 +150,18 @@ def test_the_command(video, model, processor, in_a_hurry, tmp_path, monkeypatch,
     heard = np.concatenate(list(read_sound(output, 16000, "mono")), axis=1)[0]
     assert np.abs(heard[:7000]).max() < 0.05
     assert np.abs(heard[9000:70000]).max() > 0.3
+
+
+def test_lost_seconds_are_silent_in_the_recording(video, tmp_path):
+    seconds = drain(LiveSource(LiveInput(str(video)), None, [(16000, None), (48000, "stereo")], True, speed=20))
+    output = RefAVSStreamOutput(0, ("all",), np.ones((1, 48, 64), bool), np.ones(1), np.ones(1), torch.ones(1, 2, 2))
+    source = SimpleNamespace(has_sound=True, frame_rate=10.0)
+    with Recorder(tmp_path / "out.mp4", source) as recorder:
+        for number in (1, 3):
+            recorder.record(LiveAnswer(seconds[number], output, [], 0.0))
+    heard = np.concatenate(list(read_sound(tmp_path / "out.mp4", 16000, "mono")), axis=1)[0]
+    loud = [bool(np.abs(heard[begin + 2000 : begin + 14000]).max() > 0.3) for begin in range(0, 64000, 16000)]
+    assert loud == [False, True, False, True]
 
 
 def test_it_stops_when_told(video, model, processor, in_a_hurry, tmp_path, monkeypatch, capsys):

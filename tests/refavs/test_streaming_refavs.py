@@ -106,6 +106,8 @@ def test_the_state_goes_to_disk_and_back(model, processor, seconds, tmp_path):
     run(stream, seconds[:3])
     stream.save(tmp_path / "state.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["state.safetensors"]
+    (tmp_path / "usual").touch()
+    assert (tmp_path / "state.safetensors").stat().st_mode == (tmp_path / "usual").stat().st_mode
     expected = run(stream, seconds[3:5])
     again = RefAVSStream(model, processor)
     again.restore(tmp_path / "state.safetensors")
