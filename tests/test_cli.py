@@ -235,6 +235,4 @@ def test_a_missing_extra_is_named_in_one_line(monkeypatch, capsys):
 
     monkeypatch.setattr("modeling_refavs.cli._run_synthesize", run)
     assert main(["synthesize", "out", "--clips", "1"]) == 2
-    assert (
-        capsys.readouterr().err == "refavs synthesize: no_such_package is missing: pip install -e '.[train]'\n"
-    )
+    assert capsys.readouterr().err == "refavs synthesize: no_such_package is missing: pip install -e '.[train]'\n"

@@ -55,4 +55,6 @@ def _draw_panel(axes: Axes, title: str, curves: dict[str, tuple[str, str]], log_
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     if axes.lines:
-        axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)  # below, clear of the curves
+        axes.legend(
+            frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3
+        )  # below, clear of the curves
