@@ -7,7 +7,7 @@ DATA = ["datasets>=5.0", "matplotlib", "pyyaml"]
 METRICS = ["evaluate>=0.4.6"]
 TRAIN = ["accelerate>=1.10", "filelock", "tensorboard", *DATA, *METRICS]
 DEMO = ["gradio>=6.0"]
-DEV = ["pytest>=8.0", "pytest-xdist", "ruff", "setuptools", *TRAIN, *DEMO]
+DEV = ["pycocotools", "pytest>=8.0", "pytest-xdist", "ruff", "setuptools", *TRAIN, *DEMO]
 
 setup(
     name="modeling_refavs",
