@@ -5,7 +5,7 @@ For damaged, glued or oddly timed files the package's own `media` room goes to g
 
 import io
 from collections.abc import Iterator
-from itertools import repeat
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -88,24 +88,22 @@ def _sound_by_second(av: Any, container: Any) -> Iterator[np.ndarray | None]:
     """Mono seconds, counted from the first picture; the last one cut short, then empty ones for ever."""
     if not container.streams.audio:
         yield from repeat(None)
-    resampler = av.AudioResampler(format="fltp", rate=SAMPLING_RATE)
-    heard, begun = np.zeros(0, dtype=np.float32), False
-    for frame in container.decode(audio=0):
-        for resampled in resampler.resample(frame):
+    resampler, heard = av.AudioResampler(format="fltp", rate=SAMPLING_RATE), np.zeros(0, dtype=np.float32)
+    early = None  # samples from before the first picture that are still to be left out
+    for frame in chain(container.decode(audio=0), [None]):  # None empties the resampler
+        for resampled in resampler.resample(frame) if frame or early is not None else ():
+            if resampled is None:  # what a resampler with nothing to change makes of None
+                continue
             samples = resampled.to_ndarray().mean(axis=0)  # (channels, samples) -> (samples,)
-            if not begun:
-                shift = round(((resampled.time or 0.0) - _start(container)) * SAMPLING_RATE)
-                samples, begun = np.pad(samples, (max(shift, 0), 0))[max(-shift, 0) :], True
-            heard = np.concatenate([heard, samples])
+            if early is None:
+                early = round((_start(container) - (resampled.time or 0.0)) * SAMPLING_RATE)
+                heard, early = np.zeros(max(-early, 0), dtype=np.float32), max(early, 0)
+            heard, early = np.concatenate([heard, samples[early:]]), max(0, early - len(samples))
             while len(heard) >= SAMPLING_RATE:
                 yield heard[:SAMPLING_RATE]
                 heard = heard[SAMPLING_RATE:]
-    rest = [resampled.to_ndarray().mean(axis=0) for resampled in resampler.resample(None)] if begun else []
-    heard = np.concatenate([heard, *rest])
-    while len(heard):
-        yield heard[:SAMPLING_RATE]
-        heard = heard[SAMPLING_RATE:]
-    yield from repeat(heard)
+    yield heard
+    yield from repeat(heard[:0])
 
 
 __all__ = ["read_video"]

@@ -61,7 +61,7 @@ def write_cvat(segmentation: VideoSegmentation, path: str | Path) -> None:
         image = ET.SubElement(root, "image", {name: str(value) for name, value in facts.items()})
         for label, mask in zip(labels, segmentation.masks(step), strict=True):
             if mask.any():
-                ET.SubElement(image, "mask", {"label": label, "source": "auto", **_cvat_mask(mask)})
+                ET.SubElement(image, "mask", {"label": label, "source": "auto", **cvat_mask(mask)})
     ET.indent(root)
     with whole_file(path) as unfinished:
         ET.ElementTree(root).write(unfinished, encoding="utf-8", xml_declaration=True)
@@ -114,8 +114,8 @@ def _coco_annotation(mask: np.ndarray, step: int, expression: int, score: float)
     }
 
 
-def _cvat_mask(mask: np.ndarray) -> dict[str, str]:
-    """Runs along the rows of the box around the object, zeros first."""
+def cvat_mask(mask: np.ndarray) -> dict[str, str]:
+    """The attributes of CVAT's `mask` element: runs along the rows of the box around the object, zeros first."""
     left, top, width, height = bounding_box(mask)
     runs = count_runs(mask[top : top + height, left : left + width].ravel())
     box = {"left": left, "top": top, "width": width, "height": height}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from modeling_refavs.mask_rle import decode_rle
-from modeling_refavs.media.exporting import bounding_box, frames_of_steps, labels_of, write_coco, write_cvat
+from modeling_refavs.media.exporting import bounding_box, cvat_mask, frames_of_steps, labels_of, write_coco, write_cvat
 from modeling_refavs.media.frames import read_frames
 from modeling_refavs.media.segmentation import segment_video
 
@@ -108,6 +108,12 @@ def test_cvat_holds_the_masks(result, tmp_path):
                 assert (element.tag, element.get("source")) == ("mask", "auto")
                 assert {"occluded", "z_order"} <= set(element.attrib)
                 np.testing.assert_array_equal(read_cvat_mask(element, (46, 62)), mask)
+
+
+def test_cvat_reads_masks_of_any_shape():
+    mask = np.zeros((9, 12), dtype=bool)
+    mask[2:7, 3] = mask[6, 3:10] = mask[4, 8] = True
+    np.testing.assert_array_equal(read_cvat_mask(ET.Element("mask", cvat_mask(mask)), mask.shape), mask)
 
 
 def test_labels_are_short_enough_for_cvat_and_differ():

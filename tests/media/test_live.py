@@ -75,6 +75,13 @@ def test_a_played_file_has_the_seconds_of_the_file(video):
         assert sound.shape[1] == pytest.approx(len(step.audio), abs=1600)
 
 
+def test_a_picture_that_stays_is_of_each_second_it_stays(write_clip):
+    path = write_clip(times=(0, 0.1, 0.9, 1.05, 3.5, 3.6), end=5.2)
+    shown = [second.frame.rgb for second in drain(LiveSource(LiveInput(str(path)), speed=20))]
+    np.testing.assert_array_equal(shown, [step.frame for step in read_steps(path)][: len(shown)])
+    assert len(shown) == 4  # how long the last picture stays, a live source does not tell
+
+
 def test_a_live_source_gets_the_answers_of_the_file(video, model, processor, monkeypatch):
     monkeypatch.setattr(live, "PATIENCE", 100)  # nothing is dropped, however busy the machine
     stream = RefAVSStream(model, processor, SENTENCES[:2])

@@ -63,10 +63,10 @@ def test_run_lengths_are_the_masks(pipe, clip):
 def test_videos_of_different_length_and_kind_in_one_batch(pipe, clip, write_clip):
     path = write_clip(sound=[(0.0, tone(2.5))])
     silent = {"frames": clip["frames"][:2], "text": [SENTENCES[2], SENTENCES[3]]}
-    videos = [path, clip, silent]
+    videos = [silent, path, clip]  # the first ends first
     together = pipe(videos, text=SENTENCES[0], batch_size=3, steps_per_chunk=2)
     alone = [pipe(video, text=SENTENCES[0]) for video in videos]
-    assert [len(answers[0]["presence"]) for answers in together] == [3, 4, 2]
+    assert [len(answers[0]["presence"]) for answers in together] == [2, 3, 4]
     for ours, theirs in zip(together, alone, strict=True):
         same(ours, theirs)
     lazily = pipe((video for video in videos), text=SENTENCES[0])
@@ -92,6 +92,11 @@ def test_path_bytes_and_frames_are_one_video(pipe, write_clip):
         {"times": (0, 0.1, 0.9, 1.05, 3.5, 3.6), "end": 5.2, "sound": [(0.0, tone(9))]},
         {"times": (0,), "end": 0.1},
         {"times": tuple(5 + np.arange(20) / 10), "end": 7.02, "sound": [(5.0, tone(2))]},
+        {
+            "times": tuple(5 + np.arange(20) / 10),
+            "end": 7.02,
+            "sound": [(4.5, tone(0.2)), (4.7, tone(1.1, loudness=0.1))],
+        },
     ],
 )
 def test_the_small_reader_agrees_with_the_large_one(write_clip, clip_facts):
