@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from modeling_refavs.cli import main
+from modeling_refavs.cli import main, make_parser
 from modeling_refavs.media import command, loading
+from modeling_refavs.media.rendering import MODES
 
 from .conftest import make_model
 from .media.conftest import FakeModel, FakeProcessor, rotate, tone, write_clip
@@ -193,6 +194,12 @@ def test_missing_arguments_are_argparses_to_tell(capsys):
         main(["segment", "clip.mp4", "a dog"])
     assert stopped.value.code == 2
     assert "--model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("option", "names"), [("--mode", MODES), ("--dtype", loading.DTYPES)])
+def test_every_choice_is_offered(option, names):
+    for name in names:
+        make_parser().parse_args(["segment", "clip.mp4", "a dog", "--model", "m", "--output", "o.mp4", option, name])
 
 
 def test_stopped_by_hand_it_goes_on_when_asked_again(write_clip, model, tmp_path, monkeypatch, capsys):
