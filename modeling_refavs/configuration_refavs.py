@@ -98,10 +98,15 @@ class RefAVSConfig(PreTrainedConfig):
         adapter_size: bottleneck of the adapters in the pixel decoder and the transformer decoder (Fig. 3).
         cue_pre_norm: layers of the cue transformers normalise before, not after, attention and feed-forward; None: as
             Mask2Former's decoder, whose default is after.
+        cue_tied_start: queries and keys of the cue transformers start alike, so that tokens that are near each other in the space of
+            F'_A, F'_V and F'_T attend to each other.
+        use_pixel_decoder_cues: visual cues are made of the pixel decoder's coarsest map too, beside Swin's last stage: for a
+            Swin that has not learned ImageNet's classes.
         cue_loss_weight: of an auxiliary loss, that the visual tokens of Q_m tell where the referred object is; 0 in the paper.
         use_text_cues, use_audio_cues, use_cached_memory, use_modality_encoding: the ablations of Table 4.
         freeze_vision_encoder, freeze_text_encoder, freeze_audio_encoder: no gradient, no dropout and no drop path, in
             `train()` too (Sec. 4.2).
+        freeze_pixel_decoder: leave the pixel decoder as it was pretrained, its adapters too.
         freeze_mask_decoder: train only adapters and class head of Mask2Former's two decoders.
     """
 
@@ -130,6 +135,8 @@ class RefAVSConfig(PreTrainedConfig):
     adapter_size: int = 64
     initializer_range: float = 0.02
     cue_pre_norm: bool | None = None
+    cue_tied_start: bool = False
+    use_pixel_decoder_cues: bool = False
     cue_loss_weight: float = 0.0
 
     # Ablations (Table 4)
@@ -142,6 +149,7 @@ class RefAVSConfig(PreTrainedConfig):
     freeze_vision_encoder: bool = True
     freeze_text_encoder: bool = True
     freeze_audio_encoder: bool = True
+    freeze_pixel_decoder: bool = False
     freeze_mask_decoder: bool = False
 
     @property

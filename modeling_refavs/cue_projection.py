@@ -13,8 +13,10 @@ class RefAVSCueProjection(nn.Module):
     def __init__(self, config: RefAVSConfig):
         super().__init__()
         self.grid_size = config.visual_grid_size
-        swin_size = config.mask2former_config.backbone_config.hidden_size
-        self.visual = nn.Linear(swin_size, config.hidden_size)
+        vision = config.mask2former_config
+        channels = vision.backbone_config.hidden_size
+        channels += vision.feature_size if config.use_pixel_decoder_cues else 0
+        self.visual = nn.Linear(channels, config.hidden_size)
         # Without a place on each token no sentence about left and right could be understood.
         self.position = Mask2FormerSinePositionEmbedding(config.hidden_size // 2, normalize=True)
         self.audio = self.text = None
@@ -28,7 +30,7 @@ class RefAVSCueProjection(nn.Module):
         return self.audio(audio_features).unsqueeze(2)
 
     def project_frames(self, frame_features: torch.Tensor) -> torch.Tensor:
-        """Last Swin stage `(clips, steps, C, h, w)` -> F'_V `(clips, steps, 64, D)`."""
+        """F_V `(clips, steps, C, h, w)` -> F'_V `(clips, steps, 64, D)`."""
         clips = frame_features.shape[0]
         pooled = nn.functional.adaptive_avg_pool2d(frame_features.flatten(0, 1), self.grid_size)
         tokens = self.visual(pooled.flatten(2).transpose(1, 2))  # (steps, C, 8, 8) -> (steps, 64, D)

@@ -4,6 +4,9 @@
 memory ties one step to another, so a clip may also be segmented in pieces: pass `memory` on from one to the next.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import nn
 from transformers import PreTrainedModel, RobertaModel
@@ -18,7 +21,6 @@ from .cue_projection import RefAVSCueProjection
 from .loss_refavs import RefAVSLossCounts, cue_criterion, set_criterion
 from .modeling_outputs_refavs import (
     RefAVSClipFeatures,
-    RefAVSCueOutput,
     RefAVSModelOutput,
     RefAVSSegmentationOutput,
     combine_queries,
@@ -27,6 +29,7 @@ from .modeling_outputs_refavs import (
     of_steps,
 )
 from .modeling_vggish import RefAVSVggishModel
+from .transformer_layer import RefAVSAttention
 from .prompt_decoder import RefAVSCrossAttentionTransformer, RefAVSMask2FormerModel
 
 
@@ -48,6 +51,8 @@ class RefAVSPreTrainedModel(PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, nn.Linear):  # Xavier, as Mask2Former starts its layers: a narrow model needs it to learn
             init.xavier_uniform_(module.weight)
+        elif isinstance(module, RefAVSAttention) and self.config.cue_tied_start:
+            init.copy_(module.key_projection.weight, module.query_projection.weight)
         elif isinstance(module, RefAVSMultimodalIntegration):
             for tag in (module.audio_tag, module.visual_tag):
                 if tag is not None:
@@ -116,6 +121,8 @@ class RefAVSModel(RefAVSPreTrainedModel):
         super().train(mode)
         for module in self._frozen_modules():
             module.eval().requires_grad_(False)
+        if self.config.freeze_pixel_decoder:
+            self.mask2former.pixel_level_module.decoder.requires_grad_(False)
         if self.config.freeze_mask_decoder:
             for decoder in (self.mask2former.pixel_level_module.decoder, self.mask2former.transformer_module):
                 for name, parameter in decoder.named_parameters():
@@ -130,6 +137,7 @@ class RefAVSModel(RefAVSPreTrainedModel):
         frame_mask: torch.Tensor | None = None,
         audio_features: torch.Tensor | None = None,
         vision_features: tuple[torch.Tensor, ...] | None = None,
+        frame_features: torch.Tensor | None = None,
         step_index: torch.Tensor | None = None,
         decode: bool = True,
     ) -> RefAVSClipFeatures:
@@ -142,14 +150,20 @@ class RefAVSModel(RefAVSPreTrainedModel):
             frame_mask: `(clips, frames)`, 0 where a frame is padding.
             audio_features: `(clips, frames, 128)`, in place of `input_features`.
             vision_features: the four stages of Swin, `(clips, frames, C, h, w)` each, in place of `pixel_values`.
+            frame_features: `(clips, frames, C, h, w)`, F_V of all steps as `make_frame_features` made it. `pixel_values` or
+                `vision_features` then hold only the steps of `step_index`, and are not needed without `decode`.
             step_index: `(n,)`, the steps whose masks are wanted; the others only feed the memory. None: all.
             decode: False leaves out the pixel decoder, for cues alone.
         """
-        if (pixel_values is None) == (vision_features is None):
+        given = [frames for frames in (pixel_values, vision_features) if frames is not None]
+        if len(given) > 1 or not given and (decode or frame_features is None):
             raise ValueError("frames are needed: pass pixel_values or vision_features, one of them")
-        if vision_features is None:
-            vision_features = self._encode_frames(pixel_values)
-        frame_features = vision_features[-1]
+        stages = wanted = self._encode_frames(pixel_values) if vision_features is None and given else vision_features
+        if frame_features is None:
+            wanted = tuple(of_steps(stage, step_index) for stage in stages)
+        pixels = self._decode_pixels(wanted) if decode else None
+        if frame_features is None:
+            frame_features = self.make_frame_features(stages, pixels if step_index is None else None)
         steps = frame_features.shape[:2]
         everything = torch.ones(steps, dtype=torch.bool, device=frame_features.device)
         frame_mask = everything if frame_mask is None else frame_mask.bool()
@@ -161,9 +175,7 @@ class RefAVSModel(RefAVSPreTrainedModel):
             frame_mask=frame_mask,
             step_index=step_index,
         )
-        if decode:
-            wanted = [of_steps(stage, step_index) for stage in vision_features]
-            pixels = self.mask2former.pixel_level_module.decoder([stage.flatten(0, 1) for stage in wanted])
+        if pixels is not None:
             chosen = wanted[0].shape[:2]
             clips.mask_features = pixels.mask_features.unflatten(0, chosen)
             clips.multi_scale_features = tuple(level.unflatten(0, chosen) for level in pixels.multi_scale_features)
@@ -210,8 +222,8 @@ class RefAVSModel(RefAVSPreTrainedModel):
     ) -> RefAVSModelOutput:
         """The cues Q_m that prompt the mask queries, without the queries: Eq. 1 to 4; arguments as in `segment`."""
         expressions = count_expressions(clip_features, input_ids, text_features, clip_index)
-        audio, visual = self._project_clips(clip_features)
-        text, text_mask = self._encode_text(input_ids, attention_mask, text_features)
+        audio, visual = self.project_clips(clip_features)
+        text, text_mask = self.encode_text(input_ids, attention_mask, text_features)
         cues, cue_mask, memory = self._gather_cues(
             of_expressions(audio, clip_index),
             of_expressions(visual, clip_index),
@@ -241,12 +253,20 @@ class RefAVSModel(RefAVSPreTrainedModel):
         input_features_mask: torch.Tensor | None = None,
         frame_mask: torch.Tensor | None = None,
         vision_features: tuple[torch.Tensor, ...] | None = None,
+        frame_features: torch.Tensor | None = None,
         step_index: torch.Tensor | None = None,
         memory: RefAVSMemory | None = None,
     ) -> RefAVSModelOutput:
         """`encode_clips`, then `segment`; their arguments."""
         clip_features = self.encode_clips(
-            pixel_values, input_features, input_features_mask, frame_mask, audio_features, vision_features, step_index
+            pixel_values,
+            input_features,
+            input_features_mask,
+            frame_mask,
+            audio_features,
+            vision_features,
+            frame_features,
+            step_index,
         )
         return self.segment(clip_features, input_ids, attention_mask, clip_index, text_features, memory)
 
@@ -302,7 +322,25 @@ class RefAVSModel(RefAVSPreTrainedModel):
         stages = self.mask2former.pixel_level_module.encoder(pixel_values.flatten(0, 1)).feature_maps
         return tuple(stage.unflatten(0, pixel_values.shape[:2]) for stage in stages)
 
-    def _project_clips(self, clips: RefAVSClipFeatures) -> tuple[torch.Tensor | None, torch.Tensor]:
+    def _decode_pixels(self, stages: Sequence[torch.Tensor]) -> Any:
+        """What Mask2Former's pixel decoder makes of the four stages, `(clips * frames, ...)` each."""
+        return self.mask2former.pixel_level_module.decoder([stage.flatten(0, 1) for stage in stages])
+
+    def make_frame_features(self, stages: Sequence[torch.Tensor], pixels: Any = None) -> torch.Tensor:
+        """F_V, what the visual cues are made of: Swin's last stage and, with `use_pixel_decoder_cues`, the pixel decoder's map
+        of its size, through which no gradient goes.
+
+        Args:
+            stages: of Swin, `(clips, frames, C, h, w)` each.
+            pixels: what `_decode_pixels` made of them, if it is known.
+        """
+        if not self.config.use_pixel_decoder_cues:
+            return stages[-1]
+        with torch.no_grad():
+            coarse = (self._decode_pixels(stages) if pixels is None else pixels).multi_scale_features[0].detach()
+        return torch.cat([stages[-1], coarse.unflatten(0, stages[-1].shape[:2])], dim=2)
+
+    def project_clips(self, clips: RefAVSClipFeatures) -> tuple[torch.Tensor | None, torch.Tensor]:
         audio = None
         if self.config.use_audio_cues:
             audio = self.cue_projection.project_audio(clips.audio_features)
@@ -330,7 +368,7 @@ class RefAVSModel(RefAVSPreTrainedModel):
             )
         return audio_features, None if input_features_mask is None else input_features_mask.bool().any(dim=-1)
 
-    def _encode_text(
+    def encode_text(
         self,
         input_ids: torch.Tensor | None,
         attention_mask: torch.Tensor | None,
@@ -424,13 +462,21 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         input_features_mask: torch.Tensor | None = None,
         frame_mask: torch.Tensor | None = None,
         vision_features: tuple[torch.Tensor, ...] | None = None,
+        frame_features: torch.Tensor | None = None,
         step_index: torch.Tensor | None = None,
         memory: RefAVSMemory | None = None,
         loss_counts: RefAVSLossCounts | None = None,
     ) -> RefAVSSegmentationOutput:
         """`encode_clips`, then `segment`; their arguments."""
         clip_features = self.encode_clips(
-            pixel_values, input_features, input_features_mask, frame_mask, audio_features, vision_features, step_index
+            pixel_values,
+            input_features,
+            input_features_mask,
+            frame_mask,
+            audio_features,
+            vision_features,
+            frame_features,
+            step_index,
         )
         return self.segment(
             clip_features, input_ids, attention_mask, clip_index, text_features, mask_labels, memory, loss_counts
@@ -464,61 +510,7 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         return sum(parts.values()), {name: part.detach() for name, part in parts.items()}
 
 
-class RefAVSForCueLocalization(RefAVSPreTrainedModel):
-    """EEMC up to its cues, which learn to tell where the referred object is: ours, a first stage of training without any mask.
-
-    Its parameters have the names that they have in [`RefAVSForSegmentation`], which starts from what this one saved.
-    """
-
-    loss_names = ("loss_cue",)
-
-    def __init__(self, config: RefAVSConfig):
-        super().__init__(config)
-        if not config.cue_loss_weight:
-            raise ValueError("cue_loss_weight must be above 0 for the cues to learn anything")
-        self.model = RefAVSModel(config)
-        self.cue_predictor = nn.Linear(config.hidden_size, 1)
-        self.post_init()
-        self.train()
-
-    def train(self, mode: bool = True) -> "RefAVSForCueLocalization":
-        super().train(mode)
-        for unused in (self.model.mask2former, self.model.catf):
-            unused.requires_grad_(False)
-        return self
-
-    def forward(
-        self,
-        pixel_values: torch.Tensor | None = None,
-        input_features: torch.Tensor | None = None,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        clip_index: torch.Tensor | None = None,
-        audio_features: torch.Tensor | None = None,
-        text_features: torch.Tensor | None = None,
-        mask_labels: torch.Tensor | None = None,
-        input_features_mask: torch.Tensor | None = None,
-        frame_mask: torch.Tensor | None = None,
-        vision_features: tuple[torch.Tensor, ...] | None = None,
-        step_index: torch.Tensor | None = None,
-        loss_counts: RefAVSLossCounts | None = None,
-    ) -> RefAVSCueOutput:
-        """Arguments as in [`RefAVSForSegmentation`]."""
-        clips = self.model.encode_clips(
-            pixel_values, input_features, input_features_mask, frame_mask, audio_features, vision_features, step_index,
-            decode=False,
-        )  # fmt: skip
-        cues = self.model.gather_cues(clips, input_ids, attention_mask, clip_index, text_features)
-        cue_logits = self.cue_predictor(cues.visual_cues).squeeze(-1)
-        loss = parts = None
-        if mask_labels is not None:
-            real = of_steps(of_expressions(clips.frame_mask, clip_index), step_index)
-            loss = self.config.cue_loss_weight * cue_criterion(cue_logits[real], mask_labels[real], loss_counts)
-            parts = {"loss_cue": loss.detach()}
-        return RefAVSCueOutput(loss=loss, cue_logits=cue_logits, loss_parts=parts)
-
-
 RefAVSForSegmentation.register_for_auto_class("AutoModel")
 
 
-__all__ = ["RefAVSForCueLocalization", "RefAVSForSegmentation", "RefAVSModel", "RefAVSPreTrainedModel"]
+__all__ = ["RefAVSForSegmentation", "RefAVSModel", "RefAVSPreTrainedModel"]

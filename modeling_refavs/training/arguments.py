@@ -7,6 +7,9 @@ import yaml
 from transformers import TrainingArguments
 
 
+STAGES = ("alignment", "cues", "masks")
+
+
 @dataclass
 class ModelArguments:
     """Where training starts: a saved model, pretrained parts, or `config` alone and random weights."""
@@ -15,15 +18,20 @@ class ModelArguments:
     mask2former: str | None = field(default=None, metadata={"help": "folder or id of a Mask2Former with a Swin"})
     text_model: str | None = field(default=None, metadata={"help": "folder or id of a RoBERTa and its tokenizer"})
     vggish: str | None = field(default=None, metadata={"help": "folder or id of a RefAVSVggishModel"})
-    cues_only: bool = field(
-        default=False,
-        metadata={"help": "a first stage: the cues learn to tell where the object is, and nothing is decoded"},
+    stage: str = field(
+        default="masks",
+        metadata={
+            "help": "what is learned: masks; or before that cues, which tell where the object is, and before that alignment of "
+            "the projections that cues are made of"
+        },
     )
     image_size: int = field(default=384, metadata={"help": "frames are resized to this height and width, pixels"})
     max_text_length: int = field(default=25, metadata={"help": "tokens of a sentence"})
     config: dict | str | None = field(default=None, metadata={"help": "fields of RefAVSConfig, ablations among them"})
 
     def __post_init__(self) -> None:
+        if self.stage not in STAGES:
+            raise ValueError(f"stage must be of {', '.join(STAGES)}, got {self.stage}")
         self.config = _parse("config", self.config, dict) or {}
         parts = {name: getattr(self, name) for name in ("mask2former", "text_model", "vggish")}
         lacking = [name for name, part in parts.items() if part is None]
@@ -50,6 +58,9 @@ class DataArguments:
     steps_per_clip: int | None = field(
         default=None, metadata={"help": "steps whose masks are learned, drawn each time; None: all"}
     )
+    history: int | None = field(
+        default=None, metadata={"help": "steps before those that the model sees, with steps_per_clip; None: all"}
+    )
     null_share: float | None = field(
         default=None,
         metadata={"help": "of the clips drawn, those whose sentences refer to nothing; None: as they are"},
@@ -58,8 +69,18 @@ class DataArguments:
     curriculum: list | str | None = field(
         default=None, metadata={"help": "[[from this share of the training on, sentences of this grade or less], ...]"}
     )
+    families: list[str] | None = field(
+        default=None,
+        metadata={"help": "of sentences that are asked in training, such as semantic acoustic; None: all"},
+    )
     mask_size: int | None = field(default=None, metadata={"help": "height and width of true masks; None: image_size"})
     cache_dir: str = field(default="~/.cache/refavs", metadata={"help": "where prepared data are kept"})
+    cache_cues: bool = field(
+        default=False,
+        metadata={
+            "help": "keep what visual cues are made of: only the steps that are learned from go through Swin then"
+        },
+    )
     cache_vision: bool = field(default=False, metadata={"help": "keep the frozen Swin's features too: large"})
     num_proc: int = field(default=1, metadata={"help": "processes that prepare data"})
 
@@ -71,12 +92,16 @@ class DataArguments:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.history is not None and (self.history < 0 or self.steps_per_clip is None):
+            raise ValueError(f"history must be at least 0 and needs steps_per_clip, got {self.history}")
         if not 0 <= self.mirror <= 1:
             raise ValueError(f"mirror is a probability, got {self.mirror}")
         if self.null_share is not None and not 0 <= self.null_share < 1:
             raise ValueError(f"null_share must lie in [0, 1), got {self.null_share}")
-        if self.mirror and self.cache_vision:
-            raise ValueError("cache_vision keeps the features of frames as they are: it cannot go with mirror")
+        if self.mirror and (self.cache_vision or self.cache_cues):
+            raise ValueError(
+                "cache_vision and cache_cues keep the features of frames as they are: they cannot go with mirror"
+            )
 
 
 @dataclass

@@ -23,12 +23,13 @@ _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """`mask_row` is its object's place among all objects of the split; `grade` is known in synthetic trees only."""
+    """`mask_row` is its object's place among all objects of the split; `grade` and `family` are known in synthetic trees only."""
 
     text: str
     is_null: bool
     mask_row: int
     grade: int | None = None
+    family: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +87,22 @@ class SplitRows:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def read_clips(self, grades: bool) -> list[PreparedClip]:
-        """Of all rows, in order; with `grades` of each sentence, from the scenes of a synthetic tree."""
-        if grades and not self.scenes.is_dir():
-            raise ValueError(f"curriculum: {self.scenes} does not exist: only a synthetic tree knows its grades")
+    def read_clips(self, graded: bool) -> list[PreparedClip]:
+        """Of all rows, in order; with `graded` sentences, from the scenes of a synthetic tree."""
+        if graded and not self.scenes.is_dir():
+            raise ValueError(
+                f"curriculum and families: {self.scenes} does not exist: only a synthetic tree knows grades and families"
+            )
         clips, first_row = [], 0
         for row in _iterate(self.rows):
             fids = [thing["fid"] for thing in row["objects"]]
-            known = _read_grades(self.scenes / f"{row['clip_id']}.json") if grades else {}
+            known = _read_grades(self.scenes / f"{row['clip_id']}.json") if graded else {}
             sentences = [
                 Sentence(
                     text=" ".join(sentence["expression"].split()),
                     is_null=sentence["category"] == NULL_CATEGORY,
                     mask_row=first_row + fids.index(sentence["fid"]),
-                    grade=known.get(sentence["uid"]),
+                    **known.get(sentence["uid"], {}),
                 )
                 for sentence in row["expressions"]
             ]
@@ -154,6 +157,6 @@ def _open(picture: dict[str, Any], name: str) -> Image.Image:
         raise ValueError(f"{picture['path'] or name}: cannot be read as a picture: {error}") from error
 
 
-def _read_grades(scene: Path) -> dict[str, int]:
+def _read_grades(scene: Path) -> dict[str, dict[str, Any]]:
     entries = json.loads(scene.read_text(encoding="utf-8"))["expressions"]
-    return {entry["uid"]: entry["grade"] for entry in entries}
+    return {entry["uid"]: {"grade": entry["grade"], "family": entry["family"]} for entry in entries}

@@ -45,8 +45,7 @@ class ClipDataset(Dataset):
         if isinstance(item, int):
             return ClipSample(item, self.split.clips[item].sentences, False, None)
         sentences = self.split.clips[item.clip].sentences
-        if item.grade is not None:
-            sentences = tuple(sentence for sentence in sentences if sentence.grade <= item.grade)
+        sentences = tuple(filter(item.may_ask, sentences))
         if self.expressions_per_clip is not None and len(sentences) > self.expressions_per_clip:
             chosen = item.generator(SENTENCES).permutation(len(sentences))[: self.expressions_per_clip]
             sentences = tuple(sentences[index] for index in sorted(chosen))
@@ -62,31 +61,52 @@ class ClipCollator:
         table: `(3, 256)`, see [`pixel_table`].
         padding: the tokenizer's token that fills up shorter sentences.
         steps_per_clip: so many steps of the batch are learned from, drawn each time; None: all.
+        history: so many steps before those are seen; None: all.
+        decode: False where F_V, if it is kept, is all that is needed of the frames.
     """
 
-    def __init__(self, split: PreparedSplit, table: torch.Tensor, padding: int = 1, steps_per_clip: int | None = None):
+    def __init__(
+        self,
+        split: PreparedSplit,
+        table: torch.Tensor,
+        padding: int = 1,
+        steps_per_clip: int | None = None,
+        history: int | None = None,
+        decode: bool = True,
+    ):
         self.split, self.table, self.padding, self.steps_per_clip = split, table, padding, steps_per_clip
+        self.history = history
+        self.decode = decode or split.frame_features is None
 
     def __call__(self, samples: Sequence[ClipSample]) -> dict[str, torch.Tensor | tuple[torch.Tensor, ...]]:
         clips = [sample.clip for sample in samples]
         num_steps = self.split.frames.shape[1]
         steps = np.arange(num_steps)
-        chosen = {}
+        chosen, first = {}, 0
         if self.steps_per_clip is not None and self.steps_per_clip < num_steps and samples[0].draw is not None:
             steps = np.sort(samples[0].draw.generator(STEPS).permutation(num_steps)[: self.steps_per_clip])
-            chosen["step_index"] = torch.from_numpy(steps)
-        passed = slice(steps[-1] + 1)  # what comes after the last of them changes nothing: EEMC is causal
+            first = 0 if self.history is None else max(0, steps[0] - self.history)
+            chosen["step_index"] = torch.from_numpy(steps - first)
+        passed = slice(first, steps[-1] + 1)  # what comes after the last of them changes nothing: EEMC is causal
+        frames = {}
+        seen = passed
+        if self.split.frame_features is not None:
+            frames["frame_features"] = self._stack(self.split.frame_features, clips, passed)
+            seen = steps  # of the others F_V is enough
         if self.split.vision:
-            stages = (np.stack([stage[clip, passed] for clip in clips]) for stage in self.split.vision)
-            frames = {"vision_features": tuple(torch.from_numpy(stage).float() for stage in stages)}
-        else:
-            frames = {"pixel_values": self._pixel_values(samples, passed)}
+            frames["vision_features"] = tuple(self._stack(stage, clips, seen) for stage in self.split.vision)
+        elif self.decode:
+            frames["pixel_values"] = self._pixel_values(samples, seen)
         rest = {**self._sound(clips, passed), **self._text(samples), "mask_labels": self._masks(samples, steps)}
         return {**frames, **rest, **chosen}  # the first tells Trainer how many clips there are
 
-    def _pixel_values(self, samples: Sequence[ClipSample], passed: slice) -> torch.Tensor:
+    @staticmethod
+    def _stack(array: np.ndarray, clips: list[int], steps: slice | np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.stack([array[clip, steps] for clip in clips])).float()
+
+    def _pixel_values(self, samples: Sequence[ClipSample], steps: slice | np.ndarray) -> torch.Tensor:
         """`(clips, frames, 3, H, W)`."""
-        frames = np.stack([self.split.frames[sample.clip, passed] for sample in samples])
+        frames = np.stack([self.split.frames[sample.clip, steps] for sample in samples])
         for row, sample in enumerate(samples):
             if sample.mirrored:
                 frames[row] = frames[row, ..., ::-1].copy()

@@ -5,23 +5,32 @@ would have made, whatever the number of processes, data loader workers or accumu
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
 
-from .clips import PreparedClip
+from .clips import PreparedClip, Sentence
+
+
+HARDEST = 5  # grade
 
 
 class Draw(NamedTuple):
-    """One clip, seen at one place of the training. `grade` is the highest that its sentences may have; None: any."""
+    """One clip, seen at one place of the training. `grade` is the highest that its sentences may have, `families` those that they
+    may be of; None: any."""
 
     clip: int
     seed: int
     epoch: int
     place: int
     grade: int | None
+    families: frozenset[str] | None = None
+
+    def may_ask(self, sentence: Sentence) -> bool:
+        graded = self.grade is None or sentence.grade <= self.grade
+        return graded and (self.families is None or sentence.family in self.families)
 
     def generator(self, purpose: int) -> np.random.Generator:
         """`purpose` tells apart what is drawn for one clip."""
@@ -37,6 +46,7 @@ class ClipSampler(Sampler[Draw]):
         null_share: clips of null references are seen again until they are this share; None: as often as others.
         curriculum: `(share of the training, highest grade)` from easy to hard. A clip with no sentence so easy is
             replaced by another one.
+        families: of sentences, see `dataset_script.synthetic.templates`; others are not asked.
         num_draws: clips seen in the whole training, which the shares of the curriculum are of.
     """
 
@@ -46,18 +56,21 @@ class ClipSampler(Sampler[Draw]):
         seed: int,
         null_share: float | None = None,
         curriculum: list[tuple[float, int]] | None = None,
+        families: Collection[str] | None = None,
         num_draws: int | None = None,
     ):
         self.seed, self.curriculum, self.num_draws, self.epoch = seed, curriculum, num_draws, 0
+        self.families = frozenset(families) if families else None
         is_null = np.array([clip.is_null for clip in clips])
         self.once, self.nulls = np.arange(len(clips)), np.flatnonzero(is_null)
         self.num_again = 0
         if null_share is not None:
             self.num_again = _num_again(len(self.nulls), len(clips), null_share)
-        if curriculum:
-            self.easiest = np.array([min(sentence.grade for sentence in clip.sentences) for clip in clips])
-            if not (self.easiest <= curriculum[0][1]).any():
-                raise ValueError(f"curriculum: no clip has a sentence of grade {curriculum[0][1]} or less")
+        if curriculum or families:
+            self.easiest = np.array([self._easiest(clip) for clip in clips])
+            lowest = curriculum[0][1] if curriculum else HARDEST
+            if not (self.easiest <= lowest).any():
+                raise ValueError(f"curriculum and families: no clip has such a sentence of grade {lowest} or less")
 
     def __len__(self) -> int:
         return len(self.once) + self.num_again
@@ -70,11 +83,15 @@ class ClipSampler(Sampler[Draw]):
             grade = self._grade(place)
             if grade is not None and self.easiest[clip] > grade:
                 clip = int(rng.choice(np.flatnonzero(self.easiest <= grade)))
-            yield Draw(clip, self.seed, self.epoch, place, grade)
+            yield Draw(clip, self.seed, self.epoch, place, grade, self.families)
+
+    def _easiest(self, clip: PreparedClip) -> float:
+        asked = (sentence for sentence in clip.sentences if self.families is None or sentence.family in self.families)
+        return min((sentence.grade for sentence in asked), default=math.inf)
 
     def _grade(self, place: int) -> int | None:
         if not self.curriculum:
-            return None
+            return HARDEST if self.families else None
         done = (self.epoch * len(self) + place) / (self.num_draws or len(self))
         return [grade for share, grade in self.curriculum if share <= done][-1]
 

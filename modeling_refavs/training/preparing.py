@@ -1,6 +1,6 @@
 """Frames, masks, sound and sentences of a split, decoded once, and what frozen encoders make of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from dataset_script.schema import NUM_FRAMES
 
 from ..metrics.scoring import to_mask
-from ..modeling_refavs import RefAVSForCueLocalization
+from ..modeling_refavs import RefAVSForSegmentation
 from ..processing_refavs import RefAVSProcessor
 from .cache import ArrayCache, Arrays, digest_module
 from .clips import PreparedClip, SplitRows
@@ -34,8 +34,8 @@ class PreparedSplit:
             empty if sound is not used.
         text: `input_ids (tokens,)` of all sentences one after the other, `text_features (tokens, D)` of a frozen encoder.
         text_spans: of each sentence where its tokens start and end.
-        vision: the frozen Swin's stages, `(clips, 10, C, h, w)` float16 each, only the last where cues alone are trained; empty
-            if they are computed each time.
+        vision: the frozen Swin's stages, `(clips, 10, C, h, w)` float16 each; empty if they are computed each time.
+        frame_features: F_V, what the visual cues are made of, `(clips, 10, C, h, w)` float16; None if it is.
     """
 
     clips: list[PreparedClip]
@@ -46,6 +46,7 @@ class PreparedSplit:
     text: Arrays
     text_spans: dict[str, tuple[int, int]]
     vision: tuple[np.ndarray, ...] = ()
+    frame_features: np.ndarray | None = None
 
 
 class Preparation:
@@ -56,6 +57,7 @@ class Preparation:
         cache: where arrays are kept.
         mask_size: height and width of masks; None: as the frames'.
         cache_vision: keep what the frozen Swin makes of each frame.
+        cache_cues: keep F_V.
         device: that encoders run on.
     """
 
@@ -66,27 +68,33 @@ class Preparation:
         cache: ArrayCache,
         mask_size: int | None = None,
         cache_vision: bool = False,
+        cache_cues: bool = False,
         device: torch.device | str = "cpu",
     ):
         self.model, self.processor, self.cache, self.device = model.eval(), processor, cache, torch.device(device)
-        self.cache_vision, self.config = cache_vision, model.config
+        self.cache_vision, self.cache_cues, self.config = cache_vision, cache_cues, model.config
         probe = resize(processor, [np.zeros((32, 32, 3), dtype=np.uint8)])
         self.frame_shape = probe.shape[1:]
         self.mask_size = mask_size or self.frame_shape[-1]
-        if cache_vision and not self.config.freeze_vision_encoder:
-            raise ValueError("cache_vision needs a frozen Swin: set freeze_vision_encoder")
+        if (cache_vision or cache_cues) and not self.config.freeze_vision_encoder:
+            raise ValueError("cache_vision and cache_cues need a frozen Swin: set freeze_vision_encoder")
+        moves = isinstance(model, RefAVSForSegmentation) and not self.config.freeze_pixel_decoder
+        if cache_cues and self.config.use_pixel_decoder_cues and moves:
+            raise ValueError(
+                "cache_cues with use_pixel_decoder_cues needs a frozen pixel decoder: set freeze_pixel_decoder"
+            )
 
-    def prepare(self, rows: SplitRows, grades: bool = False, more_sentences: Sequence[str] = ()) -> PreparedSplit:
+    def prepare(self, rows: SplitRows, graded: bool = False, more_sentences: Sequence[str] = ()) -> PreparedSplit:
         """
         Args:
             rows: of the split.
-            grades: read the grade of each sentence.
+            graded: read grade and family of each sentence.
             more_sentences: that may be asked beside the clips' own.
 
         Raises:
             ValueError: a file cannot be decoded, or the disk is too small.
         """
-        clips = rows.read_clips(grades)
+        clips = rows.read_clips(graded)
         frames = self._frames(rows)
         sentences = sorted({sentence.text for clip in clips for sentence in clip.sentences} | set(more_sentences))
         text, spans = self._text(sentences)
@@ -99,6 +107,7 @@ class Preparation:
             text=text,
             text_spans=spans,
             vision=self._vision(rows, frames) if self.cache_vision else (),
+            frame_features=self._frame_features(rows, frames) if self.cache_cues else None,
         )
 
     def _frames(self, rows: SplitRows) -> np.ndarray:
@@ -169,30 +178,61 @@ class Preparation:
         return arrays | self.cache.get("text", key, lambda: shapes, parts), spans
 
     def _vision(self, rows: SplitRows, frames: np.ndarray) -> tuple[np.ndarray, ...]:
-        encoder = self.model.base_model.mask2former.pixel_level_module.encoder
+        """The four stages of Swin."""
+
+        def encode(pixels: torch.Tensor) -> Sequence[torch.Tensor]:
+            return self._pixel_level.encoder(pixels).feature_maps
+
+        arrays = self._of_frames("vision", rows, frames, encode, self._pixel_level.encoder)
+        return tuple(arrays[name] for name in sorted(arrays))
+
+    def _frame_features(self, rows: SplitRows, frames: np.ndarray) -> np.ndarray:
+        """F_V."""
+
+        def encode(pixels: torch.Tensor) -> Sequence[torch.Tensor]:
+            stages = self._pixel_level.encoder(pixels).feature_maps
+            return self.model.base_model.make_frame_features([stage.unsqueeze(0) for stage in stages])
+
+        used = self._pixel_level if self.config.use_pixel_decoder_cues else self._pixel_level.encoder
+        return self._of_frames("frame_features", rows, frames, encode, used)["0"]
+
+    @property
+    def _pixel_level(self) -> torch.nn.Module:
+        return self.model.base_model.mask2former.pixel_level_module
+
+    def _of_frames(
+        self,
+        name: str,
+        rows: SplitRows,
+        frames: np.ndarray,
+        encode: Callable[[torch.Tensor], Sequence[torch.Tensor]],
+        used: torch.nn.Module,
+    ) -> Arrays:
+        """Arrays "0", "1", ... of what `encode` makes of a clip's frames with the weights of `used`, in float16."""
         table = pixel_table(self.processor)
 
-        stages_used = slice(-1, None) if isinstance(self.model, RefAVSForCueLocalization) else slice(None)
-
-        def encode(index: int) -> list[np.ndarray]:
-            pixels = normalize(torch.from_numpy(frames[index].copy()), table)
-            return [stage.cpu().numpy() for stage in self._run(encoder, pixels).feature_maps[stages_used]]
+        @torch.no_grad()
+        def of_clip(index: int) -> list[np.ndarray]:
+            self.model.to(self.device)
+            pixels = normalize(torch.from_numpy(frames[index].copy()), table).to(self.device)
+            return [features.cpu().numpy() for features in encode(pixels)]
 
         def parts() -> Iterator[Arrays]:
             reading = ArrayCache(self.cache.folder)  # in this process, which holds the model
-            for stages in reading.read("vision features", len(rows), encode):
-                yield {f"stage{number}": stage[None] for number, stage in enumerate(stages)}
+            for clip in reading.read(name, len(rows), of_clip):
+                yield {str(number): features[None] for number, features in enumerate(clip)}
 
         def shapes():
-            stages = encode(0)
-            return {f"stage{number}": ((len(rows), *stage.shape), "float16") for number, stage in enumerate(stages)}
+            return {
+                str(number): ((len(rows), *features.shape), "float16") for number, features in enumerate(of_clip(0))
+            }
 
-        key = ["vision", str(stages_used), self._frames_key(rows), digest_module(encoder)]
-        arrays = self.cache.get("vision", key, shapes, parts)
-        return tuple(arrays[name] for name in sorted(arrays))
+        key = [name, self._frames_key(rows), digest_module(used)]
+        return self.cache.get(name, key, shapes, parts)
 
     def _frames_key(self, rows: SplitRows) -> list[Any]:
         settings = {name: str(value) for name, value in self.processor.image_processor.to_dict().items()}
+        settings.pop("auto_map", None)  # where a saved one's code is: a new one makes the same of pictures
         return ["frames", rows.digest, settings]
 
     @torch.no_grad()

@@ -8,11 +8,13 @@ from transformers import RobertaTokenizer, ViTImageProcessorPil
 
 from ..configuration_refavs import RefAVSConfig
 from ..feature_extraction_refavs import RefAVSFeatureExtractor
-from ..modeling_refavs import RefAVSForCueLocalization, RefAVSForSegmentation, RefAVSPreTrainedModel
+from ..modeling_refavs import RefAVSForSegmentation, RefAVSPreTrainedModel
+from ..modeling_refavs_stages import RefAVSForCueAlignment, RefAVSForCueLocalization
 from ..processing_refavs import RefAVSProcessor
 from .arguments import ModelArguments
 
 
+KINDS = {"alignment": RefAVSForCueAlignment, "cues": RefAVSForCueLocalization, "masks": RefAVSForSegmentation}
 SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
 
@@ -25,7 +27,7 @@ def start_model(arguments: ModelArguments, sentences: Sequence[str]) -> tuple[Re
     Raises:
         ValueError: something cannot be loaded, or is no field of the configuration.
     """
-    kind = RefAVSForCueLocalization if arguments.cues_only else RefAVSForSegmentation
+    kind = KINDS[arguments.stage]
     parts = {name: getattr(arguments, name) for name in ("mask2former", "text_model", "vggish")}
     try:
         if arguments.model:

@@ -56,21 +56,32 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: RefAVSTrai
 
 def make_trainer(model_args: ModelArguments, data_args: DataArguments, args: RefAVSTrainingArguments) -> RefAVSTrainer:
     """The model to start from, the data prepared for it, and a Trainer of both."""
-    if model_args.cues_only and args.eval_strategy != "no":
-        raise ValueError("cues_only trains no masks that could be validated: eval_strategy must be no")
+    if model_args.stage != "masks" and data_args.cache_vision:
+        raise ValueError(f"stage {model_args.stage} decodes nothing: set cache_cues in place of cache_vision")
+    if model_args.stage != "masks" and args.eval_strategy != "no":
+        raise ValueError(f"stage {model_args.stage} trains no masks that could be validated: eval_strategy must be no")
     set_seed(args.seed)
     with args.main_process_first(desc="reading and preparing data"):
         cache = ArrayCache(data_args.cache_dir, data_args.num_proc)
         rows = _open(data_args, data_args.train_split, data_args.max_train_clips, cache)
-        clips = rows.read_clips(grades=False)
+        clips = rows.read_clips(graded=False)
         sentences = sorted({sentence.text for clip in clips for sentence in clip.sentences})
         model, processor = start_model(model_args, sentences)
-        preparation = Preparation(model, processor, cache, data_args.mask_size, data_args.cache_vision, args.device)
+        preparation = Preparation(
+            model,
+            processor,
+            cache,
+            data_args.mask_size,
+            data_args.cache_vision,
+            data_args.cache_cues,
+            args.device,
+        )
         mirrored = [mirror_sentence(sentence) for sentence in sentences] if data_args.mirror else ()
-        train_split = preparation.prepare(rows, bool(data_args.curriculum), mirrored)
+        train_split = preparation.prepare(rows, bool(data_args.curriculum or data_args.families), mirrored)
         eval_split = None
         if args.eval_strategy != "no":
             eval_rows = _open(data_args, data_args.eval_split, data_args.max_eval_clips, cache)
+            preparation.cache_cues = False  # of a validation all steps are wanted
             eval_split = preparation.prepare(eval_rows)
     return RefAVSTrainer(model, processor, args, data_args, train_split, eval_split)
 

@@ -12,6 +12,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..loss_refavs import RefAVSLossCounts, count_masks
 from ..media.writing import whole_file
+from ..modeling_refavs import RefAVSForSegmentation
 from .arguments import DataArguments, RefAVSTrainingArguments
 from .callbacks import Intervals
 from .checkpoints import STATE_FILE, last_complete_checkpoint, read_state, step_of
@@ -45,11 +46,14 @@ class RefAVSTrainer(Trainer):
     ):
         self.data_args = data_args
         table, padding = pixel_table(processor), processor.tokenizer.pad_token_id
+        decodes = isinstance(model, RefAVSForSegmentation)
         self.eval_collator = eval_split and ClipCollator(eval_split, table, padding)
         super().__init__(
             model=model,
             args=args,
-            data_collator=ClipCollator(train_split, table, padding, data_args.steps_per_clip),
+            data_collator=ClipCollator(
+                train_split, table, padding, data_args.steps_per_clip, data_args.history, decodes
+            ),
             train_dataset=ClipDataset(train_split, data_args.expressions_per_clip, data_args.mirror),
             eval_dataset=eval_split and ClipDataset(eval_split),
             processing_class=processor,
@@ -70,7 +74,9 @@ class RefAVSTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: ClipDataset | None = None) -> Sampler:
         clips = (train_dataset or self.train_dataset).split.clips
-        sampler = ClipSampler(clips, self._seed(), self.data_args.null_share, self.data_args.curriculum)
+        sampler = ClipSampler(
+            clips, self._seed(), self.data_args.null_share, self.data_args.curriculum, self.data_args.families
+        )
         total = self.args.max_steps * self.args.train_batch_size
         total *= self.args.gradient_accumulation_steps * self.args.world_size
         sampler.num_draws = total if total > 0 else round(self.args.num_train_epochs * len(sampler))

@@ -202,6 +202,29 @@ def test_swins_stages_stand_in_for_the_frames(model, inputs, outputs):
     same(ask(model, inputs, pixel_values=None, vision_features=tuple(s.unflatten(0, (1, 4)) for s in stages)), outputs)
 
 
+@pytest.mark.parametrize("pixel_decoder", [False, True])
+def test_what_cues_are_made_of_spares_the_steps_that_are_not_wanted(inputs, pixel_decoder):
+    model = make_model(use_pixel_decoder_cues=pixel_decoder)
+    steps = torch.tensor([1, 3])
+    whole = ask(model, inputs, step_index=steps)
+    with torch.no_grad():
+        clips = model.encode_clips(inputs["pixel_values"], decode=False)
+    given = {"frame_features": clips.frame_features, "pixel_values": inputs["pixel_values"][:, steps]}
+    same(ask(model, inputs, **given, step_index=steps), whole)
+    same(whole, ask(model, inputs), frames=steps.tolist())
+
+
+def test_cues_of_the_pixel_decoder_are_its_coarsest_map_and_teach_it_nothing(inputs):
+    model = make_model(use_pixel_decoder_cues=True).train()
+    clips = model.encode_clips(inputs["pixel_values"])
+    coarse = clips.multi_scale_features[0]
+    assert torch.equal(clips.frame_features[:, :, -coarse.shape[2] :], coarse)
+    assert coarse.requires_grad
+    assert not clips.frame_features.requires_grad
+    unlike = make_model()
+    assert unlike.encode_clips(inputs["pixel_values"]).frame_features.shape[2] == 128
+
+
 def test_no_sound_track_is_the_same_however_it_is_said(model, processor, clip, inputs):
     nothing = ask(model, inputs, input_features=None, input_features_mask=None)
     unheard = ask(model, inputs, input_features_mask=torch.zeros_like(inputs["input_features_mask"]))
@@ -281,6 +304,24 @@ def test_a_frozen_mask_decoder_trains_its_adapters(inputs):
     trained = {name for name, parameter in model.model.mask2former.named_parameters() if parameter.requires_grad}
     assert trained
     assert all(".adapter." in name for name in trained)
+
+
+def test_a_frozen_pixel_decoder_stays_as_it_was():
+    model = make_model(freeze_pixel_decoder=True).train()
+    decoder = model.model.mask2former.pixel_level_module.decoder
+    assert not any(parameter.requires_grad for parameter in decoder.parameters())
+    assert all(parameter.requires_grad for parameter in model.model.mask2former.transformer_module.parameters())
+
+
+def test_queries_and_keys_start_alike_on_request(tmp_path):
+    torch.manual_seed(0)
+    model = RefAVSForSegmentation(make_config(cue_tied_start=True))
+    attention = model.model.integration.layers[0].attention
+    assert torch.equal(attention.query_projection.weight, attention.key_projection.weight)
+    attention.key_projection.weight.data += 1
+    model.save_pretrained(tmp_path)
+    loaded = RefAVSForSegmentation.from_pretrained(tmp_path).model.integration.layers[0].attention
+    assert torch.equal(loaded.key_projection.weight, attention.key_projection.weight)
 
 
 def test_frozen_encoders_stay_still_in_train_mode(inputs):

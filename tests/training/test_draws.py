@@ -60,7 +60,7 @@ def test_the_curriculum_goes_from_easy_to_hard_over_the_whole_training():
     assert [draw.grade for draw in draws] == [2] * 10 + [4] * 20 + [5] * 10
     assert all(min(grades[draw.clip]) <= draw.grade for draw in draws)
     assert max(draw.clip for draw in draws[:30]) < 15 <= max(draw.clip for draw in draws[30:])
-    with pytest.raises(ValueError, match="no clip has a sentence of grade 2 or less"):
+    with pytest.raises(ValueError, match="no clip has such a sentence of grade 2 or less"):
         ClipSampler(make_clips([[3], [4]]), seed=0, curriculum=curriculum)
 
 
@@ -70,6 +70,34 @@ def test_sentences_too_hard_are_not_asked(prepared):
     clip = next(i for i, clip in enumerate(split.clips) if {s.grade > 3 for s in clip.sentences} == {True, False})
     assert {sentence.grade > 3 for sentence in data[Draw(clip, 0, 0, 0, 3)].sentences} == {False}
     assert data[Draw(clip, 0, 0, 0, 5)].sentences == split.clips[clip].sentences
+
+
+def test_sentences_of_other_families_are_not_asked(prepared):
+    _, split, _, _ = prepared
+    families = {"semantic", "appearance"}
+    draws = list(ClipSampler(split.clips, seed=0, families=families))
+    asked = [sentence for draw in draws for sentence in ClipDataset(split)[draw].sentences]
+    assert {sentence.family for sentence in asked} == families
+    assert min(len(ClipDataset(split)[draw].sentences) for draw in draws) > 0
+    with pytest.raises(ValueError, match="no clip has such a sentence"):
+        ClipSampler(split.clips, seed=0, families=["gossip"])
+
+
+def test_no_more_than_the_history_is_seen(prepared):
+    _, split, _, processor = prepared
+    data, table = ClipDataset(split), pixel_table(processor)
+    for place in range(5):
+        sample = data[Draw(0, 0, 0, place, None)]
+        whole, recent, alone = (
+            ClipCollator(split, table, steps_per_clip=1, history=history)([sample]) for history in (None, 2, 0)
+        )
+        step = int(whole["step_index"])
+        assert int(recent["step_index"]) == min(step, 2)
+        assert int(alone["step_index"]) == 0
+        for batch, start in ((recent, max(0, step - 2)), (alone, step)):
+            assert torch.equal(batch["pixel_values"], whole["pixel_values"][:, start:])
+            assert torch.equal(batch["audio_features"], whole["audio_features"][:, start:])
+            assert torch.equal(batch["mask_labels"], whole["mask_labels"])
 
 
 def test_so_many_sentences_are_drawn_and_all_in_time(prepared):

@@ -11,10 +11,12 @@ from dataset_script.builder_refavs import load_refavs
 from dataset_script.export_parquet import export
 from modeling_refavs.metrics.predictors import read_wav
 from modeling_refavs.metrics.scoring import true_masks
+from modeling_refavs.processing_refavs import RefAVSProcessor
 from modeling_refavs.training import cache as cache_module
 from modeling_refavs.training.cache import ArrayCache, digest
 from modeling_refavs.training.clips import SplitRows
 from modeling_refavs.training.collator import ClipCollator, ClipDataset
+from modeling_refavs.training.draws import Draw
 from modeling_refavs.training.pictures import pixel_table
 from modeling_refavs.training.preparing import Preparation
 
@@ -67,6 +69,36 @@ def test_kept_features_of_frames_are_the_encoder_s(prepared, shared):
     with torch.no_grad():
         expected, found = model(**computed), model(**batch)
     assert found.loss.item() == pytest.approx(expected.loss.item(), rel=1e-2)  # float16
+
+
+def test_kept_features_of_cues_spare_the_steps_that_are_not_learned_from(prepared, shared):
+    rows, split, model, processor = prepared
+    kept = Preparation(model, processor, ArrayCache(shared / "cache"), cache_cues=True).prepare(rows)
+    samples = [ClipDataset(split)[Draw(clip, 0, 0, 0, None)] for clip in (0, 5)]
+    table = pixel_table(processor)
+    computed, spared = (ClipCollator(s, table, steps_per_clip=2)(samples) for s in (split, kept))
+    assert computed["pixel_values"].shape[1] == computed["step_index"][-1] + 1 > 2
+    assert spared["pixel_values"].shape[1] == 2
+    with torch.no_grad():
+        expected, found = model(**computed), model(**spared)
+    assert found.loss.item() == pytest.approx(expected.loss.item(), rel=1e-2)  # float16
+
+
+def test_cues_of_a_pixel_decoder_that_moves_are_not_kept(prepared, shared):
+    _, _, model, processor = prepared
+    try:
+        model.config.use_pixel_decoder_cues = True
+        with pytest.raises(ValueError, match="set freeze_pixel_decoder"):
+            Preparation(model, processor, ArrayCache(shared / "cache"), cache_cues=True)
+    finally:
+        model.config.use_pixel_decoder_cues = False
+
+
+def test_a_saved_processor_finds_what_a_new_one_made(prepared, shared, tmp_path, monkeypatch):
+    rows, _, model, processor = prepared
+    processor.save_pretrained(tmp_path)
+    monkeypatch.setattr(ArrayCache, "_make", None)
+    Preparation(model, RefAVSProcessor.from_pretrained(tmp_path), ArrayCache(shared / "cache")).prepare(rows)
 
 
 def test_nothing_is_made_twice(prepared, shared, monkeypatch):
@@ -162,11 +194,11 @@ def test_grades_are_known_in_synthetic_trees_only(shared, prepared, tmp_path):
     tree = tmp_path / "tree"
     shutil.copytree(shared / "tree", tree, ignore=shutil.ignore_patterns("scenes"))
     rows = SplitRows(str(tree), "train", damaged="trust", cache_dir=tmp_path / "cache")
-    with pytest.raises(ValueError, match="only a synthetic tree knows its grades"):
-        rows.read_clips(grades=True)
-    assert [replace(sentence, grade=None) for clip in prepared[1].clips for sentence in clip.sentences] == [
-        sentence for clip in rows.read_clips(grades=False) for sentence in clip.sentences
-    ]
+    with pytest.raises(ValueError, match="only a synthetic tree knows grades and families"):
+        rows.read_clips(graded=True)
+    assert [
+        replace(sentence, grade=None, family=None) for clip in prepared[1].clips for sentence in clip.sentences
+    ] == [sentence for clip in rows.read_clips(graded=False) for sentence in clip.sentences]
 
 
 def test_data_that_are_not_there():

@@ -26,8 +26,8 @@ def test_every_recipe_is_understood(path, tmp_path):
     model_args, data_args, args = read_recipe(path, ["--bf16", "false", "--output_dir", str(tmp_path)])
     assert data_args.data
     assert args.learning_rate > 0
-    starts = {"smoke": "config", "synthetic_small": "model"}
-    assert getattr(model_args, starts.get(path.stem, "mask2former"))
+    starts = {"smoke": "config", "synthetic_alignment": "mask2former", "refavs_bench": "mask2former"}
+    assert getattr(model_args, starts.get(path.stem, "model"))
 
 
 def test_defaults_suit_this_model(write):

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from modeling_refavs import RefAVSForSegmentation, RefAVSProcessor
-from modeling_refavs.modeling_refavs import RefAVSForCueLocalization
+from modeling_refavs.modeling_refavs_stages import RefAVSForCueAlignment, RefAVSForCueLocalization
 from modeling_refavs.training.optimizer import parameter_groups
 from modeling_refavs.training.recipe import read_recipe
 from modeling_refavs.training.train import make_trainer, run_training
@@ -150,11 +150,11 @@ def test_the_compiled_model_gives_the_same_curve(train, plain):
 
 def test_a_first_stage_for_the_cues_starts_the_second(train, recipe, tmp_path):
     words = [
-        "--cues_only",
-        "true",
+        "--stage",
+        "cues",
         "--config.cue_loss_weight",
         "4.0",
-        "--cache_vision",
+        "--cache_cues",
         "true",
         "--steps_per_clip",
         "1",
@@ -176,6 +176,21 @@ def test_a_first_stage_for_the_cues_starts_the_second(train, recipe, tmp_path):
     assert set(read_log(tmp_path / "second")[0]) >= {*PARTS, "loss_cue"}
 
 
+def test_alignment_leaves_the_projections_that_cues_start_from(train, recipe, tmp_path):
+    words = ["--stage", "alignment", "--config.cue_loss_weight", "4.0", "--config.cue_tied_start", "true"]
+    kept = ["--cache_cues", "true", "--steps_per_clip", "1", "--config.use_pixel_decoder_cues", "true"]
+    aligned = train("alignment", *words, *kept)
+    assert min(curve(aligned, "loss_cue")) > 0
+    cues = RefAVSForCueLocalization.from_pretrained(aligned).model
+    learned = RefAVSForCueAlignment.from_pretrained(aligned).model.cue_projection
+    start = make_trainer(*read_recipe(recipe, [*words, *kept, "--output_dir", str(tmp_path / "new")])).model.model
+    for name, value in cues.cue_projection.named_parameters():
+        assert torch.equal(value, learned.get_parameter(name))
+        assert not torch.equal(value, start.cue_projection.get_parameter(name)), name
+    for attention in (layer.attention for layer in cues.integration.layers):
+        assert torch.equal(attention.query_projection.weight, attention.key_projection.weight)
+
+
 def test_cues_alone_have_no_masks_to_validate(train):
     with pytest.raises(ValueError, match="eval_strategy must be no"):
-        train("cues", "--cues_only", "true", "--eval_strategy", "steps", "--config.cue_loss_weight", "1.0")
+        train("cues", "--stage", "cues", "--eval_strategy", "steps", "--config.cue_loss_weight", "1.0")

@@ -1,0 +1,138 @@
+"""Two stages of training before EEMC's own, both ours: align the modalities, then let the cues find the object.
+
+The cue transformers learn from nothing where the paper's encoders bring much, and a sound that matches an object is hard to find by
+attention alone (docs/reproduction.md). So the projections are aligned before they are fused, as in ALBEF (arXiv 2107.07651). Parameters
+have the names that they have in [`RefAVSForSegmentation`], which starts from what these leave.
+"""
+
+import torch
+from torch import nn
+
+from .configuration_refavs import RefAVSConfig
+from .loss_refavs import RefAVSLossCounts, cue_criterion
+from .modeling_outputs_refavs import RefAVSClipFeatures, RefAVSCueOutput, of_expressions, of_steps
+from .modeling_refavs import RefAVSModel, RefAVSPreTrainedModel
+
+
+class RefAVSCueStage(RefAVSPreTrainedModel):
+    """What both stages share: nothing is decoded, and the loss is that the right visual tokens light up."""
+
+    loss_names = ("loss_cue",)
+
+    def __init__(self, config: RefAVSConfig):
+        super().__init__(config)
+        if not config.cue_loss_weight:
+            raise ValueError("cue_loss_weight must be above 0 for the cues to learn anything")
+        self.model = RefAVSModel(config)
+
+    def learned_modules(self) -> list[nn.Module]:
+        raise NotImplementedError
+
+    def light_up(
+        self, clips: RefAVSClipFeatures, clip_index: torch.Tensor | None, **text: torch.Tensor
+    ) -> torch.Tensor:
+        """`(expressions, steps, tokens)` logits: where the object is."""
+        raise NotImplementedError
+
+    def train(self, mode: bool = True) -> "RefAVSCueStage":
+        super().train(mode)
+        learned = {id(parameter) for module in self.learned_modules() for parameter in module.parameters()}
+        for parameter in self.parameters():
+            if id(parameter) not in learned:
+                parameter.requires_grad_(False)
+        return self
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        input_features: torch.Tensor | None = None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        clip_index: torch.Tensor | None = None,
+        audio_features: torch.Tensor | None = None,
+        text_features: torch.Tensor | None = None,
+        mask_labels: torch.Tensor | None = None,
+        input_features_mask: torch.Tensor | None = None,
+        frame_mask: torch.Tensor | None = None,
+        vision_features: tuple[torch.Tensor, ...] | None = None,
+        frame_features: torch.Tensor | None = None,
+        step_index: torch.Tensor | None = None,
+        loss_counts: RefAVSLossCounts | None = None,
+    ) -> RefAVSCueOutput:
+        """Arguments as in [`RefAVSForSegmentation`]."""
+        clips = self.model.encode_clips(
+            pixel_values,
+            input_features,
+            input_features_mask,
+            frame_mask,
+            audio_features,
+            vision_features,
+            frame_features,
+            step_index,
+            decode=False,
+        )
+        text = {"input_ids": input_ids, "attention_mask": attention_mask, "text_features": text_features}
+        cue_logits = self.light_up(clips, clip_index, **text)
+        loss = parts = None
+        if mask_labels is not None:
+            real = of_steps(of_expressions(clips.frame_mask, clip_index), step_index)
+            loss = self.config.cue_loss_weight * cue_criterion(cue_logits[real], mask_labels[real], loss_counts)
+            parts = {"loss_cue": loss.detach()}
+        return RefAVSCueOutput(loss=loss, cue_logits=cue_logits, loss_parts=parts)
+
+
+class RefAVSForCueAlignment(RefAVSCueStage):
+    """The first: F'_A, F'_V and F'_T alone, in one space. A visual token lights up by its product with the sentence and, as far as
+    the sentence says so, with the sound of this second and of those before it."""
+
+    def __init__(self, config: RefAVSConfig):
+        super().__init__(config)
+        if not config.use_text_cues:
+            raise ValueError("there is nothing to align without text cues: leave this stage out")
+        size = config.hidden_size
+        self.listening = nn.Linear(size, size)
+        self.visibility = nn.Linear(size, 1)
+        self.post_init()
+        self.train()
+
+    def learned_modules(self) -> list[nn.Module]:
+        return [self.model.cue_projection, self.listening, self.visibility]
+
+    def light_up(
+        self, clips: RefAVSClipFeatures, clip_index: torch.Tensor | None, **text: torch.Tensor
+    ) -> torch.Tensor:
+        sound, visual = self.model.project_clips(clips)
+        words, real = self.model.encode_text(**text)
+        sentence = (words * real[..., None]).sum(1) / real.sum(1, keepdim=True)  # (expressions, D)
+        wanted = sentence.unsqueeze(1)
+        if sound is not None:
+            count = torch.arange(1, sound.shape[1] + 1, device=sound.device)[:, None]
+            heard = sound.squeeze(2)
+            heard = of_steps(heard + heard.cumsum(1) / count, clips.step_index)  # (clips, steps, D)
+            wanted = wanted + self.listening(sentence).unsqueeze(1) * of_expressions(heard, clip_index)
+        visual = of_expressions(of_steps(visual, clips.step_index), clip_index)  # (expressions, steps, tokens, D)
+        match = (visual * wanted.unsqueeze(2)).sum(-1) / visual.shape[-1] ** 0.5
+        return match + self.visibility(visual).squeeze(-1)
+
+
+class RefAVSForCueLocalization(RefAVSCueStage):
+    """The second: the cue transformers, Eq. 1 to 4."""
+
+    def __init__(self, config: RefAVSConfig):
+        super().__init__(config)
+        self.cue_predictor = nn.Linear(config.hidden_size, 1)
+        self.post_init()
+        self.train()
+
+    def learned_modules(self) -> list[nn.Module]:
+        parts = (self.model.visual_fusion, self.model.audio_fusion, self.model.integration)
+        return [self.cue_predictor, self.model.cue_projection, *(part for part in parts if part is not None)]
+
+    def light_up(
+        self, clips: RefAVSClipFeatures, clip_index: torch.Tensor | None, **text: torch.Tensor
+    ) -> torch.Tensor:
+        cues = self.model.gather_cues(clips, clip_index=clip_index, **text)
+        return self.cue_predictor(cues.visual_cues).squeeze(-1)
+
+
+__all__ = ["RefAVSForCueAlignment", "RefAVSForCueLocalization"]
