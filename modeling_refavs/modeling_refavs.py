@@ -29,8 +29,8 @@ from .modeling_outputs_refavs import (
     of_steps,
 )
 from .modeling_vggish import RefAVSVggishModel
-from .transformer_layer import RefAVSAttention
 from .prompt_decoder import RefAVSCrossAttentionTransformer, RefAVSMask2FormerModel
+from .transformer_layer import RefAVSAttention
 
 
 class RefAVSPreTrainedModel(PreTrainedModel):
@@ -156,7 +156,7 @@ class RefAVSModel(RefAVSPreTrainedModel):
             decode: False leaves out the pixel decoder, for cues alone.
         """
         given = [frames for frames in (pixel_values, vision_features) if frames is not None]
-        if len(given) > 1 or not given and (decode or frame_features is None):
+        if len(given) > 1 or (not given and (decode or frame_features is None)):
             raise ValueError("frames are needed: pass pixel_values or vision_features, one of them")
         stages = wanted = self._encode_frames(pixel_values) if vision_features is None and given else vision_features
         if frame_features is None:
