@@ -222,7 +222,7 @@ class RefAVSModel(RefAVSPreTrainedModel):
     ) -> RefAVSModelOutput:
         """The cues Q_m that prompt the mask queries, without the queries: Eq. 1 to 4; arguments as in `segment`."""
         expressions = count_expressions(clip_features, input_ids, text_features, clip_index)
-        audio, visual = self.project_clips(clip_features)
+        audio, visual = self._project_clips(clip_features)
         text, text_mask = self.encode_text(input_ids, attention_mask, text_features)
         cues, cue_mask, memory = self._gather_cues(
             of_expressions(audio, clip_index),
@@ -340,11 +340,13 @@ class RefAVSModel(RefAVSPreTrainedModel):
             coarse = (self._decode_pixels(stages) if pixels is None else pixels).multi_scale_features[0].detach()
         return torch.cat([stages[-1], coarse.unflatten(0, stages[-1].shape[:2])], dim=2)
 
-    def project_clips(self, clips: RefAVSClipFeatures) -> tuple[torch.Tensor | None, torch.Tensor]:
-        audio = None
+    def _project_clips(self, clips: RefAVSClipFeatures) -> tuple[torch.Tensor | None, torch.Tensor]:
+        audio, visual = None, self.cue_projection.project_frames(clips.frame_features)
         if self.config.use_audio_cues:
             audio = self.cue_projection.project_audio(clips.audio_features)
-        return audio, self.cue_projection.project_frames(clips.frame_features)
+            if self.config.use_audio_visual_product:
+                visual = self.cue_projection.add_product(visual, audio, clips.audio_mask)
+        return audio, visual
 
     def _encode_audio(
         self,

@@ -14,6 +14,9 @@ from .modeling_outputs_refavs import RefAVSClipFeatures, RefAVSCueOutput, of_exp
 from .modeling_refavs import RefAVSModel, RefAVSPreTrainedModel
 
 
+SCALE_WEIGHT = 0.02  # of the penalty that keeps aligned tokens at unit scale
+
+
 class RefAVSCueStage(RefAVSPreTrainedModel):
     """What both stages share: nothing is decoded, and the loss is that the right visual tokens light up."""
 
@@ -72,26 +75,26 @@ class RefAVSCueStage(RefAVSPreTrainedModel):
             decode=False,
         )
         text = {"input_ids": input_ids, "attention_mask": attention_mask, "text_features": text_features}
-        cue_logits = self.light_up(clips, clip_index, **text)
+        cue_logits, penalty = self.light_up(clips, clip_index, **text)
         loss = parts = None
         if mask_labels is not None:
             real = of_steps(of_expressions(clips.frame_mask, clip_index), step_index)
             loss = self.config.cue_loss_weight * cue_criterion(cue_logits[real], mask_labels[real], loss_counts)
             parts = {"loss_cue": loss.detach()}
+            loss = loss + penalty
         return RefAVSCueOutput(loss=loss, cue_logits=cue_logits, loss_parts=parts)
 
 
 class RefAVSForCueAlignment(RefAVSCueStage):
     """The first: F'_A, F'_V and F'_T alone, in one space. A visual token lights up by its product with the sentence and, as far as
-    the sentence says so, with the sound of this second and of those before it."""
+    the sentence says so, with the sound of this second and of those before it; normalised, as the cue transformers will see them."""
 
     def __init__(self, config: RefAVSConfig):
         super().__init__(config)
         if not config.use_text_cues:
             raise ValueError("there is nothing to align without text cues: leave this stage out")
-        size = config.hidden_size
-        self.listening = nn.Linear(size, size)
-        self.visibility = nn.Linear(size, 1)
+        self.listening = nn.Linear(config.hidden_size, 1)
+        self.visibility = nn.Linear(config.hidden_size, 1)
         self.post_init()
         self.train()
 
@@ -100,19 +103,39 @@ class RefAVSForCueAlignment(RefAVSCueStage):
 
     def light_up(
         self, clips: RefAVSClipFeatures, clip_index: torch.Tensor | None, **text: torch.Tensor
-    ) -> torch.Tensor:
-        sound, visual = self.model.project_clips(clips)
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        projection = self.model.cue_projection
+        visual = projection.project_frames(clips.frame_features)
+        sound = None if projection.audio is None else projection.project_audio(clips.audio_features)
         words, real = self.model.encode_text(**text)
-        sentence = (words * real[..., None]).sum(1) / real.sum(1, keepdim=True)  # (expressions, D)
+        scale = unit_scale_penalty(visual) + unit_scale_penalty(words)
+        sentence = normalise((words * real[..., None]).sum(1) / real.sum(1, keepdim=True))  # (expressions, D)
         wanted = sentence.unsqueeze(1)
         if sound is not None:
+            scale = scale + unit_scale_penalty(sound)
+            sound = normalise(sound.squeeze(2))  # (clips, steps, D)
             count = torch.arange(1, sound.shape[1] + 1, device=sound.device)[:, None]
-            heard = sound.squeeze(2)
-            heard = of_steps(heard + heard.cumsum(1) / count, clips.step_index)  # (clips, steps, D)
-            wanted = wanted + self.listening(sentence).unsqueeze(1) * of_expressions(heard, clip_index)
-        visual = of_expressions(of_steps(visual, clips.step_index), clip_index)  # (expressions, steps, tokens, D)
+            heard = of_steps(sound + sound.cumsum(1) / count, clips.step_index)
+            listening = 1 + self.listening(sentence).unsqueeze(
+                1
+            )  # from 1 on: "sounding" shall be near the sound, not opposite
+            wanted = wanted + listening * of_expressions(heard, clip_index)
+        visual = normalise(
+            of_expressions(of_steps(visual, clips.step_index), clip_index)
+        )  # (expressions, steps, tokens, D)
         match = (visual * wanted.unsqueeze(2)).sum(-1) / visual.shape[-1] ** 0.5
-        return match + self.visibility(visual).squeeze(-1)
+        return match + self.visibility(visual).squeeze(-1), scale
+
+
+def normalise(tokens: torch.Tensor) -> torch.Tensor:
+    """To mean 0 and deviation 1 over the last dimension."""
+    return nn.functional.layer_norm(tokens, tokens.shape[-1:])
+
+
+def unit_scale_penalty(tokens: torch.Tensor) -> torch.Tensor:
+    """Keeps tokens at the deviation 1 at which the cue transformers start to work on them; what is normalised has no scale of its
+    own, and would grow."""
+    return SCALE_WEIGHT * (tokens.square().mean(dim=-1).clamp(min=1e-6).log().square()).mean()
 
 
 class RefAVSForCueLocalization(RefAVSCueStage):
@@ -132,7 +155,7 @@ class RefAVSForCueLocalization(RefAVSCueStage):
         self, clips: RefAVSClipFeatures, clip_index: torch.Tensor | None, **text: torch.Tensor
     ) -> torch.Tensor:
         cues = self.model.gather_cues(clips, clip_index=clip_index, **text)
-        return self.cue_predictor(cues.visual_cues).squeeze(-1)
+        return self.cue_predictor(cues.visual_cues).squeeze(-1), 0.0
 
 
 __all__ = ["RefAVSForCueAlignment", "RefAVSForCueLocalization"]

@@ -58,8 +58,9 @@ class DataArguments:
     steps_per_clip: int | None = field(
         default=None, metadata={"help": "steps whose masks are learned, drawn each time; None: all"}
     )
-    history: int | None = field(
-        default=None, metadata={"help": "steps before those that the model sees, with steps_per_clip; None: all"}
+    glance: bool = field(
+        default=False,
+        metadata={"help": "one step alone of each clip is seen and learned from, in place of steps_per_clip"},
     )
     null_share: float | None = field(
         default=None,
@@ -92,8 +93,8 @@ class DataArguments:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        if self.history is not None and (self.history < 0 or self.steps_per_clip is None):
-            raise ValueError(f"history must be at least 0 and needs steps_per_clip, got {self.history}")
+        if self.glance and self.steps_per_clip is not None:
+            raise ValueError("glance is one step of each clip: it cannot go with steps_per_clip")
         if not 0 <= self.mirror <= 1:
             raise ValueError(f"mirror is a probability, got {self.mirror}")
         if self.null_share is not None and not 0 <= self.null_share < 1:

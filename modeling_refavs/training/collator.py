@@ -14,6 +14,8 @@ from .pictures import normalize
 from .preparing import PreparedSplit
 
 
+Steps = slice | np.ndarray
+
 MIRROR, SENTENCES, STEPS = range(3)  # what is drawn for a clip
 
 
@@ -61,7 +63,7 @@ class ClipCollator:
         table: `(3, 256)`, see [`pixel_table`].
         padding: the tokenizer's token that fills up shorter sentences.
         steps_per_clip: so many steps of the batch are learned from, drawn each time; None: all.
-        history: so many steps before those are seen; None: all.
+        glance: one step alone of each clip, another for each, is seen and learned from.
         decode: False where F_V, if it is kept, is all that is needed of the frames.
     """
 
@@ -71,62 +73,65 @@ class ClipCollator:
         table: torch.Tensor,
         padding: int = 1,
         steps_per_clip: int | None = None,
-        history: int | None = None,
+        glance: bool = False,
         decode: bool = True,
     ):
         self.split, self.table, self.padding, self.steps_per_clip = split, table, padding, steps_per_clip
-        self.history = history
+        self.glance = glance
         self.decode = decode or split.frame_features is None
 
     def __call__(self, samples: Sequence[ClipSample]) -> dict[str, torch.Tensor | tuple[torch.Tensor, ...]]:
-        clips = [sample.clip for sample in samples]
-        num_steps = self.split.frames.shape[1]
-        steps = np.arange(num_steps)
-        chosen, first = {}, 0
-        if self.steps_per_clip is not None and self.steps_per_clip < num_steps and samples[0].draw is not None:
-            steps = np.sort(samples[0].draw.generator(STEPS).permutation(num_steps)[: self.steps_per_clip])
-            first = 0 if self.history is None else max(0, steps[0] - self.history)
-            chosen["step_index"] = torch.from_numpy(steps - first)
-        passed = slice(first, steps[-1] + 1)  # what comes after the last of them changes nothing: EEMC is causal
-        frames = {}
-        seen = passed
+        passed, steps, chosen = self._choose_steps(samples)
+        frames, seen = {}, passed
         if self.split.frame_features is not None:
-            frames["frame_features"] = self._stack(self.split.frame_features, clips, passed)
+            frames["frame_features"] = self._stack(self.split.frame_features, samples, passed)
             seen = steps  # of the others F_V is enough
         if self.split.vision:
-            frames["vision_features"] = tuple(self._stack(stage, clips, seen) for stage in self.split.vision)
+            frames["vision_features"] = tuple(self._stack(stage, samples, seen) for stage in self.split.vision)
         elif self.decode:
             frames["pixel_values"] = self._pixel_values(samples, seen)
-        rest = {**self._sound(clips, passed), **self._text(samples), "mask_labels": self._masks(samples, steps)}
+        rest = {**self._sound(samples, passed), **self._text(samples), "mask_labels": self._masks(samples, steps)}
         return {**frames, **rest, **chosen}  # the first tells Trainer how many clips there are
 
-    @staticmethod
-    def _stack(array: np.ndarray, clips: list[int], steps: slice | np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.stack([array[clip, steps] for clip in clips])).float()
+    def _choose_steps(self, samples: Sequence[ClipSample]) -> tuple[list[Steps], list[Steps], dict[str, torch.Tensor]]:
+        """Of each clip the steps that the model is given and those that are learned from; and how the model is told."""
+        num_steps, count = self.split.frames.shape[1], len(samples)
+        if samples[0].draw is None:
+            return [slice(None)] * count, [slice(None)] * count, {}
+        if self.glance:
+            own = [sample.draw.generator(STEPS).integers(num_steps, size=1) for sample in samples]
+            return own, own, {}
+        if self.steps_per_clip is None or self.steps_per_clip >= num_steps:
+            return [slice(None)] * count, [slice(None)] * count, {}
+        steps = np.sort(samples[0].draw.generator(STEPS).permutation(num_steps)[: self.steps_per_clip])
+        passed = slice(steps[-1] + 1)  # what comes after the last of them changes nothing: EEMC is causal
+        return [passed] * count, [steps] * count, {"step_index": torch.from_numpy(steps)}
 
-    def _pixel_values(self, samples: Sequence[ClipSample], steps: slice | np.ndarray) -> torch.Tensor:
+    @staticmethod
+    def _stack(array: np.ndarray, samples: Sequence[ClipSample], steps: list[Steps]) -> torch.Tensor:
+        taken = np.stack([array[sample.clip, own] for sample, own in zip(samples, steps, strict=True)])
+        return torch.from_numpy(taken if taken.dtype == bool else taken.astype(np.float32))
+
+    def _pixel_values(self, samples: Sequence[ClipSample], steps: list[Steps]) -> torch.Tensor:
         """`(clips, frames, 3, H, W)`."""
-        frames = np.stack([self.split.frames[sample.clip, steps] for sample in samples])
+        frames = np.stack([self.split.frames[sample.clip, own] for sample, own in zip(samples, steps, strict=True)])
         for row, sample in enumerate(samples):
             if sample.mirrored:
                 frames[row] = frames[row, ..., ::-1].copy()
         return normalize(torch.from_numpy(frames), self.table)
 
-    def _masks(self, samples: Sequence[ClipSample], steps: np.ndarray) -> torch.Tensor:
+    def _masks(self, samples: Sequence[ClipSample], steps: list[Steps]) -> torch.Tensor:
         """`(expressions, steps, h, w)` bool."""
         size = self.split.mask_size
-        rows = [sentence.mask_row for sample in samples for sentence in sample.sentences]
-        bits = np.stack([self.split.masks[row][steps] for row in rows])
+        asked = [(sentence, own) for sample, own in zip(samples, steps, strict=True) for sentence in sample.sentences]
+        bits = np.stack([self.split.masks[sentence.mask_row][own] for sentence, own in asked])
         masks = np.unpackbits(bits, axis=-1, count=size * size).reshape(*bits.shape[:2], size, size).astype(bool)
         mirrored = np.array([sample.mirrored for sample in samples for _ in sample.sentences])
         masks[mirrored] = masks[mirrored][..., ::-1]
         return torch.from_numpy(masks)
 
-    def _sound(self, clips: list[int], passed: slice) -> dict[str, torch.Tensor]:
-        arrays = {
-            name: torch.from_numpy(np.stack([array[clip, passed] for clip in clips]))
-            for name, array in self.split.sound.items()
-        }
+    def _sound(self, samples: Sequence[ClipSample], passed: list[Steps]) -> dict[str, torch.Tensor]:
+        arrays = {name: self._stack(array, samples, passed) for name, array in self.split.sound.items()}
         if "audible" in arrays:
             arrays["input_features_mask"] = arrays.pop("audible").unsqueeze(-1)  # of a second as a whole
         return arrays

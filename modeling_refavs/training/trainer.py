@@ -52,7 +52,7 @@ class RefAVSTrainer(Trainer):
             model=model,
             args=args,
             data_collator=ClipCollator(
-                train_split, table, padding, data_args.steps_per_clip, data_args.history, decodes
+                train_split, table, padding, data_args.steps_per_clip, data_args.glance, decodes
             ),
             train_dataset=ClipDataset(train_split, data_args.expressions_per_clip, data_args.mirror),
             eval_dataset=eval_split and ClipDataset(eval_split),

@@ -83,21 +83,22 @@ def test_sentences_of_other_families_are_not_asked(prepared):
         ClipSampler(split.clips, seed=0, families=["gossip"])
 
 
-def test_no_more_than_the_history_is_seen(prepared):
+def test_a_glance_is_one_step_of_each_clip(prepared):
     _, split, _, processor = prepared
     data, table = ClipDataset(split), pixel_table(processor)
-    for place in range(5):
-        sample = data[Draw(0, 0, 0, place, None)]
-        whole, recent, alone = (
-            ClipCollator(split, table, steps_per_clip=1, history=history)([sample]) for history in (None, 2, 0)
-        )
-        step = int(whole["step_index"])
-        assert int(recent["step_index"]) == min(step, 2)
-        assert int(alone["step_index"]) == 0
-        for batch, start in ((recent, max(0, step - 2)), (alone, step)):
-            assert torch.equal(batch["pixel_values"], whole["pixel_values"][:, start:])
-            assert torch.equal(batch["audio_features"], whole["audio_features"][:, start:])
-            assert torch.equal(batch["mask_labels"], whole["mask_labels"])
+    samples = [data[Draw(0, 0, 0, place, None)] for place in range(6)]
+    whole = ClipCollator(split, table)(samples)
+    glances = ClipCollator(split, table, glance=True)(samples)
+    assert "step_index" not in glances
+    steps = set()
+    for row in range(6):
+        seen = [torch.equal(glances["pixel_values"][row, 0], frame) for frame in whole["pixel_values"][row]]
+        step = seen.index(True)
+        steps.add(step)
+        assert torch.equal(glances["audio_features"][row, 0], whole["audio_features"][row, step])
+        asked = whole["clip_index"] == row
+        assert torch.equal(glances["mask_labels"][asked, 0], whole["mask_labels"][asked, step])
+    assert len(steps) > 1
 
 
 def test_so_many_sentences_are_drawn_and_all_in_time(prepared):

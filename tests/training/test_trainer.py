@@ -10,7 +10,11 @@ import torch
 import yaml
 
 from modeling_refavs import RefAVSForSegmentation, RefAVSProcessor
-from modeling_refavs.modeling_refavs_stages import RefAVSForCueAlignment, RefAVSForCueLocalization
+from modeling_refavs.modeling_refavs_stages import (
+    RefAVSForCueAlignment,
+    RefAVSForCueLocalization,
+    unit_scale_penalty,
+)
 from modeling_refavs.training.optimizer import parameter_groups
 from modeling_refavs.training.recipe import read_recipe
 from modeling_refavs.training.train import make_trainer, run_training
@@ -187,6 +191,7 @@ def test_alignment_leaves_the_projections_that_cues_start_from(train, recipe, tm
     for name, value in cues.cue_projection.named_parameters():
         assert torch.equal(value, learned.get_parameter(name))
         assert not torch.equal(value, start.cue_projection.get_parameter(name)), name
+    assert unit_scale_penalty(torch.ones(3, 8)) == 0 < unit_scale_penalty(torch.full((3, 8), 9.0))
     for attention in (layer.attention for layer in cues.integration.layers):
         assert torch.equal(attention.query_projection.weight, attention.key_projection.weight)
 
