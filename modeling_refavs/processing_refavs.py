@@ -23,11 +23,21 @@ class RefAVSProcessor(ProcessorMixin):
         feature_extractor: waveform to log-mel examples, one a frame.
         tokenizer: of the text encoder.
         max_text_length: L, tokens of a sentence; a longer one is cut, with a warning (Sec. 5.1).
+        sentence_case: begin sentences with a capital and end them with a full stop, for a text encoder that has read no others.
     """
 
-    def __init__(self, image_processor, feature_extractor, tokenizer, max_text_length: int = 25, **kwargs):
+    def __init__(
+        self,
+        image_processor,
+        feature_extractor,
+        tokenizer,
+        max_text_length: int = 25,
+        sentence_case: bool = False,
+        **kwargs,
+    ):
         super().__init__(image_processor, feature_extractor, tokenizer, **kwargs)
         self.max_text_length = max_text_length
+        self.sentence_case = sentence_case
 
     @classmethod
     def from_backbones(
@@ -154,6 +164,8 @@ class RefAVSProcessor(ProcessorMixin):
         sentences = [" ".join(sentence.split()) for sentence in sentences]
         if not all(sentences):
             raise ValueError(f"sentence {sentences.index('')} is empty: say in words which object is meant")
+        if self.sentence_case:
+            sentences = [_to_sentence_case(sentence) for sentence in sentences]
         lengths = [len(ids) for ids in self.tokenizer(sentences)["input_ids"]]
         for sentence, length in zip(sentences, lengths, strict=True):
             if length > self.max_text_length:
@@ -167,6 +179,10 @@ class RefAVSProcessor(ProcessorMixin):
         )
         text_inputs = {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}
         return text_inputs if clip_index is None else {**text_inputs, "clip_index": np.array(clip_index)}
+
+
+def _to_sentence_case(text: str) -> str:
+    return text[0].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 def _as_clips(frames: Any) -> list[list]:

@@ -27,6 +27,7 @@ class ModelArguments:
     )
     image_size: int = field(default=384, metadata={"help": "frames are resized to this height and width, pixels"})
     max_text_length: int = field(default=25, metadata={"help": "tokens of a sentence"})
+    sentence_case: bool = field(default=False, metadata={"help": "as in RefAVSProcessor"})
     config: dict | str | None = field(default=None, metadata={"help": "fields of RefAVSConfig, ablations among them"})
 
     def __post_init__(self) -> None:

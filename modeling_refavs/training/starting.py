@@ -42,6 +42,7 @@ def start_model(arguments: ModelArguments, sentences: Sequence[str]) -> tuple[Re
                 arguments.text_model,
                 arguments.image_size,
                 max_text_length=arguments.max_text_length,
+                sentence_case=arguments.sentence_case,
             )
             return model, processor
     except OSError as error:
@@ -60,6 +61,7 @@ def _random_model(
         RefAVSFeatureExtractor(),
         make_tokenizer(sentences, model.config.text_config.vocab_size),
         max_text_length=arguments.max_text_length,
+        sentence_case=arguments.sentence_case,
     )
     return model, processor
 

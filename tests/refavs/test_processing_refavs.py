@@ -11,6 +11,17 @@ from modeling_refavs import RefAVSProcessor
 from tests.conftest import SENTENCES
 
 
+def test_sentences_get_a_capital_and_a_full_stop_on_request(processor, tmp_path):
+    cased = RefAVSProcessor(
+        processor.image_processor, processor.feature_extractor, processor.tokenizer, sentence_case=True
+    )
+    cased.save_pretrained(tmp_path)
+    for ours in (cased, RefAVSProcessor.from_pretrained(tmp_path)):
+        for text in ("the first dog to bark", "The first dog to bark.", " the first  dog to bark"):
+            assert ours(text=text)["input_ids"].tolist() == processor(text="The first dog to bark.")["input_ids"].tolist()
+    assert processor(text="the dog")["input_ids"].tolist() != processor(text="The dog.")["input_ids"].tolist()
+
+
 def test_names_shapes_and_types(processor, clip):
     inputs = processor(text=SENTENCES, **clip)
     assert {name: tuple(value.shape) for name, value in inputs.items()} == {
