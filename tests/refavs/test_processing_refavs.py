@@ -18,7 +18,9 @@ def test_sentences_get_a_capital_and_a_full_stop_on_request(processor, tmp_path)
     cased.save_pretrained(tmp_path)
     for ours in (cased, RefAVSProcessor.from_pretrained(tmp_path)):
         for text in ("the first dog to bark", "The first dog to bark.", " the first  dog to bark"):
-            assert ours(text=text)["input_ids"].tolist() == processor(text="The first dog to bark.")["input_ids"].tolist()
+            assert (
+                ours(text=text)["input_ids"].tolist() == processor(text="The first dog to bark.")["input_ids"].tolist()
+            )
     assert processor(text="the dog")["input_ids"].tolist() != processor(text="The dog.")["input_ids"].tolist()
 
 
