@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 import yaml
 from transformers import TrainingArguments
 
@@ -131,6 +132,11 @@ class RefAVSTrainingArguments(TrainingArguments):
     dataloader_pin_memory: bool = False
     ddp_find_unused_parameters: bool | None = False
     ddp_timeout: int = 24 * 3600  # s: the others wait while the first prepares data
+
+    def __post_init__(self) -> None:
+        if not torch.accelerator.is_available():
+            self.use_cpu = True  # unless told so, each process of torchrun takes itself for the only one
+        super().__post_init__()
 
 
 def check_curriculum(stages: list | None) -> list[tuple[float, int]] | None:

@@ -35,7 +35,6 @@ def shared(tmp_path_factory) -> Path:
         "data": str(folder / "tree"),
         "cache_dir": str(folder / "cache"),
         "image_size": 64,
-        "use_cpu": True,
         "disable_tqdm": True,
         "max_steps": STEPS,
         "logging_steps": 1,
