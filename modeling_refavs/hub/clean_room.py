@@ -30,7 +30,7 @@ def load_in_clean_room(kind: str, source: str | Path, revision: str | None = Non
         ValueError: it does not load; the message ends as the traceback does.
     """
     with tempfile.TemporaryDirectory(prefix="refavs-clean-room-") as home:
-        command = [sys.executable, "-I", __file__, kind, str(source), *([revision] if revision else [])]
+        command = [sys.executable, "-IB", __file__, kind, str(source), *([revision] if revision else [])]
         kept = {name: value for name, value in os.environ.items() if not name.endswith("_CACHE")}
         caches = {"HF_HOME": home, "MPLCONFIGDIR": home, "HF_HUB_OFFLINE": "0" if revision else "1"}
         environment = kept | caches | ({"HF_TOKEN": token} if token else {})

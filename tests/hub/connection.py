@@ -54,7 +54,7 @@ class Connection(BaseHTTPRequestHandler):
             return
         for pattern, answer in self.routes:
             if match := re.fullmatch(pattern, name):
-                answer(self, body, **match.groupdict())
+                answer(self, body, **match.groupdict(""))
                 return
         self.fail(404, f"no route {name}")
 

@@ -23,6 +23,7 @@ class LoopbackHub(ThreadingHTTPServer):
         self.objects: dict[str, bytes] = {}
         self.faults: list[Fault] = []
         self.log: list[str] = []
+        self.quota = float("inf")  # bytes of one LFS object
 
     def files(self, kind: str, repo_id: str, revision: str = "main") -> dict[str, bytes]:
         repo = self.repos[kind, repo_id]

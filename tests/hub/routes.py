@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from urllib.parse import parse_qs
 
 from .connection import Connection
@@ -34,7 +35,7 @@ class Routes(Connection):
     def has_token(self) -> bool:
         return self.headers.get("Authorization") == f"Bearer {TOKEN}"
 
-    def find(self, kind: str | None, repo_id: str, revision: str = "main") -> tuple[Repo, str, dict] | None:
+    def find(self, kind: str, repo_id: str, revision: str = "main") -> tuple[Repo, str, dict] | None:
         """A repository, the commit that a revision means and its files; else the refusal is sent."""
         repo = self.server.repos.get(((kind or "models").removesuffix("s"), repo_id))
         if repo is None or (repo.private and not self.has_token):
@@ -74,7 +75,7 @@ class Routes(Connection):
     def validate_yaml(self, body: bytes) -> None:
         self.json({"errors": [], "warnings": []})
 
-    def info(self, body: bytes, kind: str, repo_id: str, revision: str | None = None) -> None:
+    def info(self, body: bytes, kind: str, repo_id: str, revision: str) -> None:
         if found := self.find(kind, repo_id, revision or "main"):
             repo, commit, files = found
             siblings = [{"rfilename": path} for path in files]
@@ -82,19 +83,31 @@ class Routes(Connection):
                 {"id": repo_id, "sha": commit, "private": repo.private, "siblings": siblings, "tags": [], "downloads": 0, "likes": 0}
             )  # fmt: skip
 
-    def tree(self, body: bytes, kind: str, repo_id: str, revision: str, folder: str | None = None) -> None:
+    def tree(self, body: bytes, kind: str, repo_id: str, revision: str, folder: str = "") -> None:
+        """Files and folders below a folder; without `recursive` those directly in it."""
         if found := self.find(kind, repo_id, revision):
-            inside = {
-                path: entry for path, entry in found[2].items() if path.startswith(f"{folder}/" if folder else "")
-            }
-            self.json([self.describe(path, entry) for path, entry in inside.items()])
+            start = f"{folder}/" if folder else ""
+            inside = [path for path in found[2] if path.startswith(start)]
+            if folder and not inside:
+                return self.fail(404, f"{folder} does not exist", "EntryNotFound")
+            folders = {str(parent) for path in inside for parent in PurePosixPath(path).parents[:-1]}
+            paths = [path for path in (*sorted(folders), *inside) if path.startswith(start)]
+            if "true" not in self.query.get("recursive", ["false"])[0].lower():
+                paths = [path for path in paths if "/" not in path.removeprefix(start)]
+            return self.json([self.describe(path, found[2].get(path)) for path in paths])
+        return None
 
     def paths_info(self, body: bytes, kind: str, repo_id: str, revision: str) -> None:
         asked = json.loads(body)["paths"] if body.startswith(b"{") else parse_qs(body.decode()).get("paths", [])
         if found := self.find(kind, repo_id, revision):
-            self.json([self.describe(path, found[2][path]) for path in asked if path in found[2]])
+            folders = {str(parent) for path in found[2] for parent in PurePosixPath(path).parents[:-1]}
+            self.json(
+                [self.describe(path, found[2].get(path)) for path in asked if path in found[2] or path in folders]
+            )
 
-    def describe(self, path: str, entry: bytes | str) -> dict:
+    def describe(self, path: str, entry: bytes | str | None) -> dict:
+        if entry is None:
+            return {"type": "directory", "path": path, "size": 0, "oid": git_sha(path.encode())}
         content = self.server.content(entry)
         lfs = {"lfs": {"oid": entry, "size": len(content), "pointerSize": 134}} if isinstance(entry, str) else {}
         return {"type": "file", "path": path, "size": len(content), "oid": git_sha(content), **lfs}
@@ -109,12 +122,14 @@ class Routes(Connection):
                 answers.append({"path": file["path"], "uploadMode": mode, "shouldIgnore": False, "oid": oid})
             self.json({"files": answers})
 
-    def lfs_batch(self, body: bytes, kind: str | None, repo_id: str) -> None:
+    def lfs_batch(self, body: bytes, kind: str, repo_id: str) -> None:
         if not self.has_token:
             return self.fail(401, "Unauthorized")
         objects = [{"oid": wish["oid"], "size": wish["size"]} for wish in json.loads(body)["objects"]]
         for item in objects:
-            if item["oid"] not in self.server.objects:
+            if item["size"] > self.server.quota:
+                item["error"] = {"code": 413, "message": "Repository storage limit reached"}
+            elif item["oid"] not in self.server.objects:
                 item["actions"] = {"upload": {"href": f"{self.server.url}/lfs/{item['oid']}"}}
         return self.json({"transfer": "basic", "objects": objects})
 
@@ -146,7 +161,7 @@ class Routes(Connection):
         url = f"{self.server.url}/{prefix}{repo_id}/commit/{commit}"
         return self.json({"success": True, "commitOid": commit, "commitUrl": url})
 
-    def resolve(self, body: bytes, kind: str | None, repo_id: str, revision: str, path: str) -> None:
+    def resolve(self, body: bytes, kind: str, repo_id: str, revision: str, path: str) -> None:
         if not (found := self.find(kind, repo_id, revision)):
             return None
         if path not in found[2]:

@@ -188,6 +188,13 @@ def test_refusals_are_one_clear_line(hub, push, fault, words):
     assert "\n" not in str(failure.value)
 
 
+def test_a_full_quota(hub, push):
+    hub.quota = 1000
+    with pytest.raises(ValueError, match=r"no room is left on the Hub \(.*storage limit reached"):
+        push()
+    assert commits(hub) == 0
+
+
 def test_no_token(hub, push, monkeypatch):
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(ValueError, match=r"^no token: run `hf auth login`, or set HF_TOKEN"):
