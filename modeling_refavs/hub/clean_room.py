@@ -25,13 +25,15 @@ def load_in_clean_room(kind: str, source: str | Path, revision: str | None = Non
     Args:
         kind: out of `ROOMS`.
         source: a folder; or, with a revision, an id on the Hub.
+        token: for a private repository; no other reaches the process.
 
     Raises:
         ValueError: it does not load; the message ends as the traceback does.
     """
     with tempfile.TemporaryDirectory(prefix="refavs-clean-room-") as home:
-        command = [sys.executable, "-IB", __file__, kind, str(source), *([revision] if revision else [])]
-        kept = {name: value for name, value in os.environ.items() if not name.endswith("_CACHE")}
+        wanted = [str(source), revision] if revision else [str(Path(source).resolve())]
+        command = [sys.executable, "-IB", __file__, kind, *wanted]
+        kept = {name: value for name, value in os.environ.items() if not name.endswith(("_CACHE", "_TOKEN"))}
         caches = {"HF_HOME": home, "MPLCONFIGDIR": home, "HF_HUB_OFFLINE": "0" if revision else "1"}
         environment = kept | caches | ({"HF_TOKEN": token} if token else {})
         try:
@@ -66,7 +68,7 @@ def ask_model(segment: Callable) -> list[Any]:
 def model(source: str, revision: str | None) -> list[Any]:
     from transformers import pipeline
 
-    return ask_model(pipeline(model=source, revision=revision, trust_remote_code=True))
+    return ask_model(pipeline(model=source, revision=revision, trust_remote_code=True, device="cpu"))
 
 
 def metric(source: str, revision: str | None) -> dict[str, float]:

@@ -85,4 +85,4 @@ class ModelPublication(Publication):
         import modeling_refavs.auto  # noqa: F401
         from modeling_refavs.configuration_refavs import TASK
 
-        return ask_model(pipeline(TASK, model=str(self.source)))
+        return ask_model(pipeline(TASK, model=str(self.source), device="cpu"))

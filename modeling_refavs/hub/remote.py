@@ -17,7 +17,7 @@ from .files import list_files, sha256
 
 HUBS_OWN = ".gitattributes"  # written by the Hub when a repository is made
 FULL = re.compile(r"quota|storage limit|storage space|out of storage", re.IGNORECASE)
-FULL_STATUSES = (402, 413, 507)
+FULL_STATUSES = (413, 507)
 AGAIN = "run the same command again: what has arrived is not sent twice"
 
 
@@ -132,6 +132,8 @@ def _explain_refusal(status: int, message: str) -> str:
         return f"no room is left on the Hub ({message}): free some, or publish elsewhere; then {AGAIN}"
     if status == 401:
         return "the Hub does not accept the token: run `hf auth login`, or set HF_TOKEN to a valid one"
+    if status == 402:
+        return f"the Hub asks for a payment or a subscription ({message})"
     if status == 403:
         return f"no right to write there ({message}): use a token that may write, and a namespace of yours"
     if status == 404:

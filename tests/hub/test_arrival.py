@@ -80,7 +80,10 @@ def test_a_model_is_published_and_loaded_by_somebody_else(hub, checkpoint, tmp_p
 def test_everything_is_loaded_by_somebody_else(hub, no_clean_rooms, checkpoint, tree, tmp_path, capsys):
     assert main(["publish", "model", str(checkpoint), "user/refavs"]) == 0, capsys.readouterr().err
     assert main(["publish", "metrics", str(METRICS), "user"]) == 0, capsys.readouterr().err
-    assert main(["publish", "dataset", str(tree), "user/ref-avs"]) == 0, capsys.readouterr().err
+    assert main(["publish", "dataset", str(tree), "user/ref-avs", "--licence", "cc0-1.0"]) == 0, (
+        capsys.readouterr().err
+    )
+    assert b"license: cc0-1.0" in hub.files("dataset", "user/ref-avs")["README.md"]
     assert sorted(hub.repos) == [
         ("dataset", "user/ref-avs"), ("model", "user/refavs"), ("space", "user/refavs_fscore"),
         ("space", "user/refavs_jaccard"), ("space", "user/refavs_null"),
@@ -105,11 +108,12 @@ def test_a_metric_answers_in_the_clean_room_as_here(capsys):
     assert "user/refavs_jaccard (space)" in capsys.readouterr().out
 
 
-def test_a_data_set_comes_back_with_its_splits(hub, tree, capsys):
-    assert main(["publish", "dataset", str(tree), "user/ref-avs", "--licence", "cc-by-4.0"]) == 0
+def test_an_export_comes_back_with_its_splits(hub, tree, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["dataset", "export", str(tree), "OUT"]) == 0
+    assert main(["publish", "dataset", "OUT", "user/ref-avs", "--private"]) == 0, capsys.readouterr().err
     assert "loaded by its id" in capsys.readouterr().out
     files = hub.files("dataset", "user/ref-avs")
-    assert b"license: cc-by-4.0" in files["README.md"]
     assert {"export.json", "SHA256SUMS", "expressions/test_s-00000-of-00001.parquet"} <= set(files)
 
 

@@ -175,6 +175,7 @@ def test_after_a_failure_the_same_command_goes_on(hub, source, push, fault, word
         ),
         (Fault("PUT /lfs/", status=413, message="Payload Too Large"), "no room is left on the Hub"),
         (Fault("POST .*/commit/", status=507), "no room is left on the Hub"),
+        (Fault("repos/create", status=402, message="Payment required"), "asks for a payment or a subscription"),
         (Fault("POST .*/preupload/", status=404), "check the id and the branch"),
         (Fault("POST .*/commit/", status=400, message="bad pointer"), "refused it (400: bad pointer"),
     ],
