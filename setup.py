@@ -21,6 +21,7 @@ setup(
     package_data={
         "modeling_refavs": [
             "py.typed",
+            "hub/card_template.md",
             "metrics/refavs_*/README.md",
             "metrics/refavs_*/requirements.txt",
             "training/recipes/*.yaml",

@@ -42,6 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_pretrain(commands)
     _add_train(commands)
     _add_ablate(commands)
+    _add_publish(commands)
     return parser
 
 
@@ -462,6 +463,12 @@ def _run_ablate(args: argparse.Namespace) -> None:
     from .training.ablate import run_ablate
 
     print(run_ablate(args), end="")
+
+
+def _add_publish(commands: argparse._SubParsersAction) -> None:
+    from .hub.command import add_publish
+
+    add_publish(commands, print)
 
 
 if __name__ == "__main__":

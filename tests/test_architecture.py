@@ -47,3 +47,17 @@ def test_help_is_quick_because_it_imports_nothing_heavy():
     code = "import sys, modeling_refavs.cli as c; c.make_parser(); print([m for m in ('torch', 'transformers', 'av') if m in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+def test_a_clean_room_needs_nothing_of_ours():
+    path = ROOT / "modeling_refavs" / "hub" / "clean_room.py"
+    names = {module.split(".")[0] for level, module in imports(path) if not level}
+    assert not [module for level, module in imports(path) if level]
+    assert names - set(sys.stdlib_module_names) <= {"numpy", "transformers", "evaluate", "datasets"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "modeling_refavs").rglob("*.py")), ids=lambda path: path.name)
+def test_only_the_command_knows_what_publishes(path):
+    room = path.relative_to(ROOT / "modeling_refavs")
+    if room.parts[0] not in ("hub", "cli.py"):
+        assert not [module for level, module in imports(path) if "hub" in module.split(".") and level]

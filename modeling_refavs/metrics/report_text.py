@@ -11,8 +11,14 @@ DIMENSION_NOTE = "Dimensions are told from the sentences' words, roughly: the da
 
 def report_text(report: dict[str, Any]) -> str:
     """One page: results beside the published ones, breakdowns, conventions."""
-    parts = [f"# Evaluation of {report['subject']}", _conventions(report), _table_3(report)]
-    parts += [_breakdown(report, name) for name in report["breakdowns"]]
+    parts = [
+        f"# Evaluation of {report['subject']}",
+        conventions_text(report),
+        f"## Results\n\n{results_table(report)}",
+    ]
+    if set(report["splits"]) & set(SPLIT_NAMES):
+        parts.append(f"## Beside the published results\n\n{_published(report)}")
+    parts += [breakdown_text(report, name) for name in report["breakdowns"]]
     seconds = report["seconds_per_sentence"]
     parts.append(
         f"Seconds a sentence: {seconds['load']:.3f} reading, {seconds['predict']:.3f} predicting, {seconds['score']:.3f} scoring."
@@ -20,7 +26,8 @@ def report_text(report: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _conventions(report: dict[str, Any]) -> str:
+def conventions_text(report: dict[str, Any]) -> str:
+    """On which data, how pooled, and what the numbers mean."""
     rules, pooling = report["conventions"], report["pooling"]
     size = "the truth's own size" if rules["mask_size"] is None else f"{rules['mask_size']}x{rules['mask_size']}"
     pooled = {
@@ -34,16 +41,14 @@ def _conventions(report: dict[str, Any]) -> str:
     )
 
 
-def _table_3(report: dict[str, Any]) -> str:
+def results_table(report: dict[str, Any]) -> str:
+    """A row a split, and Mix."""
     rows, splits = [], report["splits"]
     for split, part in splits.items():
         rows.append((f"{SPLIT_NAMES.get(split, split)} ({split})", part["clips"], part["sentences"], *_measures(part)))
         if split == "test_u" and report["mix"]:
             rows.append(("Mix", "", "", *_measures(report["mix"])))
-    table = _table(("split", "clips", "sentences", "J", "F", "J&F", "S"), rows)
-    if not set(splits) & set(SPLIT_NAMES):
-        return f"## Results\n\n{table}"
-    return f"## Results\n\n{table}\n\n## Beside the published results\n\n{_published(report)}"
+    return _table(("split", "clips", "sentences", "J", "F", "J&F", "S"), rows)
 
 
 def _published(report: dict[str, Any]) -> str:
@@ -62,7 +67,8 @@ def _published(report: dict[str, Any]) -> str:
     return f"{_table(('', 'Seen J / F', 'Unseen J / F', 'Mix J / F', 'Null S'), rows)}\n\n{note}"
 
 
-def _breakdown(report: dict[str, Any], name: str) -> str:
+def breakdown_text(report: dict[str, Any], name: str) -> str:
+    """A table of the sentences group by group, under a heading."""
     published = report["published"]["breakdowns"].get(name, {})
     rows = []
     for group, part in report["breakdowns"][name].items():
