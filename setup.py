@@ -7,6 +7,9 @@ DATA = ["datasets>=5.0", "matplotlib", "pyyaml"]
 METRICS = ["evaluate>=0.4.6"]
 TRAIN = ["accelerate>=1.10", "filelock", "tensorboard", *DATA, *METRICS]
 DEMO = ["gradio>=6.0"]
+BROWSER = [
+    "playwright>=1.50"
+]  # 165 MB: the page's browser tests run where it and Chromium are, and are skipped elsewhere
 DEV = ["pycocotools", "pytest>=8.0", "pytest-xdist", "ruff", "setuptools", *TRAIN, *DEMO]
 
 setup(
@@ -37,6 +40,6 @@ setup(
         "av>=14.0",
         "tqdm",
     ],
-    extras_require={"data": DATA, "metrics": METRICS, "train": TRAIN, "demo": DEMO, "dev": DEV},
+    extras_require={"data": DATA, "metrics": METRICS, "train": TRAIN, "demo": DEMO, "browser": BROWSER, "dev": DEV},
     entry_points={"console_scripts": ["refavs = modeling_refavs.cli:main"]},
 )

@@ -43,6 +43,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_ablate(commands)
     _add_publish(commands)
+    _add_demo(commands)
     return parser
 
 
@@ -469,6 +470,25 @@ def _add_publish(commands: argparse._SubParsersAction) -> None:
     from .hub.command import add_publish
 
     add_publish(commands, print)
+
+
+def _add_demo(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "demo", help="try it in a browser", description="Serve the page of spaces_demo/ on this machine."
+    )
+    parser.add_argument("--model", help="folder of a model, or its id on the Hub (default: the shipped checkpoint)")
+    parser.add_argument("--port", type=int, help="default: the first free one from 7860 on")
+    parser.set_defaults(run=_run_demo)
+
+
+def _run_demo(args: argparse.Namespace) -> None:
+    folder = Path(__file__).parents[1] / "spaces_demo"
+    if not (folder / "app.py").is_file():
+        raise ValueError(f"{folder}: not here: the page comes with the repository, not with the package")
+    sys.path.insert(0, str(folder))
+    from app import MODEL, main
+
+    main(args.model or MODEL, args.port)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The door through which media files come in: what a file is, and its streams decoded."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,9 @@ DEFAULT_FRAME_RATE = 25.0  # frames/s, for files that declare none
 LIVE_TIMEOUT = 20.0  # s, to wait for a stream to open
 CLOCK_RESTART = 1.0  # s; a clock that falls back further was restarted: two files glued together
 CLOCK_LEAP = 60.0  # s; a clock that leaps further, and past all that the file declares, is damaged
+
+# Of a picture; a larger one is never decoded, wherever in a file it comes. As Pillow's own, to be set for a whole process.
+MAX_PICTURE_PIXELS = 2**27
 
 
 @dataclass(frozen=True)
@@ -74,15 +77,24 @@ def probe_video(path: str | Path) -> VideoInfo:
         )
 
 
-def open_media(path: str | Path) -> InputContainer:
-    """PyAV's container of a file; `ValueError` says what is wrong with anything else."""
+def open_media(path: str | Path, containers: Sequence[str] = ()) -> InputContainer:
+    """PyAV's container of a file; `ValueError` says what is wrong with anything else.
+
+    Args:
+        path: of the file.
+        containers: FFmpeg's names of those that may be opened, such as "matroska"; by default all. Some, playlists for
+            one, make FFmpeg open other files and addresses: a file from a stranger is opened with a list.
+    """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: {'a folder, not a video' if path.is_dir() else 'no such file'}")
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: 0 bytes: copy or download it again")
+    options = {"max_pixels": str(MAX_PICTURE_PIXELS)}
+    if containers:
+        options["format_whitelist"] = ",".join(containers)
     try:
-        return av.open(str(path.absolute()), metadata_errors="replace")
+        return av.open(str(path.absolute()), options=options, metadata_errors="replace")
     except av.FFmpegError as error:
         raise ValueError(
             f"{path}: not a media file that FFmpeg can read ({error.strerror}): is it a video, and is it whole?"
@@ -132,6 +144,7 @@ def picture_stream(container: InputContainer) -> Stream:
 def decode(container: InputContainer, stream: Stream) -> Iterator[av.VideoFrame | av.AudioFrame]:
     """What of a stream decodes, in order; damage is skipped, with a warning."""
     stream.thread_type = "AUTO"
+    stream.codec_context.options = {"max_pixels": str(MAX_PICTURE_PIXELS)}
     for packet in _demux(container, stream):
         try:
             frames = packet.decode()

@@ -1,0 +1,187 @@
+"""The Space's page: a video and sentences in; overlay, timeline, masks and numbers out."""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from answer import STYLE, draw_answer, python_lines
+from service import Service, StoppedError
+from texts import LANGUAGES, choose_language, load_texts
+
+from modeling_refavs.media.limits import LimitError, Limits
+
+
+ROOM = Path(__file__).parent
+EXAMPLES = ROOM / "examples"
+MODEL = os.environ.get("REFAVS_MODEL", str(ROOM / "checkpoint"))
+LIMITS = Limits()
+SWEEP, AGE = 300, 1800  # s; how often files are looked through, and how old they may get
+WAITING = 20  # requests in line; one more is told to come back later
+PREFIX = "refavs_"  # of texts: gradio has words of its own
+STAGES = {"looking": (0.0, 0.05), "segmenting": (0.05, 0.4), "drawing": (0.4, 0.95), "packing": (0.95, 1.0)}
+
+
+class Page:
+    """The page of one model.
+
+    Args:
+        service: that works.
+        examples: as `examples.json` holds them.
+    """
+
+    def __init__(self, service: Service, examples: dict[str, Any]):
+        self.service, self.examples = service, examples["examples"]
+        self.texts = load_texts(LIMITS, service.seconds, examples)
+        self.translations = gr.I18n(**{name: _prefixed(self.texts[name]) for name in LANGUAGES})
+
+    def say(self, key: str) -> gr.i18n.I18nData:
+        """A text that each browser shows in its own language."""
+        return self.translations(PREFIX + key)
+
+    def segment(self, video: str | None, sentences: str, request: gr.Request, progress=gr.Progress()):  # noqa: B008
+        """Colour in a video what each sentence means.
+
+        Args:
+            video: the file.
+            sentences: one a line.
+
+        Returns:
+            The answer as HTML, the video with the objects in colour, pictures with their captions, the same video and
+            the masks to download, the lines of Python that do the same, and the numbers that `refavs segment` prints.
+        """
+        texts = self.texts[choose_language(request and request.headers.get("accept-language"))]
+
+        def tell(stage: str, part: float) -> None:
+            begin, end = STAGES[stage]
+            progress(begin + part * (end - begin), desc=texts[stage])
+
+        if not video:
+            raise gr.Error(texts["no_video"], duration=None, print_exception=False)
+        folder = tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"])
+        asked = {"video": video, "expressions": sentences.splitlines(), "folder": folder}
+        try:
+            answer = self.service.ask(asked, tell)
+        except (LimitError, StoppedError) as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise gr.Error(texts[error.kind].format(**error.facts), duration=None, print_exception=False) from error
+        summary = answer["summary"]
+        frames = [(path, f"{second} s") for path, second in answer["frames"]]
+        said = [found["text"] for found in summary["expressions"]]
+        code = python_lines(self.service.model, summary["video"]["name"], said)
+        return draw_answer(answer, texts), answer["overlay"], frames, answer["overlay"], answer["masks"], code, summary
+
+    def build(self) -> gr.Blocks:
+        with gr.Blocks(title="Ref-AVS", analytics_enabled=False, delete_cache=(SWEEP, AGE)) as blocks:
+            gr.Markdown(self.say("title"))
+            gr.Markdown(self.say("intro"))
+            with gr.Row():
+                with gr.Column():
+                    inputs, button = self._build_question()
+                with gr.Column():
+                    outputs, results = self._build_answer()
+            run = button.click(
+                self.segment, inputs, outputs, api_name="segment", show_progress_on=outputs[0], concurrency_limit=1
+            )
+            run.success(lambda: gr.Column(visible=True), None, results, api_visibility="private", queue=False)
+        return blocks
+
+    def _build_question(self) -> tuple[list[gr.Component], gr.Button]:
+        say = self.say
+        video = gr.Video(
+            label=say("video"),
+            sources=["upload", "webcam"],
+            include_audio=True,
+            webcam_options=gr.WebcamOptions(mirror=False),
+        )
+        _take_files_only(video, self.texts["en"]["address"])
+        sentences = gr.Textbox(label=say("sentences"), placeholder=say("placeholder"), lines=3, max_lines=5)
+        button = gr.Button(say("button"), variant="primary")
+        gr.Markdown(say("examples"))
+        gr.Markdown(say("note"))
+        for number, example in enumerate(self.examples):
+            gr.Button(say(f"example_{number}"), size="sm").click(
+                lambda example=example: (str(EXAMPLES / example["video"]), "\n".join(example["sentences"])),
+                None,
+                [video, sentences],
+                api_visibility="private",
+            )
+        with gr.Accordion(say("limits_title"), open=False):
+            gr.Markdown(say("limits"))
+        return [video, sentences], button
+
+    def _build_answer(self) -> tuple[list[gr.Component], gr.Column]:
+        say = self.say
+        answer = gr.HTML(say("waiting"), min_height=120, container=True, padding=True)
+        with gr.Column(visible=False) as results:
+            overlay = gr.Video(label=say("overlay"), interactive=False, elem_id="overlay")
+            with gr.Row():
+                download = gr.DownloadButton(say("download_overlay"), size="sm")
+                masks = gr.DownloadButton(say("download_masks"), size="sm")
+            frames = gr.Gallery(label=say("frames"), columns=4, height="auto", object_fit="contain", interactive=False)
+            with gr.Accordion(say("code"), open=False):
+                code = gr.Code(language="python", interactive=False, show_label=False)
+            with gr.Accordion(say("numbers"), open=False):
+                numbers = gr.JSON(show_label=False)
+        return [answer, overlay, frames, download, masks, code, numbers], results
+
+
+def _prefixed(texts: dict[str, str]) -> dict[str, str]:
+    return {PREFIX + key: text for key, text in texts.items()}
+
+
+def _take_files_only(video: gr.Video, refusal: str) -> None:
+    """A request may name an address in place of a file: gradio would fetch it."""
+    move = video.async_move_resource_to_block_cache
+
+    async def move_file(source: str | Path | None) -> str | None:
+        if "://" in str(source):
+            raise gr.Error(refusal, print_exception=False)
+        return await move(source)
+
+    video.async_move_resource_to_block_cache = move_file
+
+
+def launch(service: Service, examples: dict[str, Any], port: int | None = None, **options: Any) -> gr.Blocks:
+    """Serve the page; its files go to the folder that GRADIO_TEMP_DIR names. `options` are gradio's."""
+    page = Page(service, examples)
+    blocks = page.build().queue(max_size=WAITING)
+    blocks.launch(
+        server_port=port,
+        allowed_paths=[str(EXAMPLES)],
+        max_file_size=LIMITS.num_bytes,
+        i18n=page.translations,
+        css=STYLE,
+        ssr_mode=False,
+        footer_links=["api", "settings"],
+        **options,
+    )
+    return blocks
+
+
+def main(model: str = MODEL, port: int | None = None) -> None:
+    """Serve the page until it is stopped.
+
+    Args:
+        model: folder of a model, or its id on the Hub.
+        port: to listen on; by default the first free one from 7860 on.
+    """
+    service = Service(model)
+    with tempfile.TemporaryDirectory(prefix="refavs_") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        try:
+            service.wait()
+            launch(service, load_examples(), port)
+        finally:
+            service.stop()
+
+
+def load_examples() -> dict[str, Any]:
+    return json.loads((EXAMPLES / "examples.json").read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""The working process: the same as `refavs segment`, and never longer than its time."""
+
+import base64
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from modeling_refavs.cli import main
+from modeling_refavs.media.limits import LimitError
+
+from ..media.test_limits import write_bomb
+from .conftest import ROOM
+
+
+SENTENCES = ["the first object to make a sound", "the drum"]
+CLIP = ROOM / "examples" / "clip.mp4"
+
+
+def ask(service, video, folder, sentences=SENTENCES, tell=lambda *_: None):
+    folder.mkdir()
+    return service.ask({"video": str(video), "expressions": sentences, "folder": str(folder)}, tell)
+
+
+def test_it_answers_as_refavs_segment_does(service, tmp_path, capsys):
+    told = []
+    answer = ask(service, CLIP, tmp_path / "page", tell=lambda stage, part: told.append((stage, part)))
+    output = tmp_path / "command" / "overlay.mp4"
+    output.parent.mkdir()
+    options = [
+        "--output",
+        str(output),
+        "--masks",
+        str(tmp_path / "masks"),
+        "--summary",
+        str(tmp_path / "summary.json"),
+    ]
+    assert main(["segment", str(CLIP), *SENTENCES, "--model", str(ROOM / "checkpoint"), *options]) == 0
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    del summary["throughput"], summary["video"]["path"], answer["summary"]["throughput"]
+    assert answer["summary"]["video"].pop("name") == "clip.mp4"
+    assert answer["summary"] == summary
+    assert Path(answer["overlay"]).read_bytes() == output.read_bytes()
+    with zipfile.ZipFile(answer["masks"]) as masks:
+        for path in sorted((tmp_path / "masks").rglob("*.png")):
+            assert masks.read(str(path.relative_to(tmp_path / "masks"))) == path.read_bytes()
+    assert [stage for stage, part in told if part == 1] == ["segmenting", "drawing"]
+    assert [second for _, second in answer["frames"]] == list(range(8))
+    assert Image.open(io.BytesIO(base64.b64decode(answer["spectrogram"]))).height == 64
+
+
+def test_it_refuses_and_goes_on(service, tmp_path, write_clip):
+    bomb = write_bomb(tmp_path / "bomb.mov")
+    with pytest.raises(LimitError, match="more than 1920x1200 pixels"):
+        ask(service, bomb, tmp_path / "1")
+    with pytest.raises(LimitError, match="say in words"):
+        ask(service, bomb, tmp_path / "2", [" "])
+    process = service.process
+    answer = ask(service, write_clip("silent.mp4"), tmp_path / "3")
+    assert answer["spectrogram"] is None
+    assert answer["summary"]["video"]["has_audio"] is False
+    assert service.process is process
+
+
+SCRIPT = """
+import json, os, sys, time
+print(json.dumps({"ready": True}), flush=True)
+for line in sys.stdin:
+    request = json.loads(line)
+    if request["video"] == "slow": time.sleep(60)
+    if request["video"] == "crash": os.abort()
+    print(json.dumps({"stage": "drawing", "part": 0.5}), flush=True)
+    print(json.dumps({"failed": "no luck"} if request["video"] == "failed" else {"answer": request}), flush=True)
+"""
+
+
+@pytest.mark.parametrize(("video", "kind"), [("slow", "time"), ("crash", "crashed"), ("failed", "failed")])
+def test_work_that_ends_badly_does_not_end_the_service(video, kind, tmp_path):
+    from service import Service, StoppedError
+
+    (tmp_path / "script.py").write_text(SCRIPT)
+    service, told = Service("m", seconds=0.5, work=tmp_path / "script.py"), []
+    with pytest.raises(StoppedError) as stopped:
+        service.ask({"video": video}, lambda *reply: told.append(reply))
+    assert stopped.value.kind == kind
+    assert service.ask({"video": "good"}, lambda *reply: told.append(reply)) == {"video": "good"}
+    assert ("drawing", 0.5) in told
+    service.stop()
+
+
+def test_a_model_that_is_not_there_is_told_in_one_line(capfd):
+    from service import Service
+
+    with pytest.raises(ValueError, match=r"--model nowhere/at/all: no folder with a config\.json"):
+        Service("nowhere/at/all").wait()
+    assert "Traceback" not in capfd.readouterr().err
