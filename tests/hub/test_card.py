@@ -16,7 +16,7 @@ from modeling_refavs.hub.model_publication import CARD_FACTS, EVALUATION, ModelP
 
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = ROOT / "spaces_demo" / "checkpoint"
+SHIPPED = ROOT / "spaces_demo" / "synthetic_checkpoint"
 
 
 def test_the_card_of_an_evaluation(checkpoint, tmp_path):
@@ -88,7 +88,7 @@ def test_facts_may_be_json(checkpoint, tmp_path):
 
 def test_the_card_of_the_shipped_checkpoint_is_its_rendering(monkeypatch):
     if not (SHIPPED / CARD_FACTS).is_file():
-        pytest.skip("the shipped checkpoint has no facts yet")
+        pytest.skip("no checkpoint with facts is shipped")
     monkeypatch.chdir(ROOT)
     folder = SHIPPED.relative_to(ROOT)
     rendered = render_card(folder, folder / EVALUATION, folder / CARD_FACTS)
