@@ -13,11 +13,16 @@ STYLE = """
 .answer .found {font-size: 1.05rem; margin-bottom: 0.25rem}
 .answer .dot {display: inline-block; width: 0.8em; height: 0.8em; border-radius: 50%; margin-right: 0.5em}
 .answer .when {opacity: 0.8; margin-left: 0.5em}
-.answer .nothing {font-weight: 600; margin-left: 0.5em}
+.answer .nothing {display: block; margin-left: 1.3em}
 .answer .bars {display: flex; align-items: flex-end; height: 2.5rem; border-bottom: 1px solid currentColor}
 .answer .bars i {display: block; box-sizing: border-box; margin-right: 1px; border: 1px solid; min-height: 1px}
 .answer .spectrogram {display: block; width: 100%; height: 5rem}
 .answer .clock {display: flex; justify-content: space-between; font-size: 0.85rem; opacity: 0.8}
+.refused {border-left: 0.3rem solid rgb(213, 94, 0); padding-left: 0.8rem}
+.answer .legend {font-size: 0.85rem; opacity: 0.8}
+#frames .grid-wrap {height: auto !important; min-height: 0}
+#frames .grid-container {grid-template: none / repeat(auto-fill, minmax(5.5rem, 1fr)); grid-auto-rows: auto}
+#frames .thumbnail-item {aspect-ratio: 4 / 3}
 """
 
 
@@ -31,6 +36,11 @@ def draw_answer(answer: dict[str, Any], texts: dict[str, str]) -> str:
     summary = answer["summary"]
     rows = [_draw_sentence(number, found, summary, texts) for number, found in enumerate(summary["expressions"])]
     return f'<div class="answer" role="status">{"".join(rows)}{_draw_sound(answer, texts)}</div>'
+
+
+def draw_refusal(reason: str, texts: dict[str, str]) -> str:
+    """HTML that stands in the answer's place."""
+    return f'<div class="refused" role="alert"><b>{texts["refused"]}</b><br>{escape(reason)}</div>'
 
 
 def _draw_sentence(number: int, found: dict[str, Any], summary: dict[str, Any], texts: dict[str, str]) -> str:
@@ -60,12 +70,12 @@ def _lengths(summary: dict[str, Any]) -> list[float]:
 
 
 def _draw_sound(answer: dict[str, Any], texts: dict[str, str]) -> str:
-    clock = f'<div class="clock"><span>0 s</span><span>{{}}</span><span>{answer["summary"]["video"]["duration"]:g} s</span></div>'
+    clock = f'<div class="clock"><span>0 s</span><span>{answer["summary"]["video"]["duration"]:g} s</span></div>'
     if not answer["spectrogram"]:
-        return f"<div>{clock.format('')}<p>{texts['no_sound']}</p></div>"
+        return f"<div>{clock}<p>{texts['no_sound']}</p></div>"
     source = f"data:image/png;base64,{answer['spectrogram']}"
     image = f'<img class="spectrogram" src="{source}" alt="{texts["sound"]}">'
-    return f"<div>{image}{clock.format(texts['sound'])}</div>"
+    return f'<div>{image}{clock}<div class="legend">{texts["sound"]}</div></div>'
 
 
 def python_lines(model: str, video: str, expressions: list[str]) -> str:

@@ -1,6 +1,5 @@
 """The Space's page: a video and sentences in; overlay, timeline, masks and numbers out."""
 
-import json
 import os
 import shutil
 import tempfile
@@ -8,19 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from answer import STYLE, draw_answer, python_lines
+from answer import STYLE, draw_answer, draw_refusal, python_lines
 from service import Service, StoppedError
-from texts import LANGUAGES, choose_language, load_texts
+from texts import EXAMPLES, LANGUAGES, choose_language, load_examples, load_texts
+from video_input import make_video_input
 
 from modeling_refavs.media.limits import LimitError, Limits
 
 
 ROOM = Path(__file__).parent
-EXAMPLES = ROOM / "examples"
 MODEL = os.environ.get("REFAVS_MODEL", str(ROOM / "checkpoint"))
 LIMITS = Limits()
 SWEEP, AGE = 300, 1800  # s; how often files are looked through, and how old they may get
 WAITING = 20  # requests in line; one more is told to come back later
+QUEUE = "segment"  # in which page and API wait together
+NUM_RESULTS = 6  # beside the answer itself
 PREFIX = "refavs_"  # of texts: gradio has words of its own
 STAGES = {"looking": (0.0, 0.05), "segmenting": (0.05, 0.4), "drawing": (0.4, 0.95), "packing": (0.95, 1.0)}
 
@@ -42,6 +43,9 @@ class Page:
         """A text that each browser shows in its own language."""
         return self.translations(PREFIX + key)
 
+    def _texts_of(self, request: gr.Request | None) -> dict[str, str]:
+        return self.texts[choose_language(request and request.headers.get("accept-language"))]
+
     def segment(self, video: str | None, sentences: str, request: gr.Request, progress=gr.Progress()):  # noqa: B008
         """Colour in a video what each sentence means.
 
@@ -53,26 +57,34 @@ class Page:
             The answer as HTML, the video with the objects in colour, pictures with their captions, the same video and
             the masks to download, the lines of Python that do the same, and the numbers that `refavs segment` prints.
         """
-        texts = self.texts[choose_language(request and request.headers.get("accept-language"))]
+        texts = self._texts_of(request)
 
         def tell(stage: str, part: float) -> None:
             begin, end = STAGES[stage]
             progress(begin + part * (end - begin), desc=texts[stage])
 
         if not video:
-            raise gr.Error(texts["no_video"], duration=None, print_exception=False)
+            raise gr.Error(texts["no_video"], print_exception=False)
         folder = tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"])
         asked = {"video": video, "expressions": sentences.splitlines(), "folder": folder}
         try:
             answer = self.service.ask(asked, tell)
         except (LimitError, StoppedError) as error:
             shutil.rmtree(folder, ignore_errors=True)
-            raise gr.Error(texts[error.kind].format(**error.facts), duration=None, print_exception=False) from error
+            raise gr.Error(texts[error.kind].format(**error.facts), print_exception=False) from error
         summary = answer["summary"]
         frames = [(path, f"{second} s") for path, second in answer["frames"]]
         said = [found["text"] for found in summary["expressions"]]
         code = python_lines(self.service.model, summary["video"]["name"], said)
         return draw_answer(answer, texts), answer["overlay"], frames, answer["overlay"], answer["masks"], code, summary
+
+    def show(self, video: str | None, sentences: str, request: gr.Request, progress=gr.Progress()) -> list[Any]:  # noqa: B008
+        """As [`segment`], for the page: a refusal stands where the answer would be, and the results are not shown."""
+        try:
+            return [*self.segment(video, sentences, request, progress), gr.Column(visible=True)]
+        except gr.Error as error:
+            refusal = draw_refusal(error.message, self._texts_of(request))
+            return [refusal, *[gr.skip()] * NUM_RESULTS, gr.Column(visible=False)]
 
     def build(self) -> gr.Blocks:
         with gr.Blocks(title="Ref-AVS", analytics_enabled=False, delete_cache=(SWEEP, AGE)) as blocks:
@@ -83,21 +95,24 @@ class Page:
                     inputs, button = self._build_question()
                 with gr.Column():
                     outputs, results = self._build_answer()
-            run = button.click(
-                self.segment, inputs, outputs, api_name="segment", show_progress_on=outputs[0], concurrency_limit=1
+            button.click(
+                self.show,
+                inputs,
+                [*outputs, results],
+                api_visibility="private",
+                show_progress_on=outputs[0],
+                scroll_to_output=True,
+                concurrency_id=QUEUE,
+                concurrency_limit=1,
             )
-            run.success(lambda: gr.Column(visible=True), None, results, api_visibility="private", queue=False)
+            gr.Button(visible=False).click(
+                self.segment, inputs, outputs, api_name="segment", concurrency_id=QUEUE, concurrency_limit=1
+            )
         return blocks
 
     def _build_question(self) -> tuple[list[gr.Component], gr.Button]:
         say = self.say
-        video = gr.Video(
-            label=say("video"),
-            sources=["upload", "webcam"],
-            include_audio=True,
-            webcam_options=gr.WebcamOptions(mirror=False),
-        )
-        _take_files_only(video, self.texts["en"]["address"])
+        video = make_video_input(say("video"), LIMITS, self.texts["en"]["address"])
         sentences = gr.Textbox(label=say("sentences"), placeholder=say("placeholder"), lines=3, max_lines=5)
         button = gr.Button(say("button"), variant="primary")
         gr.Markdown(say("examples"))
@@ -121,7 +136,8 @@ class Page:
             with gr.Row():
                 download = gr.DownloadButton(say("download_overlay"), size="sm")
                 masks = gr.DownloadButton(say("download_masks"), size="sm")
-            frames = gr.Gallery(label=say("frames"), columns=4, height="auto", object_fit="contain", interactive=False)
+            with gr.Column(elem_id="frames"):
+                frames = gr.Gallery(label=say("frames"), columns=4, object_fit="contain", interactive=False)
             with gr.Accordion(say("code"), open=False):
                 code = gr.Code(language="python", interactive=False, show_label=False)
             with gr.Accordion(say("numbers"), open=False):
@@ -131,18 +147,6 @@ class Page:
 
 def _prefixed(texts: dict[str, str]) -> dict[str, str]:
     return {PREFIX + key: text for key, text in texts.items()}
-
-
-def _take_files_only(video: gr.Video, refusal: str) -> None:
-    """A request may name an address in place of a file: gradio would fetch it."""
-    move = video.async_move_resource_to_block_cache
-
-    async def move_file(source: str | Path | None) -> str | None:
-        if "://" in str(source):
-            raise gr.Error(refusal, print_exception=False)
-        return await move(source)
-
-    video.async_move_resource_to_block_cache = move_file
 
 
 def launch(service: Service, examples: dict[str, Any], port: int | None = None, **options: Any) -> gr.Blocks:
@@ -177,10 +181,6 @@ def main(model: str = MODEL, port: int | None = None) -> None:
             launch(service, load_examples(), port)
         finally:
             service.stop()
-
-
-def load_examples() -> dict[str, Any]:
-    return json.loads((EXAMPLES / "examples.json").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,13 @@ from modeling_refavs.media.limits import MESSAGES, Limits
 
 
 ROOM = Path(__file__).parent
+EXAMPLES = ROOM / "examples"
 LANGUAGES = ("en", "zh")
+
+
+def load_examples() -> dict[str, Any]:
+    """What the page offers to try: `examples` with their `video`, `sentences` and `title`, and a `note` on the model."""
+    return json.loads((EXAMPLES / "examples.json").read_text(encoding="utf-8"))
 
 
 def load_texts(limits: Limits, seconds: float, examples: dict[str, Any]) -> dict[str, dict[str, str]]:

@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOM = ROOT / "spaces_demo"
+PAGE = ["app", "answer", "service", "texts", "video_input"]
 PUBLISHED = sorted(
     path for path in (ROOT / "modeling_refavs").glob("*.py") if path.name not in ("__init__.py", "auto.py", "cli.py")
 )
@@ -44,12 +45,11 @@ def test_the_data_does_not_know_the_model(path):
     assert not [module for level, module in imports(path) if not level and module.startswith("modeling_refavs")]
 
 
-@pytest.mark.parametrize("name", ["app", "answer", "service", "texts"])
+@pytest.mark.parametrize("name", PAGE)
 def test_the_page_leaves_the_work_to_another_process(name):
-    page = {"app", "answer", "service", "texts", "gradio"}
     media = {"modeling_refavs", "modeling_refavs.media.limits", "modeling_refavs.media.overlay"}
     for _, module in imports(ROOM / f"{name}.py"):
-        assert module in page | media or module.split(".")[0] in sys.stdlib_module_names
+        assert module in {*PAGE, *media, "gradio"} or module.split(".")[0] in sys.stdlib_module_names
 
 
 def test_help_is_quick_because_it_imports_nothing_heavy():

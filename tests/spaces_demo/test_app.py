@@ -96,6 +96,21 @@ def test_refusals_have_words(client, tmp_path):
         predict(client, ROOM / "examples" / "clip.mp4", "a\nb\nc\nd\ne\nf")
 
 
+def test_a_long_line_is_told_of(site, service):
+    """Whoever comes when twenty wait is told so, and not kept."""
+    import app
+
+    data = {"data": [None, SENTENCES]}
+    with service.lock, httpx.Client(base_url=f"{site.url}gradio_api/call/") as http:
+        uploaded = httpx.post(f"{site.url}gradio_api/upload", files={"files": ("a.mp4", b"Dear diary", "video/mp4")})
+        file = {"path": uploaded.json()[0], "meta": {"_type": "gradio.FileData"}}
+        first = http.post("segment", json={"data": [file, SENTENCES]})
+        answers = [http.post("segment", json=data) for _ in range(app.WAITING + 5)]
+    assert first.status_code == answers[0].status_code == 200
+    assert answers[-1].status_code == 503
+    assert "full" in answers[-1].text
+
+
 def test_files_go_when_their_time_is_over(client, site, write_clip):
     from gradio.route_utils import delete_files_created_by_app
 
