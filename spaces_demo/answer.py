@@ -20,7 +20,7 @@ STYLE = """
 .answer .clock {display: flex; justify-content: space-between; font-size: 0.85rem; opacity: 0.8}
 .refused {border-left: 0.3rem solid rgb(213, 94, 0); padding-left: 0.8rem}
 .answer .legend {font-size: 0.85rem; opacity: 0.8}
-#frames .grid-wrap {height: auto !important; min-height: 0}
+#frames .grid-wrap {height: auto !important; min-height: 0; padding-top: 2rem}
 #frames .grid-container {grid-template: none / repeat(auto-fill, minmax(5.5rem, 1fr)); grid-auto-rows: auto}
 #frames .thumbnail-item {aspect-ratio: 4 / 3}
 """
