@@ -100,8 +100,7 @@ class RefAVSConfig(PreTrainedConfig):
             Mask2Former's decoder, whose default is after.
         cue_tied_start: queries and keys of the cue transformers start alike, so that tokens that are near each other in the space of
             F'_A, F'_V and F'_T attend to each other.
-        use_audio_visual_product: visual tokens are also given their product with the sound of their second, in the space of F'_A and F'_V,
-            so that what matches need not be found by attention alone.
+        use_audio_visual_product: visual tokens are also given their product with the sound of their second, in the space of F'_A and F'_V.
         use_pixel_decoder_cues: visual cues are made of the pixel decoder's coarsest map too, beside Swin's last stage: for a
             Swin that has not learned ImageNet's classes.
         cue_loss_weight: of an auxiliary loss, that the visual tokens of Q_m tell where the referred object is; 0 in the paper.

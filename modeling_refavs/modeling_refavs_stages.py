@@ -1,7 +1,7 @@
 """Two stages of training before EEMC's own, both ours: align the modalities, then let the cues find the object.
 
 The cue transformers learn from nothing where the paper's encoders bring much, and a sound that matches an object is hard to find by
-attention alone (docs/reproduction.md). So the projections are aligned before they are fused, as in ALBEF (arXiv 2107.07651). Parameters
+attention alone without it (docs/reproduction.md). So the projections are aligned before they are fused, as in ALBEF (arXiv 2107.07651). Parameters
 have the names that they have in [`RefAVSForSegmentation`], which starts from what these leave.
 """
 

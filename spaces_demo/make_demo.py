@@ -11,7 +11,6 @@ sentence with all objects at once; with those encoders trained from scratch, it 
 import argparse
 import json
 import random
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -249,8 +248,7 @@ def main() -> None:
 def save(model: RefAVSForSegmentation, processor: RefAVSProcessor, examples: dict[str, Example]) -> None:
     """Into this folder: checkpoint/ with its scores, examples/ with the clips."""
     for folder in ("checkpoint", "examples"):
-        shutil.rmtree(ROOM / folder, ignore_errors=True)
-        (ROOM / folder).mkdir()
+        (ROOM / folder).mkdir(exist_ok=True)  # beside them lie the card and the page's table of examples
     model.save_pretrained(ROOM / "checkpoint")
     processor.save_pretrained(ROOM / "checkpoint")
     for copy_of_the_code in (ROOM / "checkpoint").glob("*.py"):  # it stands in this repository already

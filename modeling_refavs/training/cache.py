@@ -125,9 +125,10 @@ def digest(key: Any) -> str:
 def digest_module(module: torch.nn.Module) -> str:
     """A digest of all weights but those of adapters that change nothing yet."""
     weights, state = hashlib.sha256(), module.state_dict()
-    silent = {name.partition(".up.")[0] for name in state if ".adapter.up." in name and not state[name].any()}
+    heard = {name.partition(".up.")[0] for name in state if ".adapter.up." in name and state[name].any()}
     for name, tensor in sorted(state.items()):
-        if name.partition(".down.")[0] in silent or name.partition(".up.")[0] in silent:
+        adapter, inside, _ = name.partition(".adapter.")
+        if inside and adapter + ".adapter" not in heard:
             continue
         weights.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
         weights.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())

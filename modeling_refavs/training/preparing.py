@@ -57,7 +57,6 @@ class Preparation:
         cache: where arrays are kept.
         mask_size: height and width of masks; None: as the frames'.
         cache_vision: keep what the frozen Swin makes of each frame.
-        cache_cues: keep F_V.
         device: that encoders run on.
     """
 
@@ -68,32 +67,35 @@ class Preparation:
         cache: ArrayCache,
         mask_size: int | None = None,
         cache_vision: bool = False,
-        cache_cues: bool = False,
         device: torch.device | str = "cpu",
     ):
         self.model, self.processor, self.cache, self.device = model.eval(), processor, cache, torch.device(device)
-        self.cache_vision, self.cache_cues, self.config = cache_vision, cache_cues, model.config
+        self.cache_vision, self.config = cache_vision, model.config
         probe = resize(processor, [np.zeros((32, 32, 3), dtype=np.uint8)])
         self.frame_shape = probe.shape[1:]
         self.mask_size = mask_size or self.frame_shape[-1]
-        if (cache_vision or cache_cues) and not self.config.freeze_vision_encoder:
-            raise ValueError("cache_vision and cache_cues need a frozen Swin: set freeze_vision_encoder")
-        moves = isinstance(model, RefAVSForSegmentation) and not self.config.freeze_pixel_decoder
-        if cache_cues and self.config.use_pixel_decoder_cues and moves:
-            raise ValueError(
-                "cache_cues with use_pixel_decoder_cues needs a frozen pixel decoder: set freeze_pixel_decoder"
-            )
+        if cache_vision and not self.config.freeze_vision_encoder:
+            raise ValueError("cache_vision needs a frozen Swin: set freeze_vision_encoder")
 
-    def prepare(self, rows: SplitRows, graded: bool = False, more_sentences: Sequence[str] = ()) -> PreparedSplit:
+    def prepare(
+        self,
+        rows: SplitRows,
+        graded: bool = False,
+        more_sentences: Sequence[str] = (),
+        cache_cues: bool = False,
+    ) -> PreparedSplit:
         """
         Args:
             rows: of the split.
             graded: read grade and family of each sentence.
             more_sentences: that may be asked beside the clips' own.
+            cache_cues: keep F_V, where not all steps are learned from.
 
         Raises:
-            ValueError: a file cannot be decoded, or the disk is too small.
+            ValueError: a file cannot be decoded, the disk is too small, or F_V would change in training.
         """
+        if cache_cues:
+            self._check_frame_features()
         clips = rows.read_clips(graded)
         frames = self._frames(rows)
         sentences = sorted({sentence.text for clip in clips for sentence in clip.sentences} | set(more_sentences))
@@ -107,7 +109,7 @@ class Preparation:
             text=text,
             text_spans=spans,
             vision=self._vision(rows, frames) if self.cache_vision else (),
-            frame_features=self._frame_features(rows, frames) if self.cache_cues else None,
+            frame_features=self._frame_features(rows, frames) if cache_cues else None,
         )
 
     def _frames(self, rows: SplitRows) -> np.ndarray:
@@ -185,6 +187,15 @@ class Preparation:
 
         arrays = self._of_frames("vision", rows, frames, encode, self._pixel_level.encoder)
         return tuple(arrays[name] for name in sorted(arrays))
+
+    def _check_frame_features(self) -> None:
+        if not self.config.freeze_vision_encoder:
+            raise ValueError("cache_cues needs a frozen Swin: set freeze_vision_encoder")
+        moves = isinstance(self.model, RefAVSForSegmentation) and not self.config.freeze_pixel_decoder
+        if self.config.use_pixel_decoder_cues and moves:
+            raise ValueError(
+                "cache_cues with use_pixel_decoder_cues needs a frozen pixel decoder: set freeze_pixel_decoder"
+            )
 
     def _frame_features(self, rows: SplitRows, frames: np.ndarray) -> np.ndarray:
         """F_V."""

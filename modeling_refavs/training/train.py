@@ -67,21 +67,13 @@ def make_trainer(model_args: ModelArguments, data_args: DataArguments, args: Ref
         clips = rows.read_clips(graded=False)
         sentences = sorted({sentence.text for clip in clips for sentence in clip.sentences})
         model, processor = start_model(model_args, sentences)
-        preparation = Preparation(
-            model,
-            processor,
-            cache,
-            data_args.mask_size,
-            data_args.cache_vision,
-            data_args.cache_cues,
-            args.device,
-        )
+        preparation = Preparation(model, processor, cache, data_args.mask_size, data_args.cache_vision, args.device)
         mirrored = [mirror_sentence(sentence) for sentence in sentences] if data_args.mirror else ()
-        train_split = preparation.prepare(rows, bool(data_args.curriculum or data_args.families), mirrored)
+        graded = bool(data_args.curriculum or data_args.families)
+        train_split = preparation.prepare(rows, graded, mirrored, data_args.cache_cues)
         eval_split = None
         if args.eval_strategy != "no":
             eval_rows = _open(data_args, data_args.eval_split, data_args.max_eval_clips, cache)
-            preparation.cache_cues = False  # of a validation all steps are wanted
             eval_split = preparation.prepare(eval_rows)
     return RefAVSTrainer(model, processor, args, data_args, train_split, eval_split)
 

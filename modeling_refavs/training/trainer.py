@@ -195,7 +195,6 @@ class RefAVSTrainer(Trainer):
             self._load_weights(resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
-        self.accelerator.wait_for_everyone()  # until the first process has written it; Trainer's own wait is for GPUs alone
         if self.is_fsdp_enabled:
             super()._load_best_model()
         else:

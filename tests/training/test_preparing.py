@@ -1,5 +1,6 @@
 """Prepared data are what the processor and the encoders make, made once and whole or not at all."""
 
+import copy
 import shutil
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from modeling_refavs.metrics.predictors import read_wav
 from modeling_refavs.metrics.scoring import true_masks
 from modeling_refavs.processing_refavs import RefAVSProcessor
 from modeling_refavs.training import cache as cache_module
-from modeling_refavs.training.cache import ArrayCache, digest
+from modeling_refavs.training.cache import ArrayCache, digest, digest_module
 from modeling_refavs.training.clips import SplitRows
 from modeling_refavs.training.collator import ClipCollator, ClipDataset
 from modeling_refavs.training.draws import Draw
@@ -73,7 +74,7 @@ def test_kept_features_of_frames_are_the_encoder_s(prepared, shared):
 
 def test_kept_features_of_cues_spare_the_steps_that_are_not_learned_from(prepared, shared):
     rows, split, model, processor = prepared
-    kept = Preparation(model, processor, ArrayCache(shared / "cache"), cache_cues=True).prepare(rows)
+    kept = Preparation(model, processor, ArrayCache(shared / "cache")).prepare(rows, cache_cues=True)
     samples = [ClipDataset(split)[Draw(clip, 0, 0, 0, None)] for clip in (0, 5)]
     table = pixel_table(processor)
     computed, spared = (ClipCollator(s, table, steps_per_clip=2)(samples) for s in (split, kept))
@@ -85,13 +86,26 @@ def test_kept_features_of_cues_spare_the_steps_that_are_not_learned_from(prepare
 
 
 def test_cues_of_a_pixel_decoder_that_moves_are_not_kept(prepared, shared):
-    _, _, model, processor = prepared
+    rows, _, model, processor = prepared
     try:
         model.config.use_pixel_decoder_cues = True
         with pytest.raises(ValueError, match="set freeze_pixel_decoder"):
-            Preparation(model, processor, ArrayCache(shared / "cache"), cache_cues=True)
+            Preparation(model, processor, ArrayCache(shared / "cache")).prepare(rows, cache_cues=True)
     finally:
         model.config.use_pixel_decoder_cues = False
+
+
+def test_adapters_count_once_they_change_something(prepared):
+    module = copy.deepcopy(prepared[2].base_model.mask2former.pixel_level_module)
+    adapters = [child for name, child in module.named_modules() if name.endswith(".adapter")]
+    before = digest_module(module)
+    for adapter in adapters:
+        torch.nn.init.ones_(adapter.down.weight)
+    assert digest_module(module) == before
+    torch.nn.init.ones_(adapters[0].up.bias)
+    changed = digest_module(module)
+    torch.nn.init.zeros_(adapters[0].down.weight)
+    assert len({before, changed, digest_module(module)}) == 3
 
 
 def test_a_saved_processor_finds_what_a_new_one_made(prepared, shared, tmp_path, monkeypatch):
