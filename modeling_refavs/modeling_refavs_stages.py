@@ -91,40 +91,39 @@ class RefAVSForCueAlignment(RefAVSCueStage):
 
     def __init__(self, config: RefAVSConfig):
         super().__init__(config)
-        if not config.use_text_cues:
-            raise ValueError("there is nothing to align without text cues: leave this stage out")
-        self.listening = nn.Linear(config.hidden_size, 1)
+        self.listening = nn.Linear(config.hidden_size, 1) if config.use_text_cues and config.use_audio_cues else None
         self.visibility = nn.Linear(config.hidden_size, 1)
         self.post_init()
         self.train()
 
     def learned_modules(self) -> list[nn.Module]:
-        return [self.model.cue_projection, self.listening, self.visibility]
+        return [self.model.cue_projection, self.visibility, *([] if self.listening is None else [self.listening])]
 
     def light_up(
         self, clips: RefAVSClipFeatures, clip_index: torch.Tensor | None, **text: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        projection = self.model.cue_projection
-        visual = projection.project_frames(clips.frame_features)
-        sound = None if projection.audio is None else projection.project_audio(clips.audio_features)
-        words, real = self.model.encode_text(**text)
-        scale = unit_scale_penalty(visual) + unit_scale_penalty(words)
-        sentence = normalise((words * real[..., None]).sum(1) / real.sum(1, keepdim=True))  # (expressions, D)
-        wanted = sentence.unsqueeze(1)
-        if sound is not None:
-            scale = scale + unit_scale_penalty(sound)
-            sound = normalise(sound.squeeze(2))  # (clips, steps, D)
-            count = torch.arange(1, sound.shape[1] + 1, device=sound.device)[:, None]
-            heard = of_steps(sound + sound.cumsum(1) / count, clips.step_index)
-            listening = 1 + self.listening(sentence).unsqueeze(
-                1
-            )  # from 1 on: "sounding" shall be near the sound, not opposite
-            wanted = wanted + listening * of_expressions(heard, clip_index)
+        visual = self.model.cue_projection.project_frames(clips.frame_features)
+        scale = unit_scale_penalty(visual)
         visual = normalise(
             of_expressions(of_steps(visual, clips.step_index), clip_index)
         )  # (expressions, steps, tokens, D)
-        match = (visual * wanted.unsqueeze(2)).sum(-1) / visual.shape[-1] ** 0.5
-        return match + self.visibility(visual).squeeze(-1), scale
+        logits, gate = self.visibility(visual).squeeze(-1), 1.0
+        wanted = torch.zeros_like(visual[:, :, 0])  # (expressions, steps, D)
+        words, real = self.model.encode_text(**text)
+        if words is not None:
+            scale = scale + unit_scale_penalty(words)
+            sentence = normalise((words * real[..., None]).sum(1) / real.sum(1, keepdim=True)).unsqueeze(1)
+            wanted = wanted + sentence
+            if self.listening is not None:  # from 1 on: "sounding" shall be near the sound, not opposite
+                gate = 1 + self.listening(sentence)
+        if clips.audio_features is not None:
+            sound = self.model.cue_projection.project_audio(clips.audio_features).squeeze(2)  # (clips, steps, D)
+            scale = scale + unit_scale_penalty(sound)
+            sound = normalise(sound)
+            count = torch.arange(1, sound.shape[1] + 1, device=sound.device)[:, None]
+            heard = of_steps(sound + sound.cumsum(1) / count, clips.step_index)
+            wanted = wanted + gate * of_expressions(heard, clip_index)
+        return logits + (visual * wanted.unsqueeze(2)).sum(-1) / visual.shape[-1] ** 0.5, scale
 
 
 def normalise(tokens: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from modeling_refavs.cli import main
-from modeling_refavs.training import ablate
+from modeling_refavs.training import judging
 from modeling_refavs.training.checkpoints import STATE_FILE
 
 from .conftest import SMOKE
@@ -42,7 +42,7 @@ def commands(monkeypatch):
             (output / STATE_FILE).write_text("{}")
         return type("Done", (), {"returncode": 0})
 
-    monkeypatch.setattr(ablate.subprocess, "run", run)
+    monkeypatch.setattr(judging.subprocess, "run", run)
     return started
 
 
@@ -97,6 +97,6 @@ def test_mistakes(commands, recipe, tmp_path, monkeypatch, capsys):
     assert main(["ablate", str(recipe), "--set", "--max_step", "3"]) == 2
     assert "did you mean `max_steps`" in capsys.readouterr().err
     assert not commands
-    monkeypatch.setattr(ablate.subprocess, "run", lambda *_, **__: type("Done", (), {"returncode": 2}))
+    monkeypatch.setattr(judging.subprocess, "run", lambda *_, **__: type("Done", (), {"returncode": 2}))
     assert main(["ablate", str(recipe), "--output", str(tmp_path)]) == 2
     assert f"training {tmp_path}/full/seed0 failed (exit code 2); run again" in capsys.readouterr().err

@@ -45,6 +45,19 @@ def test_what_sounds_is_told_by_the_product():
     assert (deaf == answer).float().mean() < 0.8
 
 
+def test_without_a_sentence_the_sound_tells_alone():
+    stage = make_stage(use_text_cues=False).eval()
+    inputs = draw_batch(4, 0)[0]
+    with torch.no_grad():
+        stage.visibility.weight.zero_()
+        lit = stage(**inputs).cue_logits
+        silent = stage(**{**inputs, "audio_features": torch.zeros_like(inputs["audio_features"])}).cue_logits
+    assert stage.listening is None
+    assert not torch.equal(lit, silent)
+    deaf = make_stage(use_text_cues=False, use_audio_cues=False).eval()
+    assert deaf(**inputs).loss.isfinite()
+
+
 def test_only_the_projections_learn():
     stage = make_stage().train()
     learned = {name.split(".")[-3] if "cue_projection" in name else name.split(".")[0]
