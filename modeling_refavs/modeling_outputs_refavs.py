@@ -43,7 +43,7 @@ class RefAVSModelOutput(ModelOutput):
     """
     Args:
         query_hidden_states: per decoder layer `(expressions * frames, num_queries, D)`, normalised.
-        masks_queries_logits: per decoder layer `(expressions * frames, num_queries, H/4, W/4)`.
+        masks_queries_logits: per decoder layer, or of the last alone, `(expressions * frames, num_queries, H/4, W/4)`.
         cue_hidden_states: `(expressions, frames, M, D)`, Q_m of Eq. 4; `cue_mask (expressions, frames, M)`.
         visual_cues: `(expressions, frames, 64, D)`, its visual tokens.
         memory: the cached memory after the last frame, for the next piece of the same clips.

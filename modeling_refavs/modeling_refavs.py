@@ -189,6 +189,7 @@ class RefAVSModel(RefAVSPreTrainedModel):
         clip_index: torch.Tensor | None = None,
         text_features: torch.Tensor | None = None,
         memory: RefAVSMemory | None = None,
+        every_mask: bool = True,
     ) -> RefAVSModelOutput:
         """Ask sentences of encoded clips.
 
@@ -198,6 +199,7 @@ class RefAVSModel(RefAVSPreTrainedModel):
             clip_index: `(expressions,)`, the clip that each sentence is asked of; None: sentence n of clip n.
             text_features: `(expressions, L, 768)`, F_T in place of `input_ids`.
             memory: what the previous piece of the same clips left; None at the start.
+            every_mask: masks of every decoder layer, which a loss needs; False: of the last alone, which is faster.
         """
         outputs = self.gather_cues(clip_features, input_ids, attention_mask, clip_index, text_features, memory)
         cues, cue_mask = outputs.cue_hidden_states.flatten(0, 1), outputs.cue_mask.flatten(0, 1)
@@ -206,6 +208,7 @@ class RefAVSModel(RefAVSPreTrainedModel):
             self.catf(queries, cues, cue_mask),
             tuple(of_expressions(level, clip_index).flatten(0, 1) for level in clip_features.multi_scale_features),
             of_expressions(clip_features.mask_features, clip_index).flatten(0, 1),
+            every_mask=every_mask,
         )
         outputs.query_hidden_states = tuple(states.transpose(0, 1) for states in decoded.intermediate_hidden_states)
         outputs.masks_queries_logits = decoded.masks_queries_logits
@@ -428,7 +431,8 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
                 `step_index`, of its frames.
             loss_counts: what the loss is a mean over, if this is one of several calls before an update.
         """
-        outputs = self.model.segment(clip_features, input_ids, attention_mask, clip_index, text_features, memory)
+        sentences = (input_ids, attention_mask, clip_index, text_features)
+        outputs = self.model.segment(clip_features, *sentences, memory, every_mask=mask_labels is not None)
         frame_mask = of_steps(of_expressions(clip_features.frame_mask, clip_index), clip_features.step_index)
         class_logits = [self.class_predictor(states) for states in outputs.query_hidden_states]
         loss = parts = None

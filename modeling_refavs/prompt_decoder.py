@@ -12,6 +12,8 @@ from transformers.models.mask2former.modeling_mask2former import (
 )
 
 from .configuration_refavs import RefAVSConfig
+from .deformable_attention import RefAVSDeformableAttention
+from .masked_attention import RefAVSMaskedAttentionDecoder, RefAVSMaskedCrossAttention
 from .transformer_layer import RefAVSTransformerLayer
 
 
@@ -58,6 +60,8 @@ class RefAVSPixelDecoderLayer(Mask2FormerPixelDecoderEncoderLayer):
 
     def __init__(self, config: Mask2FormerConfig, adapter_size: int):
         super().__init__(config)
+        plain = self.self_attn
+        self.self_attn = RefAVSDeformableAttention(plain.d_model, plain.n_heads, plain.n_levels, plain.n_points)
         self.adapter = RefAVSAdapter(config.feature_size, adapter_size)
 
     def forward(self, *args, **kwargs) -> tuple[torch.Tensor, ...]:
@@ -70,6 +74,7 @@ class RefAVSMaskDecoderLayer(Mask2FormerMaskedAttentionDecoderLayer):
 
     def __init__(self, config: Mask2FormerConfig, adapter_size: int):
         super().__init__(config)
+        self.cross_attn = RefAVSMaskedCrossAttention(config.hidden_dim, config.num_attention_heads, config.dropout)
         self.adapter = RefAVSAdapter(config.hidden_dim, adapter_size)
 
     def forward(self, *args, **kwargs) -> tuple[torch.Tensor, ...]:
@@ -85,12 +90,14 @@ class RefAVSMaskDecoder(Mask2FormerTransformerModule):
         queries: torch.Tensor,
         multi_scale_features: tuple[torch.Tensor, ...],
         mask_features: torch.Tensor,
+        **how: bool,
     ) -> Mask2FormerMaskedAttentionDecoderOutput:
         """
         Args:
             queries: `(steps, num_queries, D)`, q_Q.
             multi_scale_features: the pixel decoder's maps, `(steps, C, h, w)` at strides 32, 16 and 8.
             mask_features: `(steps, C, H/4, W/4)`.
+            how: what [`RefAVSMaskedAttentionDecoder`] is told beside.
 
         Returns:
             Per layer `intermediate_hidden_states (num_queries, steps, D)` and
@@ -112,6 +119,7 @@ class RefAVSMaskDecoder(Mask2FormerTransformerModule):
             query_position_embeddings=self.queries_embedder.weight.unsqueeze(1).expand(-1, queries.shape[0], -1),
             feature_size_list=[feature.shape[-2:] for feature in multi_scale_features],
             return_dict=True,
+            **how,
         )
 
 
@@ -127,6 +135,7 @@ class RefAVSMask2FormerModel(Mask2FormerModel):
             RefAVSPixelDecoderLayer(config, adapter_size) for _ in range(config.encoder_layers)
         )
         self.transformer_module = RefAVSMaskDecoder(config.feature_size, config)
+        self.transformer_module.decoder = RefAVSMaskedAttentionDecoder(config)
         self.transformer_module.decoder.layers = nn.ModuleList(
             RefAVSMaskDecoderLayer(config, adapter_size) for _ in range(config.decoder_layers - 1)
         )

@@ -72,6 +72,8 @@ class ChoiceJudge:
         return json.loads(path.read_text(encoding="utf-8"))
 
     def _measure(self, folder: Path, split: str) -> dict[str, tuple[int, int]]:
+        from .. import auto  # noqa: F401, a saved folder carries code too: the installed one is meant
+
         model, processor = self.kind.from_pretrained(folder).eval(), RefAVSProcessor.from_pretrained(folder)
         cache = ArrayCache(self.data.cache_dir, self.data.num_proc)
         rows = SplitRows(

@@ -1,0 +1,123 @@
+"""Multi-scale deformable attention (Deformable DETR, arXiv 2010.04159, Eq. 3) of Mask2Former's pixel decoder, fast on a CPU.
+
+transformers samples each level with `grid_sample` and keeps every sample before it weighs them. Here a bilinear sample is what it is, a
+weighted sum of four pixels, and a query's samples of all levels one bag of pixels: `embedding_bag` sums them as it reads them.
+"""
+
+import torch
+from torch import nn
+from transformers.models.mask2former.modeling_mask2former import (
+    Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention,
+)
+
+
+BEFORE, AFTER = 1, 2  # rows and columns of zeros around a level: a sample outside of it is worth nothing
+
+
+class RefAVSDeformableAttention(Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention):
+    """Parameters, arguments and results of transformers' class."""
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        encoder_hidden_states: torch.Tensor | None = None,
+        encoder_attention_mask: torch.Tensor | None = None,
+        position_embeddings: torch.Tensor | None = None,
+        reference_points: torch.Tensor | None = None,
+        spatial_shapes_list: list[tuple[int, int]] | None = None,
+        level_start_index: torch.Tensor | None = None,
+        output_attentions: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if hidden_states.device.type != "cpu":
+            return super().forward(
+                hidden_states,
+                attention_mask,
+                encoder_hidden_states,
+                encoder_attention_mask,
+                position_embeddings,
+                reference_points,
+                spatial_shapes_list,
+                level_start_index,
+                output_attentions,
+            )
+        value = self.value_proj(encoder_hidden_states)
+        if attention_mask is not None:
+            value = value.masked_fill(attention_mask[..., None], 0.0)
+        queries = self.with_pos_embed(hidden_states, position_embeddings)
+        samples = (self.n_heads, self.n_levels, self.n_points)
+        exact = torch.promote_types(queries.dtype, torch.float32)  # bfloat16 cannot tell pixel 257 from 256
+        offsets = self.sampling_offsets(queries).unflatten(-1, (*samples, 2)).to(exact)
+        weights = self.attention_weights(queries).unflatten(-1, (self.n_heads, -1)).softmax(dim=-1)
+        sizes = torch.tensor([(width, height) for height, width in spatial_shapes_list], device=value.device)
+        centres = reference_points.to(exact) * sizes - 0.5  # pixels of each level, (batch, queries, levels, 2)
+        places = offsets + centres[:, :, None, :, None]
+        attended = sample_levels(
+            value.unflatten(-1, (self.n_heads, -1)), spatial_shapes_list, *places.flatten(3, 4).unbind(-1), weights
+        )
+        return self.output_proj(attended), weights.unflatten(-1, samples[1:])
+
+
+def sample_levels(
+    value: torch.Tensor, shapes: list[tuple[int, int]], x: torch.Tensor, y: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
+    """The weighted sum of bilinear samples of all levels.
+
+    Args:
+        value: `(batch, pixels, heads, D)`, the levels one after the other.
+        shapes: height and width of each level.
+        x, y: `(batch, queries, heads, levels * points)`, pixels of the sample's level; whole numbers are the middles of pixels.
+        weights: of the same shape.
+
+    Returns:
+        `(batch, queries, heads * D)`.
+    """
+    batch, queries, heads, points = x.shape
+    table, starts = _surround(value, shapes)
+    points_per_level = points // len(shapes)
+
+    def of_points(values: list[int] | torch.Tensor) -> torch.Tensor:
+        """One number for each level -> `(heads * levels * points,)`."""
+        return torch.as_tensor(values).repeat_interleave(points_per_level).repeat(heads)
+
+    heights, widths = (of_points(sizes) for sizes in zip(*shapes, strict=True))
+    pitch = widths + BEFORE + AFTER
+    first = of_points(starts) + torch.arange(heads).repeat_interleave(points) * table.shape[2] + BEFORE * (pitch + 1)
+    first = first + torch.arange(batch)[:, None, None] * heads * table.shape[2]  # pixel (0, 0) of each sample's level
+
+    x, y, weights = (values.flatten(2) for values in (x, y, weights))  # (batch, queries, heads * levels * points)
+    outside = torch.full_like(widths, -1, dtype=x.dtype)
+    x, y = x.clamp(outside, widths.to(x.dtype)), y.clamp(outside, heights.to(y.dtype))
+    left, top = x.detach().floor(), y.detach().floor()
+    right_share, bottom_share = (x - left).to(weights.dtype), (y - top).to(weights.dtype)
+    corner = (top * pitch + left).int() + first.int()
+    bottom = weights * bottom_share
+    bottom_right, top_right = bottom * right_share, (weights - bottom) * right_share
+    corners = (
+        (corner, weights - bottom - top_right),
+        (corner + 1, top_right),
+        (corner + pitch.int(), bottom - bottom_right),
+        (corner + pitch.int() + 1, bottom_right),
+    )
+    pixels = table.flatten(0, 2)
+    summed = sum(
+        nn.functional.embedding_bag(
+            index.view(-1, points), pixels, per_sample_weights=share.reshape(-1, points), mode="sum"
+        )
+        for index, share in corners
+    )
+    return summed.view(batch, queries, -1)
+
+
+def _surround(value: torch.Tensor, shapes: list[tuple[int, int]]) -> tuple[torch.Tensor, list[int]]:
+    """Levels with zeros around each, `(batch, heads, pixels, D)`, and where each starts."""
+    levels, starts, end = [], [], 0
+    for level, (height, width) in zip(value.split([h * w for h, w in shapes], dim=1), shapes, strict=True):
+        level = level.transpose(1, 2).unflatten(2, (height, width))
+        levels.append(nn.functional.pad(level, (0, 0, BEFORE, AFTER, BEFORE, AFTER)).flatten(2, 3))
+        starts.append(end)
+        end += levels[-1].shape[2]
+    return torch.cat(levels, dim=2), starts
+
+
+__all__ = ["RefAVSDeformableAttention"]
