@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
+PRECISIONS = ("float32", "bf16", "fp16", "int8")
 OUTPUT_HELP = "video to write, .mp4, .mov, .mkv or .webm; a name without a suffix is a folder of PNGs"
 
 
@@ -43,6 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_ablate(commands)
     _add_publish(commands)
+    _add_benchmark(commands)
     _add_demo(commands)
     return parser
 
@@ -77,9 +79,7 @@ def _add_segment_outputs(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--coco", type=Path, metavar="JSON", help="also write the masks as COCO instances")
     parser.add_argument("--cvat", type=Path, metavar="XML", help="also write the masks as CVAT for images 1.1")
-    parser.add_argument(
-        "--dtype", default="float32", choices=["float32", "bf16", "fp16"], help="of the model (default: %(default)s)"
-    )
+    parser.add_argument("--dtype", default="float32", choices=PRECISIONS, help="of the model (default: %(default)s)")
     parser.add_argument("--compile", action="store_true", help="compile the model's layers first: minutes, once")
 
 
@@ -135,7 +135,7 @@ def _add_live(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--threshold", type=float, default=0.5, help="probability that counts (default: 0.5)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bf16", "fp16"], help="default: %(default)s")
+    parser.add_argument("--dtype", default="float32", choices=PRECISIONS, help="default: %(default)s")
     parser.set_defaults(run=_run_live)
 
 
@@ -357,6 +357,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--draws", type=int, default=1000, help="of the bootstrap; default: %(default)s")
     parser.add_argument("--paper-splits", action="store_true", help="test_u with unseen categories only")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default: %(default)s")
+    parser.add_argument("--dtype", default="float32", choices=PRECISIONS, help="of the model; default: %(default)s")
     parser.set_defaults(run=_run_evaluate)
 
 
@@ -465,6 +466,12 @@ def _run_ablate(args: argparse.Namespace) -> None:
     from .training.ablate import run_ablate
 
     print(run_ablate(args), end="")
+
+
+def _add_benchmark(commands: argparse._SubParsersAction) -> None:
+    from .benchmarks.command import add_benchmark
+
+    add_benchmark(commands, print)
 
 
 def _add_publish(commands: argparse._SubParsersAction) -> None:

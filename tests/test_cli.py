@@ -196,7 +196,7 @@ def test_missing_arguments_are_argparses_to_tell(capsys):
     assert "--model" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("option", "names"), [("--mode", MODES), ("--dtype", loading.DTYPES)])
+@pytest.mark.parametrize(("option", "names"), [("--mode", MODES), ("--dtype", loading.PRECISIONS)])
 def test_every_choice_is_offered(option, names):
     for name in names:
         make_parser().parse_args(["segment", "clip.mp4", "a dog", "--model", "m", "--output", "o.mp4", option, name])

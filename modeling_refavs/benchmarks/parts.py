@@ -1,12 +1,5 @@
-"""What one forward of EEMC costs, part by part: time, FLOPs and peak memory, with random weights.
+"""What one forward of EEMC costs, part by part: time, FLOPs, and how near it comes to what the machine can do."""
 
-python -m modeling_refavs.benchmarks.parts --sentences 1 --frames 10 --threads 2
-"""
-
-import argparse
-import json
-import resource
-import sys
 import time
 from contextlib import ExitStack
 
@@ -14,7 +7,10 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from modeling_refavs import RefAVSConfig, RefAVSForSegmentation
+from .machine import measure_peak
+from .settings import make_model
+from .turns import Options
+from .workloads import Workload
 
 
 PARTS = {
@@ -27,65 +23,33 @@ PARTS = {
     "CATF": "model.catf",
     "transformer decoder": "model.mask2former.transformer_module",
 }
-TEXT_LENGTH = 25  # tokens
-
-
-def main() -> None:
-    args = make_parser().parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    model = RefAVSForSegmentation(RefAVSConfig()).eval().requires_grad_(False)
-    inputs = random_inputs(model.config, args.frames, args.sentences, args.size)
-    sys.stdout.write(json.dumps(measure(model, inputs, args.repeats), indent=2) + "\n")
-
-
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sentences", type=int, default=1, help="asked of the one clip")
-    parser.add_argument("--frames", type=int, default=10)
-    parser.add_argument("--size", type=int, default=384, help="height and width of a frame, pixels")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3, help="the fastest counts")
-    return parser
-
-
-def random_inputs(config: RefAVSConfig, frames: int, sentences: int, size: int) -> dict[str, torch.Tensor]:
-    """One clip and some sentences, of noise."""
-    return {
-        "pixel_values": torch.randn(1, frames, 3, size, size),
-        "input_features": torch.randn(
-            1, frames, config.audio_config.num_mel_frames, config.audio_config.num_mel_bands
-        ),
-        "input_ids": torch.randint(4, config.text_config.vocab_size, (sentences, TEXT_LENGTH)),
-        "clip_index": torch.zeros(sentences, dtype=torch.long),
-    }
 
 
 @torch.no_grad()
-def measure(model: RefAVSForSegmentation, inputs: dict[str, torch.Tensor], repeats: int) -> dict:
-    """Seconds, share and TFLOPs of each part; peak memory of the process above what the weights take, GiB."""
-    weights = _peak_memory()
-    timed = [_time_parts(model, inputs) for _ in range(repeats)]
+def measure_parts(options: Options, repeats: int) -> dict[str, dict[str, float]]:
+    """Of each part and of the whole: `seconds` in the fastest of some forwards, their `share`, `tflop` and `of_peak`.
+
+    FLOPs are those of products and convolutions; what deformable attention samples is not among them.
+    """
+    torch.set_num_threads(options.threads)
+    model = make_model("eemc", options.model)
+    inputs = Workload(model, options.frames, options.sentences, options.size).inputs(options.sentences)
+    timed = [_time_parts(model, inputs) for _ in range(1 + repeats)][1:]
     seconds = min(timed, key=lambda parts: parts["whole"])
     with FlopCounterMode(display=False) as counter:
         model(**inputs)
     counts = counter.get_flop_counts()
     flops = {part: sum(_flops(counts, path) for path in _paths(part)) for part in PARTS}
     flops["whole"] = counter.get_total_flops()
+    peak = measure_peak()["gflop_per_s"] * 1e9
     return {
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "inputs": {name: list(value.shape) for name, value in inputs.items()},
-        "peak_memory_gib": round(_peak_memory(), 2),
-        "peak_memory_above_weights_gib": round(_peak_memory() - weights, 2),
-        "parts": {
-            part: {
-                "seconds": round(seconds[part], 3),
-                "share": round(seconds[part] / seconds["whole"], 3),
-                "tflop": round(flops[part] / 1e12, 4),
-            }
-            for part in (*PARTS, "whole")
-        },
+        part: {
+            "seconds": round(seconds[part], 3),
+            "share": round(seconds[part] / seconds["whole"], 3),
+            "tflop": round(flops[part] / 1e12, 6),
+            "of_peak": round(flops[part] / seconds[part] / peak, 2),
+        }
+        for part in (*PARTS, "whole")
     }
 
 
@@ -117,12 +81,3 @@ def _paths(part: str) -> tuple[str, ...]:
 
 def _flops(counts: dict[str, dict], path: str) -> int:
     return sum(counts[f"RefAVSForSegmentation.{path}"].values())
-
-
-def _peak_memory() -> float:
-    """GiB, the most that this process has held so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-if __name__ == "__main__":
-    main()

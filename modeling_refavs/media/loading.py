@@ -1,6 +1,7 @@
 """A model for a command: from a folder or the Hub, on a device, in a precision, compiled or not."""
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from torch import nn
 
 
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+INT8 = "int8"
+PRECISIONS = (*DTYPES, INT8)
 # More than there are; transformers gives layers of all classes one entry, for which torch allows 8.
 NUM_LAYER_SHAPES = 64
 
@@ -30,13 +33,15 @@ def load_model(name: str, device: torch.device, dtype: str = "float32", compiled
     Args:
         name: of a folder, or an id on the Hub.
         device: see [`choose_device`].
-        dtype: of weights and sums: a key of [`DTYPES`].
+        dtype: of weights and sums: a key of [`DTYPES`]; or int8, see [`quantize`].
         compiled: see [`compile_layers`].
 
     Raises:
         ValueError: there is no such model, or it cannot be loaded.
     """
     _check_model(name)
+    if dtype == INT8 and device.type != "cpu":
+        raise ValueError(f"--dtype {INT8} is for the CPU, not for {device.type}: use bf16 or fp16")
     from transformers import AutoModel  # seconds, and only for a request that can work
 
     import modeling_refavs.auto  # noqa: F401, tells AutoModel which of our models a folder holds
@@ -44,10 +49,12 @@ def load_model(name: str, device: torch.device, dtype: str = "float32", compiled
 
     try:
         processor = RefAVSProcessor.from_pretrained(name)
-        model = AutoModel.from_pretrained(name, dtype=DTYPES[dtype]).to(device).eval()
+        model = AutoModel.from_pretrained(name, dtype=DTYPES.get(dtype, torch.float32)).to(device).eval()
     except (OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"--model {name}: cannot be loaded: {reason}") from error
+    if dtype == INT8:
+        model = quantize(model)
     if compiled:
         compile_layers(model)
     return model, processor
@@ -60,6 +67,13 @@ def compile_layers(model: nn.Module) -> None:
         if isinstance(module, nn.ModuleList) and not _holds_stacks(module):
             for layer in module:
                 layer.compile()
+
+
+def quantize(model: nn.Module) -> nn.Module:
+    """Linear layers in int8: weights once, what comes in each time anew; on a CPU."""
+    with warnings.catch_warnings():  # torch announces a successor that does not come with it
+        warnings.simplefilter("ignore")
+        return torch.ao.quantization.quantize_dynamic(model, {nn.Linear})
 
 
 def _holds_stacks(module: nn.ModuleList) -> bool:

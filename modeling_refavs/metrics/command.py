@@ -83,7 +83,7 @@ def _make_predictor(args: argparse.Namespace, clips: Clips, processes: Processes
     device = choose_device(args.device)
     if args.device == "auto" and device.type != "cpu":
         device = torch.device(device.type, processes.local_rank)
-    return ModelPredictor(*load_model(args.model, device))
+    return ModelPredictor(*load_model(args.model, device, args.dtype))
 
 
 def _request(args: argparse.Namespace, conventions: Conventions) -> dict[str, Any]:
@@ -91,6 +91,7 @@ def _request(args: argparse.Namespace, conventions: Conventions) -> dict[str, An
     subject = args.predictions or args.model
     return {
         "subject": str(subject),
+        "dtype": args.dtype,
         "data": str(args.data),
         "paper_splits": args.paper_splits,
         "conventions": asdict(conventions),

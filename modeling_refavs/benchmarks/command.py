@@ -1,0 +1,130 @@
+"""`refavs benchmark`: its arguments, what it measures, and the files that it leaves."""
+
+import argparse
+import json
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+RELEASED, LIVE, PARTS, READING = "released", "live", "parts", "reading"
+TIMED = ("one", "several", "training", LIVE)
+DEFAULT_SETTINGS = (RELEASED, "plain", "eemc")
+REPORT, PLOT = "benchmark.json", "benchmark.png"
+
+
+def add_benchmark(commands: argparse._SubParsersAction, say: Callable[[str], None]) -> None:
+    """`refavs benchmark`; `say` gets its lines."""
+    parser = commands.add_parser(
+        "benchmark",
+        help="how fast the model is, by part, and against the released way of running",
+        description="Time the model, one setting in turn with the others; without --model at the paper's size (Swin-base) with random "
+        "weights. Leaves benchmark.json and benchmark.png in OUT.",
+    )
+    parser.add_argument(
+        "--part",
+        nargs="+",
+        default=["one", "several", LIVE, PARTS, READING],
+        choices=[*TIMED, PARTS, READING],
+        metavar="PART",
+        help="one sentence of a clip, several of it, a training step for several, live: a further second of a stream; parts: where the "
+        "time goes; reading: what of it is not the model's (default: all but training)",
+    )
+    parser.add_argument(
+        "--settings",
+        nargs="+",
+        default=list(DEFAULT_SETTINGS),
+        metavar="SETTING",
+        help="of released, plain, eemc, bf16, int8, compiled; the others are held against the first (default: %(default)s)",
+    )
+    parser.add_argument("--model", metavar="FOLDER", help="a saved model; then there is no released one")
+    parser.add_argument("--frames", type=int, default=10)
+    parser.add_argument(
+        "--sentences", type=int, default=5, help="of several, training and parts (default: %(default)s)"
+    )
+    parser.add_argument("--size", type=int, default=384, help="height and width of a frame, pixels")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="after a first turn; the fastest counts (default: %(default)s)"
+    )
+    parser.add_argument("--output", type=Path, default=Path("benchmark"), metavar="OUT", help="default: %(default)s")
+    parser.set_defaults(run=lambda args: say(run_benchmark(args)))
+
+
+def run_benchmark(args: argparse.Namespace) -> str:
+    """Carry out the command. Returns the tables as Markdown.
+
+    Raises:
+        ValueError: a setting that is not known, or numbers that cannot be.
+    """
+    from ..media.writing import whole_file
+    from .machine import measure_peak
+    from .parts import measure_parts
+    from .plot import draw_benchmark
+    from .reading import measure_reading
+    from .settings import SETTINGS
+    from .turns import Options, take_turns
+    from .workloads import UNABLE
+
+    for name in ("frames", "sentences", "size", "threads", "repeats"):
+        if getattr(args, name) < 1:
+            raise ValueError(f"--{name} must be at least 1, got {getattr(args, name)}")
+    settings = [name for name in args.settings if args.model is None or name != RELEASED]
+    if unknown := [name for name in settings if name not in SETTINGS]:
+        raise ValueError(f"--settings {unknown[0]}: must be of {', '.join(SETTINGS)}")
+    options = Options(args.model, args.frames, args.sentences, args.size, args.threads)
+    report: dict[str, Any] = {"machine": _machine(args.threads), "options": vars(options), "timed": {}}
+    args.output.mkdir(parents=True, exist_ok=True)
+    for part in args.part:
+        if part in TIMED:
+            able = [name for name in settings if name not in UNABLE.get(part, ())]
+            report["timed"][part] = take_turns(part, able, options, args.repeats)
+        elif part == PARTS:
+            report[PARTS] = measure_parts(options, args.repeats)
+        else:
+            report[READING] = measure_reading(options)
+        report["machine"].setdefault("peak", measure_peak())
+        with whole_file(args.output / REPORT) as unfinished:
+            unfinished.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    draw_benchmark(report, args.output / PLOT)
+    return benchmark_text(report)
+
+
+def benchmark_text(report: dict[str, Any]) -> str:
+    """The tables of a report."""
+    sentences, tables = report["options"]["sentences"], []
+    for part, settings in report["timed"].items():
+        each = {name: _per_sentence(part, name, values["fastest"], sentences) for name, values in settings.items()}
+        first = next(iter(each.values()))
+        title = f"{part}, seconds a sentence" if part == "training" else f"{part}, seconds"
+        rows = [
+            (name, f"{each[name]:.2f}", f"{first / each[name]:.2f}", f"{values['peak_gib']:.1f}")
+            for name, values in settings.items()
+        ]
+        tables.append(_table((title, "fastest", "times as fast", "peak memory, GiB"), rows))
+    if PARTS in report:
+        rows = [
+            (name, f"{part['seconds']:.2f}", f"{part['share']:.0%}", f"{part['tflop']:.3f}", f"{part['of_peak']:.0%}")
+            for name, part in report[PARTS].items()
+        ]
+        tables.append(_table((f"parts, {sentences} sentences", "seconds", "share", "TFLOP", "of peak"), rows))
+    if READING in report:
+        tables.append(_table(("reading, seconds a second of video", ""), list(report[READING].items())))
+    return "\n\n".join(tables)
+
+
+def _per_sentence(part: str, setting: str, seconds: float, sentences: int) -> float:
+    """A step of the released model is one sentence's."""
+    return seconds / sentences if part == "training" and setting != RELEASED else seconds
+
+
+def _machine(threads: int) -> dict[str, Any]:
+    import torch
+
+    return {"processor": platform.processor() or platform.machine(), "threads": threads, "torch": torch.__version__}
+
+
+def _table(head: tuple, rows: list[tuple]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

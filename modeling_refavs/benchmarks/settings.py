@@ -1,0 +1,72 @@
+"""The ways of running that are compared: each makes a model, in a process of its own."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from transformers.models.mask2former.modeling_mask2former import (
+    Mask2FormerMaskedAttentionDecoder,
+    Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention,
+)
+
+from ..configuration_refavs import RefAVSConfig
+from ..configuration_refavs_released import RefAVSReleasedConfig
+from ..deformable_attention import RefAVSDeformableAttention
+from ..masked_attention import RefAVSMaskedAttentionDecoder, RefAVSMaskedCrossAttention
+from ..media.loading import compile_layers, quantize
+from ..modeling_refavs import RefAVSForSegmentation
+from ..modeling_refavs_released import RefAVSReleasedForSegmentation
+
+
+Load = Callable[[], nn.Module]
+
+
+def released(load: Load) -> nn.Module:
+    """The released model; its cost, two passes a sentence, is what a run of it takes."""
+    return RefAVSReleasedForSegmentation(RefAVSReleasedConfig()).eval()
+
+
+def plain(load: Load) -> nn.Module:
+    """EEMC with transformers' own attention in both decoders."""
+    RefAVSDeformableAttention.forward = Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention.forward
+    RefAVSMaskedCrossAttention.forward = nn.MultiheadAttention.forward
+    RefAVSMaskedAttentionDecoder.forward = _whole_decoder
+    return load()
+
+
+def eemc(load: Load) -> nn.Module:
+    """EEMC as it comes."""
+    return load()
+
+
+def bf16(load: Load) -> nn.Module:
+    return load().to(torch.bfloat16)
+
+
+def int8(load: Load) -> nn.Module:
+    return quantize(load())
+
+
+def compiled(load: Load) -> nn.Module:
+    model = load()
+    compile_layers(model)
+    return model
+
+
+SETTINGS = {setting.__name__: setting for setting in (released, plain, eemc, bf16, int8, compiled)}
+
+
+def make_model(setting: str, folder: str | None) -> nn.Module:
+    """With the weights of `folder`, or random ones at the paper's size."""
+
+    def load() -> RefAVSForSegmentation:
+        if folder is not None:
+            return RefAVSForSegmentation.from_pretrained(folder).eval().requires_grad_(False)
+        return RefAVSForSegmentation(RefAVSConfig()).eval().requires_grad_(False)
+
+    torch.manual_seed(0)
+    return SETTINGS[setting](load)
+
+
+def _whole_decoder(self: nn.Module, every_mask: bool = True, **inputs: object) -> object:
+    return Mask2FormerMaskedAttentionDecoder.forward(self, **inputs)

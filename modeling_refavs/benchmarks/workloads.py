@@ -1,0 +1,124 @@
+"""What is timed: each is made once from a model, and then run as often as asked.
+
+Frames, sound and words are noise: what they are changes nothing of the cost.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import ViTImageProcessorPil
+
+from ..feature_extraction_refavs import SAMPLING_RATE, RefAVSFeatureExtractor
+from ..modeling_refavs_released import RefAVSReleasedForSegmentation
+from ..processing_refavs import RefAVSProcessor
+from ..streaming_refavs import RefAVSStream
+from ..training.starting import make_tokenizer
+
+
+TEXT_LENGTH = 25  # tokens
+SENTENCE = "the first object to make a sound"
+
+Run = Callable[[], object]
+
+
+class Workload:
+    """
+    Args:
+        model: of [`make_model`].
+        frames, size: of the clip; height and width in pixels.
+        sentences: asked of it.
+    """
+
+    def __init__(self, model: nn.Module, frames: int, sentences: int, size: int):
+        self.model, self.frames, self.sentences, self.size = model, frames, sentences, size
+        self.is_released = isinstance(model, RefAVSReleasedForSegmentation)
+
+    def inputs(self, sentences: int) -> dict[str, torch.Tensor]:
+        """One clip and some sentences."""
+        config, noise = self.model.config, torch.randn
+        clip = {"pixel_values": noise(1, self.frames, 3, self.size, self.size)}
+        if self.is_released:
+            clip["audio_features"] = noise(1, self.frames, config.audio_feature_size)
+            return {**clip, "text_features": noise(sentences, config.text_length, config.text_feature_size)}
+        audio = config.audio_config
+        clip["input_features"] = noise(1, self.frames, audio.num_mel_frames, audio.num_mel_bands)
+        clip = {name: value.to(self.model.dtype) for name, value in clip.items()}
+        words = torch.randint(4, config.text_config.vocab_size, (sentences, TEXT_LENGTH))
+        return {**clip, "input_ids": words, "clip_index": torch.zeros(sentences, dtype=torch.long)}
+
+    def one(self) -> Run:
+        """A clip and a sentence to masks."""
+        return self._ask(1)
+
+    def several(self) -> Run:
+        """A clip and all its sentences; the released model goes through the clip anew for each."""
+        return self._ask(self.sentences)
+
+    def _ask(self, sentences: int) -> Run:
+        if not self.is_released:
+            inputs = self.inputs(sentences)
+            return torch.no_grad()(lambda: self.model(**inputs))
+        inputs = self.inputs(1)
+
+        @torch.no_grad()
+        def two_passes_each() -> None:
+            for _ in range(sentences):
+                run_unprompted(self.model, inputs["pixel_values"].flatten(0, 1))
+                self.model(**inputs)
+
+        return two_passes_each
+
+    def training(self) -> Run:
+        """One step for all sentences of a clip: forward, backward and AdamW; of the released model for one sentence, without the
+        gradient of its first pass."""
+        sentences = 1 if self.is_released else self.sentences
+        inputs = self.inputs(sentences)
+        masks = torch.zeros(sentences, self.frames, self.size, self.size)
+        masks[..., : self.size // 2, : self.size // 2] = 1
+        self.model.requires_grad_(True).train()
+        optimizer = torch.optim.AdamW(p for p in self.model.parameters() if p.requires_grad)
+
+        def step() -> None:
+            if self.is_released:
+                with torch.no_grad():
+                    run_unprompted(self.model, inputs["pixel_values"].flatten(0, 1))
+            self.model(**inputs, mask_labels=masks).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        return step
+
+    def live(self) -> Run:
+        """One more second of a stream, from picture and sound to masks of the picture's size."""
+        stream = RefAVSStream(self.model, make_processor(self.model, self.size), [SENTENCE])
+        frame = np.random.default_rng(0).integers(0, 256, (self.size, self.size, 3), dtype=np.uint8)
+        second = np.random.default_rng(1).standard_normal(SAMPLING_RATE).astype(np.float32) * 0.1
+        return lambda: stream.step(frame, second)
+
+
+WORKLOADS = {"one": Workload.one, "several": Workload.several, "training": Workload.training, "live": Workload.live}
+UNABLE = {"live": ("released",), "training": ("int8",)}  # the one sees whole clips, the other cannot learn
+
+
+def make_processor(model: nn.Module, size: int) -> RefAVSProcessor:
+    return RefAVSProcessor(
+        ViTImageProcessorPil(size={"height": size, "width": size}),
+        RefAVSFeatureExtractor(),
+        make_tokenizer([SENTENCE], model.config.text_config.vocab_size),
+    )
+
+
+def run_unprompted(model: RefAVSReleasedForSegmentation, pixel_values: torch.Tensor) -> None:
+    """Mask2Former as it comes, from its own queries to masks and classes: the released code's first pass, of which it uses Swin's
+    last stage alone."""
+    pixels = model.mask2former.pixel_level_module(pixel_values)
+    decoder = model.mask2former.transformer_module
+    decoded = decoder(
+        decoder.queries_features.weight.expand(len(pixel_values), -1, -1),
+        pixels.decoder_hidden_states,
+        pixels.decoder_last_hidden_state,
+    )
+    for queries in decoded.intermediate_hidden_states:  # the released code classifies after every layer
+        model.class_predictor(queries)

@@ -1,0 +1,80 @@
+"""`refavs benchmark` on a small model: what it measures, writes and refuses. Never how long anything takes."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from modeling_refavs.benchmarks.command import benchmark_text
+from modeling_refavs.benchmarks.machine import measure_peak, peak_memory
+from modeling_refavs.benchmarks.settings import make_model
+from modeling_refavs.benchmarks.workloads import WORKLOADS, Workload
+from modeling_refavs.cli import main
+
+
+CHECKPOINT = "spaces_demo/checkpoint"
+SMALL = (
+    "--model",
+    CHECKPOINT,
+    "--size",
+    "96",
+    "--frames",
+    "2",
+    "--sentences",
+    "2",
+    "--threads",
+    "1",
+    "--repeats",
+    "1",
+)
+
+
+def test_settings_take_turns_and_leave_their_report(tmp_path, capsys):
+    words = ["--part", "several", "parts", "--settings", "released", "plain", "eemc", "--output", str(tmp_path)]
+    assert main(["benchmark", *SMALL, *words]) == 0
+    table = capsys.readouterr().out
+    report = json.loads((tmp_path / "benchmark.json").read_text())
+    assert set(report["timed"]["several"]) == {"plain", "eemc"}  # a saved model has no released one beside it
+    for result in report["timed"]["several"].values():
+        assert len(result["seconds"]) == 1
+        assert result["fastest"] > 0
+        assert 0.1 < result["peak_gib"] < 4
+    assert sum(part["share"] for name, part in report["parts"].items() if name != "whole") <= 1.01
+    assert report["parts"]["Swin"]["tflop"] > 0
+    assert "| eemc |" in table
+    assert "| transformer decoder |" in table
+    with Image.open(tmp_path / "benchmark.png") as picture:
+        assert picture.size[0] > picture.size[1]
+
+
+@pytest.mark.parametrize("workload", list(WORKLOADS))
+@pytest.mark.parametrize("setting", ["eemc", "bf16", "int8"])
+def test_every_workload_runs_twice(setting, workload):
+    if (setting, workload) == ("int8", "training"):
+        pytest.skip("int8 cannot learn")
+    run = WORKLOADS[workload](Workload(make_model(setting, CHECKPOINT), frames=2, sentences=2, size=96))
+    run()
+    run()
+
+
+def test_a_training_step_is_told_by_the_sentence():
+    timed = {"released": {"fastest": 4.0, "peak_gib": 1.0}, "eemc": {"fastest": 5.0, "peak_gib": 2.0}}
+    text = benchmark_text({"options": {"sentences": 5}, "timed": {"training": timed}})
+    assert "| eemc | 1.00 | 4.00 | 2.0 |" in text
+
+
+def test_mistakes(tmp_path, capsys):
+    assert main(["benchmark", *SMALL, "--settings", "faster", "--output", str(tmp_path / "out")]) == 2
+    assert "--settings faster: must be of released, plain, eemc" in capsys.readouterr().err
+    assert main(["benchmark", *SMALL, "--frames", "0", "--output", str(tmp_path / "out")]) == 2
+    assert "--frames must be at least 1, got 0" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_machine_has_limits():
+    peak = measure_peak()
+    assert peak["gflop_per_s"] > 1
+    assert peak["gb_per_s"] > 0.1
+    block = torch.ones(2**26)
+    assert peak_memory() > block.nbytes / 2**30
