@@ -5,6 +5,7 @@ at 12,544 random points of a map; here every pixel counts, at 384x384 only 9,216
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -25,6 +26,7 @@ def set_criterion(
     mask_labels: torch.Tensor,
     config: Mask2FormerConfig,
     counts: RefAVSLossCounts | None = None,
+    predict: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> dict[str, torch.Tensor]:
     """The weighted parts of the loss for the predictions of one decoder layer.
 
@@ -34,6 +36,8 @@ def set_criterion(
         mask_labels: `(frames, H, W)` in [0, 1], of any size; all 0 where the object is not there.
         config: `mask_weight`, `dice_weight`, `class_weight` and `no_object_weight`.
         counts: of more frames than these, if an update is gathered from several calls.
+        predict: makes the logits `(frames, h, w)` of one query of each frame, `(frames,)`, once more. Only these need a gradient: with
+            `predict` the maps above may come without.
 
     Returns:
         `loss_mask`, `loss_dice` and `loss_cross_entropy`.
@@ -50,7 +54,7 @@ def set_criterion(
         cost += config.dice_weight * dice_loss(logits, labels.unsqueeze(1))
         cost -= config.class_weight * class_logits.softmax(dim=-1)[..., 0]
         best = cost.argmin(dim=1)
-    matched = logits[frames, best]
+    matched = logits[frames, best] if predict is None else predict(best).float().flatten(1)
     classes = torch.ones(class_logits.shape[:2], dtype=torch.long, device=labels.device)
     classes[frames[shown], best[shown]] = 0
     class_weights = torch.tensor([1.0, config.no_object_weight], device=labels.device)

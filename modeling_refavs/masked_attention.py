@@ -50,7 +50,8 @@ class RefAVSMaskedCrossAttention(nn.MultiheadAttention):
 
 
 class RefAVSMaskedAttentionDecoder(Mask2FormerMaskedAttentionDecoder):
-    """Parameters and results of transformers' class, but that no layer is ever dropped: no published Mask2Former has dropout."""
+    """Parameters of transformers' class and its results, of the masks those of the last layer. No layer is ever dropped: no published
+    Mask2Former has dropout."""
 
     def forward(
         self,
@@ -60,55 +61,55 @@ class RefAVSMaskedAttentionDecoder(Mask2FormerMaskedAttentionDecoder):
         encoder_hidden_states: list[torch.Tensor],
         query_position_embeddings: torch.Tensor,
         feature_size_list: list[torch.Size],
-        every_mask: bool = True,
         return_dict: bool = True,
     ) -> Mask2FormerMaskedAttentionDecoderOutput:
-        """
-        Args:
-            every_mask: masks of every layer at full size, which a loss needs; else of the last layer alone.
-        """
-        levels = len(feature_size_list)
-        coarse = None if every_mask else [_resize(pixel_embeddings, size) for size in feature_size_list]
-        states, masks, hidden_states = (), (), inputs_embeds
-        for index in range(len(self.layers) + 1):
-            states += (self.layernorm(hidden_states),)
-            embeddings = self.mask_predictor.mask_embedder(states[-1].transpose(0, 1))  # (steps, queries, C)
-            if every_mask or index == len(self.layers):
-                masks += (_predict(embeddings, pixel_embeddings),)
-            if index == len(self.layers):
-                break
-            level = index % levels
-            looks = _resize(masks[-1], feature_size_list[level]) if every_mask else _predict(embeddings, coarse[level])
-            hidden_states = self.layers[index](
+        with torch.no_grad():
+            coarse = [
+                nn.functional.interpolate(pixel_embeddings, size=size, mode="bilinear", align_corners=False)
+                for size in feature_size_list
+            ]
+        states, hidden_states = (self.layernorm(inputs_embeds),), inputs_embeds
+        for index, layer in enumerate(self.layers):
+            level = index % len(coarse)
+            hidden_states = layer(
                 hidden_states,
                 level,
                 None,
                 multi_stage_positional_embeddings,
                 query_position_embeddings,
                 encoder_hidden_states,
-                encoder_attention_mask=_hide(looks),
+                encoder_attention_mask=self._hide(states[-1], coarse[level]),
             )[0]
+            states += (self.layernorm(hidden_states),)
         return Mask2FormerMaskedAttentionDecoderOutput(
             last_hidden_state=hidden_states.transpose(0, 1),
             intermediate_hidden_states=states,
-            masks_queries_logits=masks,
+            masks_queries_logits=(self.predict_masks(states[-1], pixel_embeddings),),
         )
 
+    def predict_masks(
+        self, states: torch.Tensor, pixel_embeddings: torch.Tensor, chosen: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """
+        Args:
+            states: of one layer, `(queries, steps, D)`.
+            pixel_embeddings: `(steps, C, h, w)`.
+            chosen: `(steps,)`, one query of each step; None: all.
 
-def _predict(embeddings: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
-    """`(steps, queries, C)` and `(steps, C, h, w)` -> mask logits `(steps, queries, h, w)`."""
-    return torch.einsum("bqc,bchw->bqhw", embeddings, pixels)
+        Returns:
+            Mask logits `(steps, queries, h, w)`, or `(steps, h, w)` of those chosen.
+        """
+        if chosen is not None:
+            picked = states[chosen, torch.arange(len(chosen), device=chosen.device)]
+            return torch.einsum("bc,bchw->bhw", self.mask_predictor.mask_embedder(picked), pixel_embeddings)
+        embeddings = self.mask_predictor.mask_embedder(states.transpose(0, 1))
+        return torch.einsum("bqc,bchw->bqhw", embeddings, pixel_embeddings)
 
-
-def _resize(maps: torch.Tensor, size: torch.Size) -> torch.Tensor:
-    return nn.functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)
-
-
-@torch.no_grad()
-def _hide(logits: torch.Tensor) -> torch.Tensor:
-    """`(steps, queries, h, w)` -> `(steps, queries, h * w)` bool: a query looks at its own mask, or everywhere if that is empty."""
-    hidden = logits.flatten(2) < 0
-    return hidden & ~hidden.all(dim=-1, keepdim=True)
+    @torch.no_grad()
+    def _hide(self, states: torch.Tensor, pixel_embeddings: torch.Tensor) -> torch.Tensor:
+        """`(steps, queries, h * w)` bool: a query looks at its own mask, or everywhere if that is empty."""
+        hidden = self.predict_masks(states, pixel_embeddings).flatten(2) < 0
+        return hidden & ~hidden.all(dim=-1, keepdim=True)
 
 
 __all__ = ["RefAVSMaskedAttentionDecoder", "RefAVSMaskedCrossAttention"]

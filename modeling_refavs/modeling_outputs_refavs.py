@@ -43,14 +43,16 @@ class RefAVSModelOutput(ModelOutput):
     """
     Args:
         query_hidden_states: per decoder layer `(expressions * frames, num_queries, D)`, normalised.
-        masks_queries_logits: per decoder layer, or of the last alone, `(expressions * frames, num_queries, H/4, W/4)`.
+        masks_queries_logits: of the last decoder layer, `(expressions * frames, num_queries, H/4, W/4)`.
+        pixel_embeddings: `(expressions * frames, C, H/4, W/4)`, whose products with what queries become are their masks.
         cue_hidden_states: `(expressions, frames, M, D)`, Q_m of Eq. 4; `cue_mask (expressions, frames, M)`.
         visual_cues: `(expressions, frames, 64, D)`, its visual tokens.
         memory: the cached memory after the last frame, for the next piece of the same clips.
     """
 
     query_hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    masks_queries_logits: tuple[torch.FloatTensor, ...] | None = None
+    masks_queries_logits: torch.FloatTensor | None = None
+    pixel_embeddings: torch.FloatTensor | None = None
     cue_hidden_states: torch.FloatTensor | None = None
     visual_cues: torch.FloatTensor | None = None
     cue_mask: torch.BoolTensor | None = None

@@ -5,6 +5,7 @@ memory ties one step to another, so a clip may also be segmented in pieces: pass
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from .cue_integration import RefAVSMultimodalIntegration
 from .cue_memory import RefAVSCachedMemory, RefAVSCueMemory, RefAVSMemory
 from .cue_projection import RefAVSCueProjection
 from .loss_refavs import RefAVSLossCounts, cue_criterion, set_criterion
+from .masked_attention import RefAVSMaskedAttentionDecoder
 from .modeling_outputs_refavs import (
     RefAVSClipFeatures,
     RefAVSModelOutput,
@@ -189,7 +191,6 @@ class RefAVSModel(RefAVSPreTrainedModel):
         clip_index: torch.Tensor | None = None,
         text_features: torch.Tensor | None = None,
         memory: RefAVSMemory | None = None,
-        every_mask: bool = True,
     ) -> RefAVSModelOutput:
         """Ask sentences of encoded clips.
 
@@ -199,19 +200,18 @@ class RefAVSModel(RefAVSPreTrainedModel):
             clip_index: `(expressions,)`, the clip that each sentence is asked of; None: sentence n of clip n.
             text_features: `(expressions, L, 768)`, F_T in place of `input_ids`.
             memory: what the previous piece of the same clips left; None at the start.
-            every_mask: masks of every decoder layer, which a loss needs; False: of the last alone, which is faster.
         """
         outputs = self.gather_cues(clip_features, input_ids, attention_mask, clip_index, text_features, memory)
         cues, cue_mask = outputs.cue_hidden_states.flatten(0, 1), outputs.cue_mask.flatten(0, 1)
         queries = self.mask2former.transformer_module.queries_features.weight.expand(cues.shape[0], -1, -1)
+        outputs.pixel_embeddings = of_expressions(clip_features.mask_features, clip_index).flatten(0, 1)
         decoded = self.mask2former.transformer_module(
             self.catf(queries, cues, cue_mask),
             tuple(of_expressions(level, clip_index).flatten(0, 1) for level in clip_features.multi_scale_features),
-            of_expressions(clip_features.mask_features, clip_index).flatten(0, 1),
-            every_mask=every_mask,
+            outputs.pixel_embeddings,
         )
         outputs.query_hidden_states = tuple(states.transpose(0, 1) for states in decoded.intermediate_hidden_states)
-        outputs.masks_queries_logits = decoded.masks_queries_logits
+        outputs.masks_queries_logits = decoded.masks_queries_logits[-1]
         return outputs
 
     def gather_cues(
@@ -431,14 +431,13 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
                 `step_index`, of its frames.
             loss_counts: what the loss is a mean over, if this is one of several calls before an update.
         """
-        sentences = (input_ids, attention_mask, clip_index, text_features)
-        outputs = self.model.segment(clip_features, *sentences, memory, every_mask=mask_labels is not None)
+        outputs = self.model.segment(clip_features, input_ids, attention_mask, clip_index, text_features, memory)
         frame_mask = of_steps(of_expressions(clip_features.frame_mask, clip_index), clip_features.step_index)
         class_logits = [self.class_predictor(states) for states in outputs.query_hidden_states]
         loss = parts = None
         if mask_labels is not None:
             loss, parts = self._compute_loss(outputs, class_logits, mask_labels, frame_mask, loss_counts)
-        masks_queries_logits = outputs.masks_queries_logits[-1].unflatten(0, frame_mask.shape)
+        masks_queries_logits = outputs.masks_queries_logits.unflatten(0, frame_mask.shape)
         class_queries_logits = class_logits[-1].unflatten(0, frame_mask.shape)
         mask_logits, presence_logits = combine_queries(masks_queries_logits, class_queries_logits)
         nothing = torch.finfo(mask_logits.dtype).min  # in a frame that is only padding
@@ -505,15 +504,33 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         config = self.config.mask2former_config
         real = frame_mask.flatten()
         labels = mask_labels.flatten(0, 1)[real]
-        predictions = list(zip(outputs.masks_queries_logits, class_logits, strict=True))
+        layers = list(zip(outputs.query_hidden_states, class_logits, strict=True))
         if not config.use_auxiliary_loss:
-            predictions = predictions[-1:]
-        layers = [set_criterion(masks[real], classes[real], labels, config, counts) for masks, classes in predictions]
+            layers = layers[-1:]
+        pixels, decoder = outputs.pixel_embeddings[real], self.model.mask2former.transformer_module.decoder
+        layers = [
+            _layer_loss(decoder, states[real].transpose(0, 1), pixels, classes[real], labels, config, counts)
+            for states, classes in layers
+        ]
         parts = {name: sum(layer[name] for layer in layers) for name in layers[0]}
         if self.cue_predictor is not None:
             tokens = self.cue_predictor(outputs.visual_cues.flatten(0, 1)[real]).squeeze(-1)
             parts["loss_cue"] = self.config.cue_loss_weight * cue_criterion(tokens, labels, counts)
         return sum(parts.values()), {name: part.detach() for name, part in parts.items()}
+
+
+def _layer_loss(
+    decoder: RefAVSMaskedAttentionDecoder,
+    states: torch.Tensor,
+    pixels: torch.Tensor,
+    classes: torch.Tensor,
+    *how: Any,
+) -> dict[str, torch.Tensor]:
+    """The criterion on one layer's queries. All masks are matched, the matched one of each frame is learned: it alone is made
+    once more with a gradient."""
+    with torch.no_grad():
+        masks = decoder.predict_masks(states, pixels)
+    return set_criterion(masks, classes, *how, predict=partial(decoder.predict_masks, states, pixels))
 
 
 RefAVSForSegmentation.register_for_auto_class("AutoModel")

@@ -90,18 +90,16 @@ class RefAVSMaskDecoder(Mask2FormerTransformerModule):
         queries: torch.Tensor,
         multi_scale_features: tuple[torch.Tensor, ...],
         mask_features: torch.Tensor,
-        **how: bool,
     ) -> Mask2FormerMaskedAttentionDecoderOutput:
         """
         Args:
             queries: `(steps, num_queries, D)`, q_Q.
             multi_scale_features: the pixel decoder's maps, `(steps, C, h, w)` at strides 32, 16 and 8.
             mask_features: `(steps, C, H/4, W/4)`.
-            how: what [`RefAVSMaskedAttentionDecoder`] is told beside.
 
         Returns:
-            Per layer `intermediate_hidden_states (num_queries, steps, D)` and
-            `masks_queries_logits (steps, num_queries, H/4, W/4)`.
+            Per layer `intermediate_hidden_states (num_queries, steps, D)`; and `masks_queries_logits (steps, num_queries, H/4, W/4)` of
+            the last, or of each where the decoder is transformers' own.
         """
         features, positions = [], []
         for level, feature in enumerate(multi_scale_features):
@@ -119,7 +117,6 @@ class RefAVSMaskDecoder(Mask2FormerTransformerModule):
             query_position_embeddings=self.queries_embedder.weight.unsqueeze(1).expand(-1, queries.shape[0], -1),
             feature_size_list=[feature.shape[-2:] for feature in multi_scale_features],
             return_dict=True,
-            **how,
         )
 
 

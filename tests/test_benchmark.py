@@ -66,7 +66,7 @@ def test_a_training_step_is_told_by_the_sentence():
 
 def test_mistakes(tmp_path, capsys):
     assert main(["benchmark", *SMALL, "--settings", "faster", "--output", str(tmp_path / "out")]) == 2
-    assert "--settings faster: must be of released, plain, eemc" in capsys.readouterr().err
+    assert "--settings faster: must be of released, released_once, plain" in capsys.readouterr().err
     assert main(["benchmark", *SMALL, "--frames", "0", "--output", str(tmp_path / "out")]) == 2
     assert "--frames must be at least 1, got 0" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -11,6 +11,7 @@ from ..media.writing import whole_file
 
 COLOURS = {
     "released": "#bbbbbb",
+    "released_once": "#888888",
     "plain": "#ccbb44",
     "eemc": "#4477aa",
     "bf16": "#66ccee",

@@ -57,6 +57,17 @@ def test_it_is_mask2formers_loss_when_its_points_are_the_pixels(config, predicti
         torch.testing.assert_close(gradient, other, rtol=1e-4, atol=1e-7)
 
 
+def test_only_the_matched_masks_need_a_gradient(config, predictions):
+    masks, classes, labels = predictions
+    frames = torch.arange(FRAMES)
+    whole = set_criterion(masks, classes, labels, config)
+    short = set_criterion(masks.detach(), classes, labels, config, predict=lambda chosen: masks[frames, chosen])
+    for name, part in whole.items():
+        torch.testing.assert_close(short[name], part)
+    gradients = [torch.autograd.grad(sum(parts.values()), masks, retain_graph=True)[0] for parts in (whole, short)]
+    torch.testing.assert_close(*gradients)
+
+
 def test_pieces_of_an_update_sum_to_the_whole(config, predictions):
     masks, classes, labels = predictions
     whole = sum(set_criterion(masks, classes, labels, config).values())

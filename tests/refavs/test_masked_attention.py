@@ -36,16 +36,20 @@ def draw_features() -> tuple[list[torch.Tensor], torch.Tensor]:
     return levels, torch.randn(STEPS, make_config().mask2former_config.mask_feature_size, 24, 24, generator=generator)
 
 
-def run(module: torch.nn.Module, levels: list[torch.Tensor], pixels: torch.Tensor, **how: bool):
-    if isinstance(module, RefAVSMaskDecoder):
-        return module(module.queries_features.weight.expand(STEPS, -1, -1), levels, pixels, **how)
-    return module(levels, pixels, output_hidden_states=True, output_attentions=False)
+def run(module: torch.nn.Module, levels: list[torch.Tensor], pixels: torch.Tensor):
+    """Queries of every layer, and their masks."""
+    if not isinstance(module, RefAVSMaskDecoder):
+        outputs = module(levels, pixels, output_hidden_states=True, output_attentions=False)
+        return outputs.intermediate_hidden_states, outputs.masks_queries_logits
+    outputs = module(module.queries_features.weight.expand(STEPS, -1, -1), levels, pixels)
+    masks = [module.decoder.predict_masks(states, pixels) for states in outputs.intermediate_hidden_states]
+    torch.testing.assert_close(outputs.masks_queries_logits[-1], masks[-1])
+    return outputs.intermediate_hidden_states, masks
 
 
 def test_every_layer_gives_the_plain_masks(pair):
-    expected, found = (run(module, *draw_features()) for module in pair)
-    for name in ("masks_queries_logits", "intermediate_hidden_states"):
-        for one, other in zip(getattr(found, name), getattr(expected, name), strict=True):
+    for expected, found in zip(*(run(module, *draw_features()) for module in pair), strict=True):
+        for one, other in zip(found, expected, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
@@ -54,25 +58,22 @@ def test_gradients_are_the_plain_ones(pair):
     for module in pair:
         levels, pixels = draw_features()
         asked = [map_.requires_grad_() for map_ in (*levels, pixels)]
-        sum(masks.square().mean() for masks in run(module, levels, pixels).masks_queries_logits).backward()
+        sum(masks.square().mean() for masks in run(module, levels, pixels)[1]).backward()
         named = {name: parameter.grad for name, parameter in module.named_parameters() if ".adapter." not in name}
         gradients.append(named | {str(index): map_.grad for index, map_ in enumerate(asked)})
     for name, expected in gradients[0].items():
         if expected is not None:
-            torch.testing.assert_close(
-                gradients[1][name], expected, rtol=1e-3, atol=1e-6 + 1e-3 * float(expected.abs().max())
-            )
+            atol = 1e-6 + 1e-3 * float(expected.abs().max())
+            torch.testing.assert_close(gradients[1][name], expected, rtol=1e-3, atol=atol)
 
 
-@torch.no_grad()
-def test_without_the_masks_between_the_last_ones_are_the_same(pair):
+def test_a_chosen_query_has_the_mask_that_it_has_among_all(pair):
     _, fast = pair
-    whole, short = (run(fast, *draw_features(), every_mask=every) for every in (True, False))
-    assert len(whole.masks_queries_logits) == len(fast.decoder.layers) + 1
-    assert len(short.masks_queries_logits) == 1
-    torch.testing.assert_close(short.masks_queries_logits[-1], whole.masks_queries_logits[-1], rtol=1e-4, atol=1e-4)
-    for one, other in zip(short.intermediate_hidden_states, whole.intermediate_hidden_states, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    levels, pixels = draw_features()
+    states = run(fast, levels, pixels)[0][-1]
+    chosen = torch.tensor([2, 0])
+    alone = fast.decoder.predict_masks(states, pixels, chosen)
+    torch.testing.assert_close(alone, fast.decoder.predict_masks(states, pixels)[torch.arange(STEPS), chosen])
 
 
 def test_attention_is_torchs():

@@ -274,7 +274,7 @@ def test_saved_and_loaded_it_answers_the_same(model, inputs, outputs, tmp_path):
     }
     trunk = RefAVSModel.from_pretrained(tmp_path, dtype=torch.double)
     with torch.no_grad():
-        masks = ask(trunk, inputs).masks_queries_logits[-1]
+        masks = ask(trunk, inputs).masks_queries_logits
     torch.testing.assert_close(masks.unflatten(0, (4, 4)), outputs.masks_queries_logits, atol=2e-5, rtol=1e-4)
 
 
@@ -353,11 +353,17 @@ def test_the_loss_is_the_criterion_at_every_layer_of_the_decoder(model, inputs):
     outputs = ask(model, inputs, mask_labels=labels)
     torch.testing.assert_close(sum(outputs.loss_parts.values()), outputs.loss)
     trunk = ask(model.model, inputs)
+    decoder = model.model.mask2former.transformer_module.decoder
     assert len(trunk.query_hidden_states) == model.config.mask2former_config.decoder_layers
     with torch.no_grad():
         layers = [
-            set_criterion(masks, model.class_predictor(states), labels.flatten(0, 1), model.config.mask2former_config)
-            for masks, states in zip(trunk.masks_queries_logits, trunk.query_hidden_states, strict=True)
+            set_criterion(
+                decoder.predict_masks(states.transpose(0, 1), trunk.pixel_embeddings),
+                model.class_predictor(states),
+                labels.flatten(0, 1),
+                model.config.mask2former_config,
+            )
+            for states in trunk.query_hidden_states
         ]
     torch.testing.assert_close(outputs.loss, sum(sum(layer.values()) for layer in layers))
 
