@@ -29,4 +29,4 @@ lint: install
 	$(BIN)/ruff format --check .
 
 bench: install
-	$(BIN)/python -m modeling_refavs.benchmarks.parts
+	$(BIN)/refavs benchmark --part one parts live
