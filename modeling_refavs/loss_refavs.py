@@ -50,9 +50,7 @@ def set_criterion(
     class_logits = class_queries_logits.float()
     frames = torch.arange(len(labels), device=labels.device)
     with torch.no_grad():
-        cost = config.mask_weight * binary_cross_entropy(logits, labels.unsqueeze(1))
-        cost += config.dice_weight * dice_loss(logits, labels.unsqueeze(1))
-        cost -= config.class_weight * class_logits.softmax(dim=-1)[..., 0]
+        cost = matching_cost(logits, labels, config) - config.class_weight * class_logits.softmax(dim=-1)[..., 0]
         best = cost.argmin(dim=1)
     matched = logits[frames, best] if predict is None else predict(best).float().flatten(1)
     classes = torch.ones(class_logits.shape[:2], dtype=torch.long, device=labels.device)
@@ -88,6 +86,17 @@ def cue_criterion(
     covered = nn.functional.adaptive_avg_pool2d(mask_labels.float().unsqueeze(1), grid).flatten(1)
     covered = covered / covered.amax(dim=1, keepdim=True).clamp(min=1e-6)
     return binary_cross_entropy(cue_logits.float(), covered).sum() / counts.frames
+
+
+def matching_cost(logits: torch.Tensor, labels: torch.Tensor, config: Mask2FormerConfig) -> torch.Tensor:
+    """Weighted BCE and Dice of every query `(frames, num_queries, pixels)` with its frame's mask `(frames, pixels)`, as `(frames,
+    num_queries)`; what is common to both is one matrix product."""
+    labels, pixels = labels.unsqueeze(-1), labels.shape[-1]
+    probabilities = logits.sigmoid()
+    both, claimed = (probabilities @ labels).squeeze(-1), probabilities.sum(dim=-1)
+    entropy = (nn.functional.softplus(logits).sum(dim=-1) - (logits @ labels).squeeze(-1)) / pixels
+    dice = 1 - (2 * both + 1) / (claimed + labels.sum(dim=1) + 1)
+    return config.mask_weight * entropy + config.dice_weight * dice
 
 
 def count_masks(mask_labels: torch.Tensor) -> RefAVSLossCounts:

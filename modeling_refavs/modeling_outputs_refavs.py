@@ -44,7 +44,7 @@ class RefAVSModelOutput(ModelOutput):
     Args:
         query_hidden_states: per decoder layer `(expressions * frames, num_queries, D)`, normalised.
         masks_queries_logits: of the last decoder layer, `(expressions * frames, num_queries, H/4, W/4)`.
-        pixel_embeddings: `(expressions * frames, C, H/4, W/4)`, whose products with what queries become are their masks.
+        mask_features: those of the clips, or of the expressions where clips have not as many of them each: `(clips, frames, C, H/4, W/4)`.
         cue_hidden_states: `(expressions, frames, M, D)`, Q_m of Eq. 4; `cue_mask (expressions, frames, M)`.
         visual_cues: `(expressions, frames, 64, D)`, its visual tokens.
         memory: the cached memory after the last frame, for the next piece of the same clips.
@@ -52,7 +52,7 @@ class RefAVSModelOutput(ModelOutput):
 
     query_hidden_states: tuple[torch.FloatTensor, ...] | None = None
     masks_queries_logits: torch.FloatTensor | None = None
-    pixel_embeddings: torch.FloatTensor | None = None
+    mask_features: torch.FloatTensor | None = None
     cue_hidden_states: torch.FloatTensor | None = None
     visual_cues: torch.FloatTensor | None = None
     cue_mask: torch.BoolTensor | None = None
@@ -152,6 +152,14 @@ def mask_scores(mask_logits: torch.Tensor, threshold: float) -> torch.Tensor:
     probabilities = mask_logits.flatten(1).sigmoid()
     inside = probabilities > threshold
     return (probabilities * inside).sum(dim=1) / inside.sum(dim=1).clamp(min=1)
+
+
+def is_regular(clip_index: torch.Tensor | None, clips: int) -> bool:
+    """Each clip is asked as many sentences as the others, one after the other."""
+    if clip_index is None:
+        return True
+    each, rest = divmod(len(clip_index), clips)
+    return not rest and torch.equal(clip_index, torch.arange(clips, device=clip_index.device).repeat_interleave(each))
 
 
 def count_expressions(

@@ -5,8 +5,6 @@ memory ties one step to another, so a clip may also be segmented in pieces: pass
 """
 
 from collections.abc import Sequence
-from functools import partial
-from typing import Any
 
 import torch
 from torch import nn
@@ -20,18 +18,18 @@ from .cue_integration import RefAVSMultimodalIntegration
 from .cue_memory import RefAVSCachedMemory, RefAVSCueMemory, RefAVSMemory
 from .cue_projection import RefAVSCueProjection
 from .loss_refavs import RefAVSLossCounts, cue_criterion, set_criterion
-from .masked_attention import RefAVSMaskedAttentionDecoder
 from .modeling_outputs_refavs import (
     RefAVSClipFeatures,
     RefAVSModelOutput,
     RefAVSSegmentationOutput,
     combine_queries,
     count_expressions,
+    is_regular,
     of_expressions,
     of_steps,
 )
 from .modeling_vggish import RefAVSVggishModel
-from .prompt_decoder import RefAVSCrossAttentionTransformer, RefAVSMask2FormerModel
+from .prompt_decoder import RefAVSCrossAttentionTransformer, RefAVSMask2FormerModel, RefAVSPixels
 from .transformer_layer import RefAVSAttention
 
 
@@ -203,15 +201,17 @@ class RefAVSModel(RefAVSPreTrainedModel):
         """
         outputs = self.gather_cues(clip_features, input_ids, attention_mask, clip_index, text_features, memory)
         cues, cue_mask = outputs.cue_hidden_states.flatten(0, 1), outputs.cue_mask.flatten(0, 1)
-        queries = self.mask2former.transformer_module.queries_features.weight.expand(cues.shape[0], -1, -1)
-        outputs.pixel_embeddings = of_expressions(clip_features.mask_features, clip_index).flatten(0, 1)
-        decoded = self.mask2former.transformer_module(
-            self.catf(queries, cues, cue_mask),
-            tuple(of_expressions(level, clip_index).flatten(0, 1) for level in clip_features.multi_scale_features),
-            outputs.pixel_embeddings,
-        )
-        outputs.query_hidden_states = tuple(states.transpose(0, 1) for states in decoded.intermediate_hidden_states)
-        outputs.masks_queries_logits = decoded.masks_queries_logits[-1]
+        decoder = self.mask2former.transformer_module
+        queries = decoder.queries_features.weight.expand(cues.shape[0], -1, -1)
+        levels, pixels = clip_features.multi_scale_features, clip_features.mask_features
+        if not is_regular(clip_index, len(pixels)):  # each sentence gets a clip of its own
+            levels, pixels = (
+                tuple(of_expressions(level, clip_index) for level in levels),
+                of_expressions(pixels, clip_index),
+            )
+        decoded = decoder(self.catf(queries, cues, cue_mask), levels, pixels)
+        outputs.query_hidden_states, outputs.masks_queries_logits = decoded
+        outputs.mask_features = pixels
         return outputs
 
     def gather_cues(
@@ -322,14 +322,14 @@ class RefAVSModel(RefAVSPreTrainedModel):
             raise ValueError(
                 f"pixel_values must be (clips, frames, 3, height, width), got {tuple(pixel_values.shape)}"
             )
-        stages = self.mask2former.pixel_level_module.encoder(pixel_values.flatten(0, 1)).feature_maps
+        stages = self.mask2former.encode_frames(pixel_values.flatten(0, 1))
         return tuple(stage.unflatten(0, pixel_values.shape[:2]) for stage in stages)
 
-    def _decode_pixels(self, stages: Sequence[torch.Tensor]) -> Any:
+    def _decode_pixels(self, stages: Sequence[torch.Tensor]) -> RefAVSPixels:
         """What Mask2Former's pixel decoder makes of the four stages, `(clips * frames, ...)` each."""
-        return self.mask2former.pixel_level_module.decoder([stage.flatten(0, 1) for stage in stages])
+        return self.mask2former.decode_pixels([stage.flatten(0, 1) for stage in stages])
 
-    def make_frame_features(self, stages: Sequence[torch.Tensor], pixels: Any = None) -> torch.Tensor:
+    def make_frame_features(self, stages: Sequence[torch.Tensor], pixels: RefAVSPixels | None = None) -> torch.Tensor:
         """F_V, what the visual cues are made of: Swin's last stage and, with `use_pixel_decoder_cues`, the pixel decoder's map
         of its size, through which no gradient goes.
 
@@ -507,30 +507,34 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         layers = list(zip(outputs.query_hidden_states, class_logits, strict=True))
         if not config.use_auxiliary_loss:
             layers = layers[-1:]
-        pixels, decoder = outputs.pixel_embeddings[real], self.model.mask2former.transformer_module.decoder
-        layers = [
-            _layer_loss(decoder, states[real].transpose(0, 1), pixels, classes[real], labels, config, counts)
-            for states, classes in layers
-        ]
+        layers = [self._layer_loss(outputs, *layer, real, labels, counts) for layer in layers]
         parts = {name: sum(layer[name] for layer in layers) for name in layers[0]}
         if self.cue_predictor is not None:
             tokens = self.cue_predictor(outputs.visual_cues.flatten(0, 1)[real]).squeeze(-1)
             parts["loss_cue"] = self.config.cue_loss_weight * cue_criterion(tokens, labels, counts)
         return sum(parts.values()), {name: part.detach() for name, part in parts.items()}
 
+    def _layer_loss(
+        self,
+        outputs: RefAVSModelOutput,
+        states: torch.Tensor,
+        classes: torch.Tensor,
+        real: torch.Tensor,
+        labels: torch.Tensor,
+        counts: RefAVSLossCounts | None,
+    ) -> dict[str, torch.Tensor]:
+        """The criterion on one layer's queries. All masks are matched, and the matched one of each frame is learned: it alone is
+        made once more with a gradient."""
+        decoder, pixels = self.model.mask2former.transformer_module, outputs.mask_features
 
-def _layer_loss(
-    decoder: RefAVSMaskedAttentionDecoder,
-    states: torch.Tensor,
-    pixels: torch.Tensor,
-    classes: torch.Tensor,
-    *how: Any,
-) -> dict[str, torch.Tensor]:
-    """The criterion on one layer's queries. All masks are matched, the matched one of each frame is learned: it alone is made
-    once more with a gradient."""
-    with torch.no_grad():
-        masks = decoder.predict_masks(states, pixels)
-    return set_criterion(masks, classes, *how, predict=partial(decoder.predict_masks, states, pixels))
+        def predict(best: torch.Tensor) -> torch.Tensor:
+            chosen = torch.zeros(len(states), dtype=torch.long, device=best.device)
+            chosen[real] = best
+            return decoder.predict_masks(states, pixels, chosen)[real]
+
+        with torch.no_grad():
+            masks = decoder.predict_masks(states, pixels)[real]
+        return set_criterion(masks, classes[real], labels, self.config.mask2former_config, counts, predict)
 
 
 RefAVSForSegmentation.register_for_auto_class("AutoModel")

@@ -10,7 +10,9 @@ from torch import nn
 from transformers import Mask2FormerConfig, Mask2FormerModel, PreTrainedModel, RobertaModel
 from transformers import initialization as init
 from transformers.models.mask2former.modeling_mask2former import (
+    Mask2FormerMaskedAttentionDecoderOutput,
     Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention,
+    Mask2FormerTransformerModule,
 )
 from transformers.utils import can_return_tuple
 
@@ -18,7 +20,6 @@ from .configuration_refavs_released import RefAVSReleasedConfig
 from .feature_extraction_refavs import LOG_OFFSET
 from .modeling_outputs_refavs import RefAVSClipFeatures, RefAVSSegmentationOutput, count_expressions, of_expressions
 from .modeling_vggish import RefAVSVggishModel
-from .prompt_decoder import RefAVSMaskDecoder
 
 
 TRAINED = ("audio_proj", "text_proj", "prompt_proj", "avs_adapt", "ref_avs_attn")  # the rest is frozen (quirk 1)
@@ -95,6 +96,44 @@ class RefAVSReleasedCrossAttention(nn.Module):
         return hidden_states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (N, L, D) -> (N, heads, L, d)
 
 
+class RefAVSReleasedMaskDecoder(Mask2FormerTransformerModule):
+    """Mask2Former's transformer decoder as transformers has it, started from queries that are given to it."""
+
+    def forward(
+        self,
+        queries: torch.Tensor,
+        multi_scale_features: tuple[torch.Tensor, ...],
+        mask_features: torch.Tensor,
+    ) -> Mask2FormerMaskedAttentionDecoderOutput:
+        """
+        Args:
+            queries: `(steps, num_queries, D)`, q_Q.
+            multi_scale_features: the pixel decoder's maps, `(steps, C, h, w)` at strides 32, 16 and 8.
+            mask_features: `(steps, C, H/4, W/4)`.
+
+        Returns:
+            Per layer `intermediate_hidden_states (num_queries, steps, D)` and
+            `masks_queries_logits (steps, num_queries, H/4, W/4)`.
+        """
+        features, positions = [], []
+        for level, feature in enumerate(multi_scale_features):
+            position = self.position_embedder(feature.shape, feature.device, feature.dtype)
+            projected = (
+                self.input_projections[level](feature).flatten(2) + self.level_embed.weight[level][None, :, None]
+            )
+            features.append(projected.permute(2, 0, 1))  # (steps, D, h*w) -> (h*w, steps, D)
+            positions.append(position.flatten(2).permute(2, 0, 1))
+        return self.decoder(
+            inputs_embeds=queries.transpose(0, 1),
+            multi_stage_positional_embeddings=positions,
+            pixel_embeddings=mask_features,
+            encoder_hidden_states=features,
+            query_position_embeddings=self.queries_embedder.weight.unsqueeze(1).expand(-1, queries.shape[0], -1),
+            feature_size_list=[feature.shape[-2:] for feature in multi_scale_features],
+            return_dict=True,
+        )
+
+
 class RefAVSReleasedMask2FormerModel(Mask2FormerModel):
     """Mask2Former in two halves, as [`RefAVSMask2FormerModel`], with the released adapters and CATF."""
 
@@ -102,7 +141,7 @@ class RefAVSReleasedMask2FormerModel(Mask2FormerModel):
         super().__init__(config)
         for layer in self.pixel_level_module.decoder.encoder.layers:
             layer.self_attn = RefAVSReleasedDeformableAttention(config, adapter_size)
-        self.transformer_module = RefAVSMaskDecoder(config.feature_size, config)
+        self.transformer_module = RefAVSReleasedMaskDecoder(config.feature_size, config)
         self.transformer_module.ref_avs_attn = RefAVSReleasedCrossAttention(config.hidden_dim, num_catf_heads)
         self.post_init()
 

@@ -1,20 +1,22 @@
 """CATF (paper, Eq. 5) and the Mask2Former that it prompts, with adapters in both of its decoders (Sec. 4.4, Fig. 3)."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import nn
 from transformers import Mask2FormerConfig, Mask2FormerModel
 from transformers import initialization as init
-from transformers.models.mask2former.modeling_mask2former import (
-    Mask2FormerMaskedAttentionDecoderLayer,
-    Mask2FormerMaskedAttentionDecoderOutput,
-    Mask2FormerPixelDecoderEncoderLayer,
-    Mask2FormerTransformerModule,
-)
+from transformers.models.mask2former.modeling_mask2former import Mask2FormerPixelDecoderEncoderLayer
 
 from .configuration_refavs import RefAVSConfig
 from .deformable_attention import RefAVSDeformableAttention
-from .masked_attention import RefAVSMaskedAttentionDecoder, RefAVSMaskedCrossAttention
+from .mask_decoder import RefAVSAdapter, RefAVSMaskDecoder, RefAVSMaskDecoderLayer
 from .transformer_layer import RefAVSTransformerLayer
+
+
+PIXELS_AT_ONCE = 2 * 384**2
+POSITIONS_AT_ONCE = 2 * 96**2  # of Swin's first stage
 
 
 class RefAVSCrossAttentionTransformer(nn.Module):
@@ -43,18 +45,6 @@ class RefAVSCrossAttentionTransformer(nn.Module):
         return queries + self.update_projection(updated)
 
 
-class RefAVSAdapter(nn.Module):
-    """A residual bottleneck whose last layer starts at zero: before training it changes nothing."""
-
-    def __init__(self, hidden_size: int, adapter_size: int):
-        super().__init__()
-        self.down = nn.Linear(hidden_size, adapter_size)
-        self.up = nn.Linear(adapter_size, hidden_size)
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return hidden_states + self.up(nn.functional.relu(self.down(hidden_states)))
-
-
 class RefAVSPixelDecoderLayer(Mask2FormerPixelDecoderEncoderLayer):
     """Mask2Former's deformable attention layer, then an adapter."""
 
@@ -69,59 +59,16 @@ class RefAVSPixelDecoderLayer(Mask2FormerPixelDecoderEncoderLayer):
         return self.adapter(hidden_states), *attentions
 
 
-class RefAVSMaskDecoderLayer(Mask2FormerMaskedAttentionDecoderLayer):
-    """Mask2Former's masked attention layer, then an adapter."""
+class RefAVSPixels(NamedTuple):
+    """Of frames: `multi_scale_features`, three maps `(frames, C, h, w)` at strides 32, 16 and 8; `mask_features (frames, C, H/4, W/4)`."""
 
-    def __init__(self, config: Mask2FormerConfig, adapter_size: int):
-        super().__init__(config)
-        self.cross_attn = RefAVSMaskedCrossAttention(config.hidden_dim, config.num_attention_heads, config.dropout)
-        self.adapter = RefAVSAdapter(config.hidden_dim, adapter_size)
-
-    def forward(self, *args, **kwargs) -> tuple[torch.Tensor, ...]:
-        hidden_states, *attentions = super().forward(*args, **kwargs)
-        return self.adapter(hidden_states), *attentions
-
-
-class RefAVSMaskDecoder(Mask2FormerTransformerModule):
-    """Mask2Former's transformer decoder, started from queries that are given to it."""
-
-    def forward(
-        self,
-        queries: torch.Tensor,
-        multi_scale_features: tuple[torch.Tensor, ...],
-        mask_features: torch.Tensor,
-    ) -> Mask2FormerMaskedAttentionDecoderOutput:
-        """
-        Args:
-            queries: `(steps, num_queries, D)`, q_Q.
-            multi_scale_features: the pixel decoder's maps, `(steps, C, h, w)` at strides 32, 16 and 8.
-            mask_features: `(steps, C, H/4, W/4)`.
-
-        Returns:
-            Per layer `intermediate_hidden_states (num_queries, steps, D)`; and `masks_queries_logits (steps, num_queries, H/4, W/4)` of
-            the last, or of each where the decoder is transformers' own.
-        """
-        features, positions = [], []
-        for level, feature in enumerate(multi_scale_features):
-            position = self.position_embedder(feature.shape, feature.device, feature.dtype)
-            projected = (
-                self.input_projections[level](feature).flatten(2) + self.level_embed.weight[level][None, :, None]
-            )
-            features.append(projected.permute(2, 0, 1))  # (steps, D, h*w) -> (h*w, steps, D)
-            positions.append(position.flatten(2).permute(2, 0, 1))
-        return self.decoder(
-            inputs_embeds=queries.transpose(0, 1),
-            multi_stage_positional_embeddings=positions,
-            pixel_embeddings=mask_features,
-            encoder_hidden_states=features,
-            query_position_embeddings=self.queries_embedder.weight.unsqueeze(1).expand(-1, queries.shape[0], -1),
-            feature_size_list=[feature.shape[-2:] for feature in multi_scale_features],
-            return_dict=True,
-        )
+    multi_scale_features: tuple[torch.Tensor, ...]
+    mask_features: torch.Tensor
 
 
 class RefAVSMask2FormerModel(Mask2FormerModel):
-    """`Mask2FormerModel` with adapters, in two halves: `pixel_level_module` once a clip, `transformer_module` once a sentence.
+    """`Mask2FormerModel` with adapters, in two halves: `encode_frames` and `decode_pixels` once a clip, `transformer_module` once a
+    sentence. On a CPU a few frames pass through the first half at a time, so that its caches hold what one layer hands to the next.
 
     Every parameter of Mask2Former keeps its name, so `from_pretrained` takes any Mask2Former; adapters are added.
     """
@@ -131,11 +78,7 @@ class RefAVSMask2FormerModel(Mask2FormerModel):
         self.pixel_level_module.decoder.encoder.layers = nn.ModuleList(
             RefAVSPixelDecoderLayer(config, adapter_size) for _ in range(config.encoder_layers)
         )
-        self.transformer_module = RefAVSMaskDecoder(config.feature_size, config)
-        self.transformer_module.decoder = RefAVSMaskedAttentionDecoder(config)
-        self.transformer_module.decoder.layers = nn.ModuleList(
-            RefAVSMaskDecoderLayer(config, adapter_size) for _ in range(config.decoder_layers - 1)
-        )
+        self.transformer_module = RefAVSMaskDecoder(config, adapter_size)
         self.post_init()
 
     @classmethod
@@ -151,10 +94,31 @@ class RefAVSMask2FormerModel(Mask2FormerModel):
             init.zeros_(module.adapter.up.weight)
             init.zeros_(module.adapter.up.bias)
 
+    def encode_frames(self, frames: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """`(frames, 3, H, W)` -> Swin's four stages, `(frames, C, h, w)` each."""
+        split = frames.split(_frames_at_once(frames, PIXELS_AT_ONCE))
+        parts = [self.pixel_level_module.encoder(part).feature_maps for part in split]
+        return tuple(map(_join, zip(*parts, strict=True)))
+
+    def decode_pixels(self, stages: Sequence[torch.Tensor]) -> RefAVSPixels:
+        """Swin's four stages to the pixel decoder's maps."""
+        count = _frames_at_once(stages[0], POSITIONS_AT_ONCE)
+        split = zip(*(stage.split(count) for stage in stages), strict=True)
+        parts = [self.pixel_level_module.decoder(list(part)) for part in split]
+        levels = zip(*(part.multi_scale_features for part in parts), strict=True)
+        return RefAVSPixels(tuple(map(_join, levels)), _join([part.mask_features for part in parts]))
+
     def forward(self, *args, **kwargs):
-        raise NotImplementedError(
-            "call pixel_level_module on the frames, then transformer_module on queries and features"
-        )
+        raise NotImplementedError("call encode_frames, decode_pixels, then transformer_module on queries and features")
 
 
-__all__ = ["RefAVSAdapter", "RefAVSCrossAttentionTransformer", "RefAVSMask2FormerModel"]
+def _frames_at_once(maps: torch.Tensor, places: int) -> int:
+    """As many maps as have so many places, at least one; not on a CPU: all."""
+    return max(1, places // (maps.shape[-1] * maps.shape[-2]) if maps.device.type == "cpu" else len(maps))
+
+
+def _join(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
+__all__ = ["RefAVSCrossAttentionTransformer", "RefAVSMask2FormerModel", "RefAVSPixels"]

@@ -37,7 +37,7 @@ def add_benchmark(commands: argparse._SubParsersAction, say: Callable[[str], Non
         nargs="+",
         default=list(DEFAULT_SETTINGS),
         metavar="SETTING",
-        help="of released, released_once, plain, eemc, bf16, int8, compiled; the others are held against the first (default: %(default)s)",
+        help="of released, released_once, plain, eemc, checkpointed, bf16, int8, compiled; the others are held against the first (default: %(default)s)",
     )
     parser.add_argument("--model", metavar="FOLDER", help="a saved model; then there is no released one")
     parser.add_argument("--frames", type=int, default=10)

@@ -14,6 +14,7 @@ COLOURS = {
     "released_once": "#888888",
     "plain": "#ccbb44",
     "eemc": "#4477aa",
+    "checkpointed": "#ee6677",
     "bf16": "#66ccee",
     "int8": "#228833",
     "compiled": "#aa3377",

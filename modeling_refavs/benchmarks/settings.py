@@ -5,14 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import nn
 from transformers.models.mask2former.modeling_mask2former import (
-    Mask2FormerMaskedAttentionDecoder,
     Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention,
 )
 
 from ..configuration_refavs import RefAVSConfig
 from ..configuration_refavs_released import RefAVSReleasedConfig
 from ..deformable_attention import RefAVSDeformableAttention
-from ..masked_attention import RefAVSMaskedAttentionDecoder, RefAVSMaskedCrossAttention
 from ..media.loading import compile_layers, quantize
 from ..modeling_refavs import RefAVSForSegmentation
 from ..modeling_refavs_released import RefAVSReleasedForSegmentation
@@ -34,16 +32,21 @@ def released_once(load: Load) -> nn.Module:
 
 
 def plain(load: Load) -> nn.Module:
-    """EEMC with transformers' own attention in both decoders."""
+    """EEMC with transformers' own deformable attention."""
     RefAVSDeformableAttention.forward = Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention.forward
-    RefAVSMaskedCrossAttention.forward = nn.MultiheadAttention.forward
-    RefAVSMaskedAttentionDecoder.forward = _whole_decoder
     return load()
 
 
 def eemc(load: Load) -> nn.Module:
     """EEMC as it comes."""
     return load()
+
+
+def checkpointed(load: Load) -> nn.Module:
+    """EEMC that computes the inside of layers again on the way back: for training in less memory."""
+    model = load()
+    model.gradient_checkpointing_enable()
+    return model
 
 
 def bf16(load: Load) -> nn.Module:
@@ -60,7 +63,9 @@ def compiled(load: Load) -> nn.Module:
     return model
 
 
-SETTINGS = {setting.__name__: setting for setting in (released, released_once, plain, eemc, bf16, int8, compiled)}
+SETTINGS = {
+    setting.__name__: setting for setting in (released, released_once, plain, eemc, checkpointed, bf16, int8, compiled)
+}
 
 
 def make_model(setting: str, folder: str | None) -> nn.Module:
@@ -88,7 +93,3 @@ def _run_unprompted(model: RefAVSReleasedForSegmentation, args: tuple, inputs: d
     )
     for queries in decoded.intermediate_hidden_states:  # the released code classifies after every layer
         model.class_predictor(queries)
-
-
-def _whole_decoder(self: nn.Module, **inputs: object) -> object:
-    return Mask2FormerMaskedAttentionDecoder.forward(self, **inputs)

@@ -5,7 +5,15 @@ import torch
 from transformers.models.mask2former import modeling_mask2former
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerLoss
 
-from modeling_refavs.loss_refavs import RefAVSLossCounts, count_masks, cue_criterion, set_criterion
+from modeling_refavs.loss_refavs import (
+    RefAVSLossCounts,
+    binary_cross_entropy,
+    count_masks,
+    cue_criterion,
+    dice_loss,
+    matching_cost,
+    set_criterion,
+)
 from tests.conftest import make_config
 
 
@@ -55,6 +63,16 @@ def test_it_is_mask2formers_loss_when_its_points_are_the_pixels(config, predicti
     expected = torch.autograd.grad(sum(weight * theirs[name] for name, weight in weights.items()), inputs)
     for gradient, other in zip(torch.autograd.grad(sum(ours.values()), inputs), expected, strict=True):
         torch.testing.assert_close(gradient, other, rtol=1e-4, atol=1e-7)
+
+
+def test_the_matching_cost_is_that_of_each_query_alone(config, predictions):
+    masks, _, labels = predictions
+    logits, flat = masks.detach().flatten(2), labels.flatten(1)
+    cost = matching_cost(logits, flat, config)
+    for query in range(QUERIES):
+        entropy = binary_cross_entropy(logits[:, query], flat)
+        expected = config.mask_weight * entropy + config.dice_weight * dice_loss(logits[:, query], flat)
+        torch.testing.assert_close(cost[:, query], expected)
 
 
 def test_only_the_matched_masks_need_a_gradient(config, predictions):

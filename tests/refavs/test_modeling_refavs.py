@@ -353,12 +353,12 @@ def test_the_loss_is_the_criterion_at_every_layer_of_the_decoder(model, inputs):
     outputs = ask(model, inputs, mask_labels=labels)
     torch.testing.assert_close(sum(outputs.loss_parts.values()), outputs.loss)
     trunk = ask(model.model, inputs)
-    decoder = model.model.mask2former.transformer_module.decoder
+    decoder = model.model.mask2former.transformer_module
     assert len(trunk.query_hidden_states) == model.config.mask2former_config.decoder_layers
     with torch.no_grad():
         layers = [
             set_criterion(
-                decoder.predict_masks(states.transpose(0, 1), trunk.pixel_embeddings),
+                decoder.predict_masks(states, trunk.mask_features),
                 model.class_predictor(states),
                 labels.flatten(0, 1),
                 model.config.mask2former_config,

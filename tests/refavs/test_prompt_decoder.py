@@ -4,9 +4,15 @@ import pytest
 import torch
 from transformers import Mask2FormerForUniversalSegmentation
 
-from modeling_refavs import RefAVSForSegmentation
+from modeling_refavs import RefAVSForSegmentation, prompt_decoder
 from modeling_refavs.prompt_decoder import RefAVSMask2FormerModel
 from tests.conftest import make_config, stir
+
+
+def as_one_clip(pixels) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+    """What the pixel decoder gives of some frames, as the mask decoder takes it."""
+    levels, features = pixels.decoder_hidden_states, pixels.decoder_last_hidden_state
+    return tuple(level.unsqueeze(0) for level in levels), features.unsqueeze(0)
 
 
 ROUNDING = {"rtol": 1e-4, "atol": 1e-4}  # sums in another order
@@ -43,12 +49,33 @@ def test_untrained_it_answers_as_mask2former_does(plain):
         expected = model(pixel_values, output_hidden_states=True)
         pixels = ours.pixel_level_module(pixel_values)
         queries = ours.transformer_module.queries_features.weight.expand(2, -1, -1)
-        decoded = ours.transformer_module(queries, pixels.decoder_hidden_states, pixels.decoder_last_hidden_state)
+        decoded = ours.transformer_module(queries, *as_one_clip(pixels))
     assert torch.equal(pixels.encoder_last_hidden_state, expected.encoder_last_hidden_state)
     torch.testing.assert_close(pixels.decoder_last_hidden_state, expected.pixel_decoder_last_hidden_state, **ROUNDING)
     for ours_level, level in zip(pixels.decoder_hidden_states, expected.pixel_decoder_hidden_states, strict=True):
         torch.testing.assert_close(ours_level, level, **ROUNDING)
-    torch.testing.assert_close(decoded.masks_queries_logits[-1], expected.masks_queries_logits, **ROUNDING)
+    torch.testing.assert_close(decoded.masks_queries_logits, expected.masks_queries_logits, **ROUNDING)
+
+
+@torch.no_grad()
+def test_a_few_frames_at_a_time_give_what_all_at_once_give(plain, monkeypatch):
+    ours = RefAVSMask2FormerModel.from_pretrained(plain[1], adapter_size=8).eval()
+    frames, passed = torch.randn(5, 3, 96, 96), []
+    hook = ours.pixel_level_module.decoder.register_forward_hook(
+        lambda module, args, _: passed.append(len(args[0][0]))
+    )
+    answers = []
+    for frames_at_once in (5, 2, 0):
+        monkeypatch.setattr(prompt_decoder, "PIXELS_AT_ONCE", frames_at_once * 96 * 96)
+        monkeypatch.setattr(prompt_decoder, "POSITIONS_AT_ONCE", frames_at_once * 24 * 24)
+        stages = ours.encode_frames(frames)
+        decoded = ours.decode_pixels(stages)
+        answers.append([*stages, *decoded.multi_scale_features, decoded.mask_features])
+    hook.remove()
+    assert passed == [5, 2, 2, 1, 1, 1, 1, 1, 1]
+    for answer in answers[1:]:
+        for maps, expected in zip(answer, answers[0], strict=True):
+            torch.testing.assert_close(maps, expected, **ROUNDING)
 
 
 def test_adapters_act_once_they_are_trained(plain):
@@ -66,8 +93,7 @@ def test_adapters_act_once_they_are_trained(plain):
 def _answer(model, pixel_values):
     pixels = model.pixel_level_module(pixel_values)
     queries = model.transformer_module.queries_features.weight.expand(1, -1, -1)
-    decoded = model.transformer_module(queries, pixels.decoder_hidden_states, pixels.decoder_last_hidden_state)
-    return decoded.masks_queries_logits[-1]
+    return model.transformer_module(queries, *as_one_clip(pixels)).masks_queries_logits
 
 
 def test_the_whole_untrained_model_still_finds_mask2formers_masks(plain):
