@@ -15,9 +15,9 @@ from ..processing_refavs import RefAVSProcessor
 from .arguments import DataArguments
 from .cache import ArrayCache
 from .choice import measure_choice
-from .clips import SplitRows
 from .preparing import Preparation
 from .starting import KINDS
+from .train import open_split
 
 
 VARIANTS = {  # folder -> field of RefAVSConfig that is switched off, row of the paper's table
@@ -76,15 +76,7 @@ class ChoiceJudge:
 
         model, processor = self.kind.from_pretrained(folder).eval(), RefAVSProcessor.from_pretrained(folder)
         cache = ArrayCache(self.data.cache_dir, self.data.num_proc)
-        rows = SplitRows(
-            self.data.data,
-            split,
-            self.data.max_eval_clips,
-            self.data.paper_splits,
-            self.data.damaged,
-            self.data.num_proc,
-            cache.folder / "datasets",
-        )
+        rows = open_split(self.data, split, self.data.max_eval_clips, cache)
         prepared = Preparation(model, processor, cache).prepare(rows, graded=True, cache_cues=self.data.cache_cues)
         return measure_choice(model, processor, prepared)
 

@@ -63,7 +63,7 @@ def make_trainer(model_args: ModelArguments, data_args: DataArguments, args: Ref
     set_seed(args.seed)
     with args.main_process_first(desc="reading and preparing data"):
         cache = ArrayCache(data_args.cache_dir, data_args.num_proc)
-        rows = _open(data_args, data_args.train_split, data_args.max_train_clips, cache)
+        rows = open_split(data_args, data_args.train_split, data_args.max_train_clips, cache)
         clips = rows.read_clips(graded=False)
         sentences = sorted({sentence.text for clip in clips for sentence in clip.sentences})
         model, processor = start_model(model_args, sentences)
@@ -73,12 +73,13 @@ def make_trainer(model_args: ModelArguments, data_args: DataArguments, args: Ref
         train_split = preparation.prepare(rows, graded, mirrored, data_args.cache_cues)
         eval_split = None
         if args.eval_strategy != "no":
-            eval_rows = _open(data_args, data_args.eval_split, data_args.max_eval_clips, cache)
+            eval_rows = open_split(data_args, data_args.eval_split, data_args.max_eval_clips, cache)
             eval_split = preparation.prepare(eval_rows)
     return RefAVSTrainer(model, processor, args, data_args, train_split, eval_split)
 
 
-def _open(data_args: DataArguments, split: str, max_clips: int | None, cache: ArrayCache) -> SplitRows:
+def open_split(data_args: DataArguments, split: str, max_clips: int | None, cache: ArrayCache) -> SplitRows:
+    """The rows of a split, as the arguments say."""
     return SplitRows(
         data_args.data,
         split,
