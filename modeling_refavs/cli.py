@@ -262,6 +262,15 @@ def _add_synthesize(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="length of a clip (default: 10)")
     parser.add_argument("--fps", type=float, default=1.0, help="stored frames a second (default: 1)")
     parser.add_argument("--video", action="store_true", help="also write an mp4 of each clip")
+    parser.add_argument(
+        "--null-share",
+        type=float,
+        default=0.08,
+        help="of train's and val's clips, those whose sentences refer to nothing (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--splits", nargs="+", metavar="SPLIT", help="draw these alone; clips of others are counted (default: all)"
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
     parser.add_argument(
         "--shortcuts", action="store_true", help="measure and print how far guessers get without a modality"
@@ -270,11 +279,11 @@ def _add_synthesize(commands: argparse._SubParsersAction) -> None:
 
 
 def _run_synthesize(args: argparse.Namespace) -> None:
-    from dataset_script.synthetic import SynthesisOptions, parse_size, synthesize
+    from dataset_script.synthetic import SPLITS, SynthesisOptions, parse_size, synthesize
 
     height, width = parse_size(args.size)
-    options = SynthesisOptions(args.seed, height, width, args.seconds, args.fps, args.video)
-    synthesize(args.output, args.clips, options, args.workers)
+    options = SynthesisOptions(args.seed, height, width, args.seconds, args.fps, args.video, args.null_share)
+    synthesize(args.output, args.clips, options, args.workers, args.splits or SPLITS)
     if args.shortcuts:
         from dataset_script.synthetic.shortcuts import format_shortcuts, measure_shortcuts
 

@@ -19,7 +19,7 @@ from .templates import TEMPLATES, Template
 
 # clip n is in SPLITS[n % 15], which makes the shares those of Ref-AVS
 SPLITS = ("train", "val", "test_s", "test_u", "test_n", *("train",) * 10)
-NULL_SHARE = 0.08  # of the clips of train and val
+NULL_SHARE = 0.08  # of the clips of train and val, about that of Ref-AVS
 MUTED_SHARE = 0.5  # of the null clips; another 3 % of all others hold no sound either
 NULL_SENTENCES = 4  # of a null clip, as in Ref-AVS
 NULL_ATTEMPTS = 40  # other scenes tried for a null sentence of one template
@@ -37,6 +37,7 @@ class SynthesisOptions:
         seconds: length of a clip.
         fps: frames a second; the official layout has one, the first of each second.
         video: also write an mp4 of 25 frames a second, with sound.
+        null_share: of the clips of train and val, those whose sentences refer to nothing.
     """
 
     seed: int = 0
@@ -45,6 +46,7 @@ class SynthesisOptions:
     seconds: float = 10.0
     fps: float = 1.0
     video: bool = False
+    null_share: float = NULL_SHARE
 
     def __post_init__(self) -> None:
         for name, smallest in (("seed", 0), ("height", 32), ("width", 32), ("seconds", 1)):
@@ -54,6 +56,8 @@ class SynthesisOptions:
             raise ValueError(f"a frame may be 3 times as long as it is short, got {self.height} x {self.width}")
         if not 0 < self.fps < math.inf or len(self.times) == 0:
             raise ValueError(f"fps must give a frame or more in {self.seconds} s, got {self.fps}")
+        if not 0 <= self.null_share <= 1:
+            raise ValueError(f"null_share must lie in [0, 1], got {self.null_share}")
         if self.video and (self.height % 2 or self.width % 2):
             raise ValueError(f"an mp4 needs even sides, got {self.height} x {self.width}")
 
@@ -92,11 +96,16 @@ class SyntheticClip:
             yield dict(zip(COLUMNS, (self.vid, uid, self.split, expression.fid or 0, expression.text), strict=True))
 
 
+def split_of(index: int) -> str:
+    """Clip `index`'s."""
+    return SPLITS[index % len(SPLITS)]
+
+
 def make_clip(options: SynthesisOptions, index: int) -> SyntheticClip:
     """Draw clip `index`: its split, then a scene and what to say of it."""
     rng = np.random.default_rng([options.seed, index])
-    split = SPLITS[index % len(SPLITS)]
-    null = split == "test_n" or (split in ("train", "val") and rng.random() < NULL_SHARE)
+    split = split_of(index)
+    null = split == "test_n" or (split in ("train", "val") and rng.random() < options.null_share)
     muted = rng.random() < (MUTED_SHARE if null else 0.03)
     shorter = min(options.height, options.width)
     draw_scene = partial(

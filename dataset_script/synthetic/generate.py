@@ -5,6 +5,7 @@ import io
 import json
 import os
 import wave
+from collections.abc import Collection
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -16,7 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from .categories import CATEGORIES, UNSEEN
-from .clips import COLUMNS, SynthesisOptions, make_clip
+from .clips import COLUMNS, SPLITS, SynthesisOptions, make_clip, split_of
 from .drawing import draw
 from .sounds import SAMPLE_RATE, render_sound
 from .video import encode_video
@@ -25,7 +26,13 @@ from .video import encode_video
 JPEG_QUALITY = 92
 
 
-def synthesize(output: str | Path, clips: int, options: SynthesisOptions | None = None, workers: int = 1) -> None:
+def synthesize(
+    output: str | Path,
+    clips: int,
+    options: SynthesisOptions | None = None,
+    workers: int = 1,
+    splits: Collection[str] = SPLITS,
+) -> None:
     """Write `clips` clips into a folder. A run that was stopped goes on where it was.
 
     Args:
@@ -33,14 +40,18 @@ def synthesize(output: str | Path, clips: int, options: SynthesisOptions | None 
         clips: how many; more of them later add to the same folder.
         options: see `SynthesisOptions`.
         workers: processes. They change nothing but the time.
+        splits: clips of others are counted, and left out.
 
     Raises:
-        ValueError: on bad numbers, or a folder that holds something else.
+        ValueError: on bad numbers or splits, or a folder that holds something else.
     """
     options = options or SynthesisOptions()
     for name, value in (("clips", clips), ("workers", workers)):
         if value < 1:
             raise ValueError(f"{name} must be 1 or more, got {value}")
+    if unknown := sorted(set(splits) - set(SPLITS)):
+        raise ValueError(f"splits must be of {', '.join(dict.fromkeys(SPLITS))}, got {', '.join(unknown)}")
+    wanted = [index for index in range(clips) if split_of(index) in splits]
     output = Path(output)
     _claim(output, options)
     write = partial(write_clip, output, options)
@@ -49,7 +60,7 @@ def synthesize(output: str | Path, clips: int, options: SynthesisOptions | None 
         if workers > 1:
             pool = stack.enter_context(ProcessPoolExecutor(workers))
             mapped = partial(pool.map, chunksize=4)
-        done = tqdm(mapped(write, range(clips)), total=clips, unit="clip", desc="synthesize")
+        done = tqdm(mapped(write, wanted), total=len(wanted), unit="clip", desc="synthesize")
         rows = [row for clip_rows in done for row in clip_rows]
     taxonomy = {
         "categories": {name: category.super_category for name, category in CATEGORIES.items()},
@@ -91,12 +102,19 @@ def write_clip(output: Path, options: SynthesisOptions, index: int) -> list[dict
 def _claim(output: Path, options: SynthesisOptions) -> None:
     """Note in the folder what is made there, and refuse to mix two worlds."""
     note = output / "synthesis.json"
-    ours = _json(asdict(options))
-    if note.exists() and note.read_bytes() != ours:
+    if note.exists() and _read_options(note) != options:
         raise ValueError(f"{output} holds clips made with other options ({note}): choose another folder")
     if not note.exists() and output.exists() and any(output.iterdir()):
         raise ValueError(f"{output} is not empty and holds no synthetic benchmark: choose another folder")
-    _replace(note, ours)
+    _replace(note, _json(asdict(options)))
+
+
+def _read_options(note: Path) -> SynthesisOptions | None:
+    """None if it holds something else. An older note lacks what was fixed then."""
+    try:
+        return SynthesisOptions(**json.loads(note.read_bytes()))
+    except (TypeError, ValueError):
+        return None
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -69,6 +69,12 @@ class DataArguments:
         metadata={"help": "of the clips drawn, those whose sentences refer to nothing; None: as they are"},
     )
     mirror: float = field(default=0.0, metadata={"help": "probability that a clip is seen in the mirror"})
+    name_mixup: float = field(
+        default=0.0,
+        metadata={
+            "help": "probability that an object's name becomes a mixture of two others', as if it was never read"
+        },
+    )
     curriculum: list | str | None = field(
         default=None, metadata={"help": "[[from this share of the training on, sentences of this grade or less], ...]"}
     )
@@ -97,8 +103,9 @@ class DataArguments:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if self.glance and self.steps_per_clip is not None:
             raise ValueError("glance is one step of each clip: it cannot go with steps_per_clip")
-        if not 0 <= self.mirror <= 1:
-            raise ValueError(f"mirror is a probability, got {self.mirror}")
+        for name in ("mirror", "name_mixup"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a probability, got {getattr(self, name)}")
         if self.null_share is not None and not 0 <= self.null_share < 1:
             raise ValueError(f"null_share must lie in [0, 1), got {self.null_share}")
         if self.mirror and (self.cache_vision or self.cache_cues):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
@@ -21,21 +21,44 @@ from ..metrics.predictors import read_wav
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises on damage
 
 
+class NameMixture(NamedTuple):
+    """F_T is `share * F_T(one) + (1 - share) * F_T(two)`, of two sentences of as many tokens."""
+
+    one: str
+    two: str
+    share: float
+
+
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """`mask_row` is its object's place among all objects of the split; `grade` and `family` are known in synthetic trees only."""
+    """
+    Args:
+        text: as it stands in the csv, but for spaces.
+        is_null: it refers to nothing.
+        mask_row: its object's place among all objects of the split.
+        category: its object's.
+        grade, family: known in synthetic trees only.
+        mixture: in place of `text`, if it is given; drawn in training.
+    """
 
     text: str
     is_null: bool
     mask_row: int
+    category: str = ""
     grade: int | None = None
     family: str | None = None
+    mixture: NameMixture | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedClip:
     clip_id: str
     sentences: tuple[Sentence, ...]
+
+    @property
+    def categories(self) -> frozenset[str]:
+        """Of the objects that its sentences refer to."""
+        return frozenset(sentence.category for sentence in self.sentences)
 
     @property
     def is_null(self) -> bool:
@@ -102,6 +125,7 @@ class SplitRows:
                     text=" ".join(sentence["expression"].split()),
                     is_null=sentence["category"] == NULL_CATEGORY,
                     mask_row=first_row + fids.index(sentence["fid"]),
+                    category=sentence["category"],
                     **known.get(sentence["uid"], {}),
                 )
                 for sentence in row["expressions"]

@@ -10,13 +10,14 @@ from torch.utils.data import Dataset
 from .clips import Sentence
 from .draws import Draw
 from .mirroring import mirror_sentence
+from .name_mixup import NameMixup
 from .pictures import normalize
 from .preparing import PreparedSplit
 
 
 Steps = slice | np.ndarray
 
-MIRROR, SENTENCES, STEPS = range(3)  # what is drawn for a clip
+MIRROR, SENTENCES, STEPS, NAMES = range(4)  # what is drawn for a clip
 
 
 class ClipSample(NamedTuple):
@@ -35,10 +36,18 @@ class ClipDataset(Dataset):
         split: prepared.
         expressions_per_clip: so many sentences are drawn each time; None: all.
         mirror: probability that a clip is seen in the mirror.
+        name_mixup: probability that an object's name is mixed of two others.
     """
 
-    def __init__(self, split: PreparedSplit, expressions_per_clip: int | None = None, mirror: float = 0.0):
+    def __init__(
+        self,
+        split: PreparedSplit,
+        expressions_per_clip: int | None = None,
+        mirror: float = 0.0,
+        name_mixup: float = 0.0,
+    ):
         self.split, self.expressions_per_clip, self.mirror = split, expressions_per_clip, mirror
+        self.mix_names = NameMixup(split.clips, name_mixup, split.text_spans) if name_mixup else None
 
     def __len__(self) -> int:
         return len(self.split.clips)
@@ -46,11 +55,13 @@ class ClipDataset(Dataset):
     def __getitem__(self, item: Draw | int) -> ClipSample:
         if isinstance(item, int):
             return ClipSample(item, self.split.clips[item].sentences, False, None)
-        sentences = self.split.clips[item.clip].sentences
-        sentences = tuple(filter(item.may_ask, sentences))
+        clip = self.split.clips[item.clip]
+        sentences = tuple(filter(item.may_ask, clip.sentences))
         if self.expressions_per_clip is not None and len(sentences) > self.expressions_per_clip:
             chosen = item.generator(SENTENCES).permutation(len(sentences))[: self.expressions_per_clip]
             sentences = tuple(sentences[index] for index in sorted(chosen))
+        if self.mix_names is not None:
+            sentences = self.mix_names(sentences, clip.categories, item.generator(NAMES))
         mirrored = self.mirror > 0 and item.generator(MIRROR).random() < self.mirror
         return ClipSample(item.clip, sentences, mirrored, item)
 
@@ -137,18 +148,26 @@ class ClipCollator:
         return arrays
 
     def _text(self, samples: Sequence[ClipSample]) -> dict[str, torch.Tensor]:
-        sentences = [
-            mirror_sentence(sentence.text) if sample.mirrored else sentence.text
-            for sample in samples
-            for sentence in sample.sentences
-        ]
-        spans = [slice(*self.split.text_spans[sentence]) for sentence in sentences]
-        lengths = torch.tensor([span.stop - span.start for span in spans])
+        sentences = [(sentence, sample.mirrored) for sample in samples for sentence in sample.sentences]
         name = "text_features" if "text_features" in self.split.text else "input_ids"
-        rows = [torch.from_numpy(np.array(self.split.text[name][span])) for span in spans]
+        rows = [torch.from_numpy(self._text_row(name, *asked)) for asked in sentences]
+        lengths = torch.tensor([len(row) for row in rows])
         padding = self.padding if name == "input_ids" else 0.0
         return {
             name: torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=padding),
             "attention_mask": (torch.arange(int(lengths.max())) < lengths[:, None]).long(),
             "clip_index": torch.repeat_interleave(torch.tensor([len(sample.sentences) for sample in samples])),
         }
+
+    def _text_row(self, name: str, sentence: Sentence, mirrored: bool) -> np.ndarray:
+        """`(L,)` tokens or `(L, D)` F_T."""
+
+        def read(text: str) -> np.ndarray:
+            return np.array(
+                self.split.text[name][slice(*self.split.text_spans[mirror_sentence(text) if mirrored else text])]
+            )
+
+        if sentence.mixture is None:
+            return read(sentence.text)
+        one, two, share = sentence.mixture
+        return (share * read(one) + (1 - share) * read(two)).astype(np.float32)

@@ -11,6 +11,7 @@ from .cache import ArrayCache
 from .checkpoints import claim, has_ended, is_finished, last_complete_checkpoint, remove_incomplete, remove_run
 from .clips import SplitRows
 from .mirroring import mirror_sentence
+from .name_mixup import find_renamed
 from .preparing import Preparation
 from .recipe import read_recipe
 from .starting import start_model
@@ -68,9 +69,12 @@ def make_trainer(model_args: ModelArguments, data_args: DataArguments, args: Ref
         sentences = sorted({sentence.text for clip in clips for sentence in clip.sentences})
         model, processor = start_model(model_args, sentences)
         preparation = Preparation(model, processor, cache, data_args.mask_size, data_args.cache_vision, args.device)
-        mirrored = [mirror_sentence(sentence) for sentence in sentences] if data_args.mirror else ()
+        if data_args.name_mixup and not (model.config.use_text_cues and model.config.freeze_text_encoder):
+            raise ValueError("name_mixup mixes what a frozen RoBERTa makes of sentences: set freeze_text_encoder")
+        more = find_renamed(clips) if data_args.name_mixup else []
+        more += [mirror_sentence(sentence) for sentence in [*sentences, *more]] if data_args.mirror else []
         graded = bool(data_args.curriculum or data_args.families)
-        train_split = preparation.prepare(rows, graded, mirrored, data_args.cache_cues)
+        train_split = preparation.prepare(rows, graded, more, data_args.cache_cues)
         eval_split = None
         if args.eval_strategy != "no":
             eval_rows = open_split(data_args, data_args.eval_split, data_args.max_eval_clips, cache)

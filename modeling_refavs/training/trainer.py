@@ -54,7 +54,9 @@ class RefAVSTrainer(Trainer):
             data_collator=ClipCollator(
                 train_split, table, padding, data_args.steps_per_clip, data_args.glance, decodes
             ),
-            train_dataset=ClipDataset(train_split, data_args.expressions_per_clip, data_args.mirror),
+            train_dataset=ClipDataset(
+                train_split, data_args.expressions_per_clip, data_args.mirror, data_args.name_mixup
+            ),
             eval_dataset=eval_split and ClipDataset(eval_split),
             processing_class=processor,
             compute_metrics=ValidationScores(),

@@ -12,7 +12,7 @@ from modeling_refavs.training.pictures import pixel_table
 
 def make_clips(grades: list[list[int]], nulls: int = 0) -> list[PreparedClip]:
     return [
-        PreparedClip(str(index), tuple(Sentence("", index < nulls, 0, grade) for grade in of_clip))
+        PreparedClip(str(index), tuple(Sentence("", index < nulls, 0, grade=grade) for grade in of_clip))
         for index, of_clip in enumerate(grades)
     ]
 

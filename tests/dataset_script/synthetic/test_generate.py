@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from scipy.io import wavfile
 
-from dataset_script.synthetic import SynthesisOptions, generate, synthesize
+from dataset_script.synthetic import SynthesisOptions, generate, make_clip, synthesize
 from dataset_script.synthetic.templates import FAMILIES
 from modeling_refavs.cli import main
 
@@ -58,6 +58,35 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path, monkeypatch):
     synthesize(tmp_path / "stopped", 6, SynthesisOptions(seed=4))
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     assert digest(tmp_path / "stopped") == digest(tmp_path / "whole")
+
+
+def test_splits_of_a_tree_alone_are_those_of_the_whole(tmp_path):
+    synthesize(tmp_path / "whole", 15, SynthesisOptions(seed=4))
+    synthesize(tmp_path / "part", 15, SynthesisOptions(seed=4), splits=("val", "test_n"))
+    whole, part = digest(tmp_path / "whole"), digest(tmp_path / "part")
+    rows = read_rows(tmp_path / "part")
+    assert {row["split"] for row in rows} == {"val", "test_n"}
+    assert rows == [row for row in read_rows(tmp_path / "whole") if row["split"] in ("val", "test_n")]
+    assert {name: part[name] for name in part if name != "metadata.csv"}.items() <= whole.items()
+
+
+def test_more_null_references_leave_all_other_clips_as_they_are():
+    few = [make_clip(SynthesisOptions(seed=4), index) for index in range(120)]
+    many = [make_clip(SynthesisOptions(seed=4, null_share=0.5), index) for index in range(120)]
+    learned = [(one, other) for one, other in zip(few, many, strict=True) if one.split in ("train", "val")]
+    null = [other.name.startswith("null_") for _, other in learned]
+    assert np.mean(null) == pytest.approx(0.5, abs=0.15)
+    assert all(one == other for (one, other), is_null in zip(learned, null, strict=True) if not is_null)
+    assert all(one == other for one, other in zip(few, many, strict=True) if one.split.startswith("test"))
+
+
+def test_a_tree_of_before_null_share_was_an_option_is_gone_on_with(tmp_path):
+    synthesize(tmp_path, 2, SynthesisOptions(seconds=1))
+    note = json.loads((tmp_path / "synthesis.json").read_text())
+    del note["null_share"]
+    (tmp_path / "synthesis.json").write_text(json.dumps(note))
+    synthesize(tmp_path, 3, SynthesisOptions(seconds=1))
+    assert len(list((tmp_path / "scenes").iterdir())) == 3
 
 
 def test_layout_is_that_of_the_real_one(benchmark_folder, stored_clips):
@@ -184,6 +213,8 @@ def test_an_mp4_shows_and_sounds_the_same_clip(tmp_path):
         (["--clips", "1", "--seconds", "inf"], "seconds must be 1 or more"),
         (["--clips", "1", "--seed", "-1"], "seed must be 0 or more"),
         (["--clips", "1", "--size", "97", "--video"], "even sides"),
+        (["--clips", "1", "--null-share", "2"], "null_share must lie in [0, 1]"),
+        (["--clips", "1", "--splits", "trian"], "splits must be of train, val, test_s, test_u, test_n, got trian"),
     ],
 )
 def test_a_mistake_meets_one_clear_line(tmp_path, capsys, arguments, words):
@@ -197,6 +228,9 @@ def test_a_mistake_meets_one_clear_line(tmp_path, capsys, arguments, words):
 def test_a_folder_with_something_else_is_refused(tmp_path, capsys):
     assert main(["synthesize", str(tmp_path / "out"), "--clips", "1", "--seconds", "1"]) == 0
     assert main(["synthesize", str(tmp_path / "out"), "--clips", "1", "--seconds", "2"]) == 2
+    assert "other options" in capsys.readouterr().err
+    (tmp_path / "out" / "synthesis.json").write_text("{}[")
+    assert main(["synthesize", str(tmp_path / "out"), "--clips", "1", "--seconds", "1"]) == 2
     assert "other options" in capsys.readouterr().err
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
