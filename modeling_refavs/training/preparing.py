@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_start_method
 from typing import Any
 
 import numpy as np
@@ -229,7 +230,10 @@ class Preparation:
             return [features.cpu().numpy() for features in encode(pixels)]
 
         def parts() -> Iterator[Arrays]:
-            reading = ArrayCache(self.cache.folder)  # in this process, which holds the model
+            shared = (
+                self.device.type == "cpu" and get_start_method() == "fork"
+            )  # else model and frames would be copied
+            reading = self.cache if shared else ArrayCache(self.cache.folder)
             for clip in reading.read(name, len(rows), of_clip):
                 yield {str(number): features[None] for number, features in enumerate(clip)}
 

@@ -72,6 +72,18 @@ def test_kept_features_of_frames_are_the_encoder_s(prepared, shared):
     assert found.loss.item() == pytest.approx(expected.loss.item(), rel=1e-2)  # float16
 
 
+def test_several_processes_keep_the_same_features_of_frames(prepared, tmp_path):
+    rows, _, model, processor = prepared
+    one, two = (
+        Preparation(model, processor, ArrayCache(tmp_path / str(count), count), cache_vision=True).prepare(
+            rows, cache_cues=True
+        )
+        for count in (1, 2)
+    )
+    for expected, found in zip((*one.vision, one.frame_features), (*two.vision, two.frame_features), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-2, atol=1e-3)
+
+
 def test_kept_features_of_cues_spare_the_steps_that_are_not_learned_from(prepared, shared):
     rows, split, model, processor = prepared
     kept = Preparation(model, processor, ArrayCache(shared / "cache")).prepare(rows, cache_cues=True)
