@@ -240,6 +240,6 @@ def test_a_missing_extra_is_named_in_one_line(monkeypatch, capsys):
     def run(args):
         import no_such_package  # noqa: F401
 
-    monkeypatch.setattr("modeling_refavs.cli._run_synthesize", run)
+    monkeypatch.setattr("modeling_refavs.commands.data._run_synthesize", run)
     assert main(["synthesize", "out", "--clips", "1"]) == 2
     assert capsys.readouterr().err == "refavs synthesize: no_such_package is missing: pip install -e '.[train]'\n"
