@@ -179,7 +179,7 @@ class RefAVSTrainer(Trainer):
             self.state = read_state(checkpoint)
             self._load_weights(self.state.best_model_checkpoint or str(checkpoint))
         try:
-            self.save_model()
+            self.save_model(_internal_call=True)  # which does not push
             if self.args.should_save:
                 draw_curves(self.state.log_history, Path(self.args.output_dir) / CURVES_FILE)
                 with whole_file(Path(self.args.output_dir) / STATE_FILE) as unfinished:
@@ -188,6 +188,17 @@ class RefAVSTrainer(Trainer):
             raise ValueError(
                 f"{self.args.output_dir}: the trained model cannot be written: {' '.join(str(error).split())}. Make room and "
                 "start again: nothing is trained twice"
+            ) from error
+        if self.args.push_to_hub:
+            self._push()
+
+    def _push(self) -> None:
+        try:
+            self.push_to_hub()
+        except Exception as error:
+            raise ValueError(
+                f"{self.hub_model_id}: cannot be pushed: {' '.join(str(error).split())}. The trained model is in "
+                f"{self.args.output_dir}: refavs publish model {self.args.output_dir} {self.hub_model_id}"
             ) from error
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:

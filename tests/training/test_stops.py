@@ -141,6 +141,21 @@ def test_a_full_disk(train, plain, monkeypatch, recipe, capsys):
     assert_same(folder, plain)
 
 
+def test_a_push_that_fails_leaves_the_trained_model(recipe, tmp_path, monkeypatch, capsys):
+    def refuse(self, *args, **kwargs):
+        raise OSError("401: who are you?")
+
+    monkeypatch.setattr(RefAVSTrainer, "init_hf_repo", lambda self, **_: setattr(self, "hub_model_id", "me/mine"))
+    monkeypatch.setattr(RefAVSTrainer, "push_to_hub", refuse)
+    output = tmp_path / "run"
+    assert main(["train", str(recipe), "--output_dir", str(output), "--push_to_hub", "true"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "me/mine: cannot be pushed: 401: who are you?" in error
+    assert f"refavs publish model {output} me/mine" in error
+    assert is_finished(output)
+    weights_of(output)
+
+
 def test_a_finished_run_says_so(plain, recipe, capsys, monkeypatch):
     monkeypatch.setattr(RefAVSTrainer, "training_step", None)
     assert main(["train", str(recipe), "--output_dir", str(plain), *SAVING]) == 0
