@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+import math
 from dataclasses import fields
 from typing import Any
 
@@ -104,6 +105,8 @@ class RefAVSConfig(PreTrainedConfig):
         use_pixel_decoder_cues: visual cues are made of the pixel decoder's coarsest map too, beside Swin's last stage: for a
             Swin that has not learned ImageNet's classes.
         cue_loss_weight: of an auxiliary loss, that the visual tokens of Q_m tell where the referred object is; 0 in the paper.
+        claim_bias: added to the logit that a query is the object, but not in the loss: above 0 an object is claimed more readily,
+            which buys J with S. To be chosen on a validation split.
         use_text_cues, use_audio_cues, use_cached_memory, use_modality_encoding: the ablations of Table 4.
         freeze_vision_encoder, freeze_text_encoder, freeze_audio_encoder: no gradient, no dropout and no drop path, in
             `train()` too (Sec. 4.2).
@@ -140,6 +143,7 @@ class RefAVSConfig(PreTrainedConfig):
     use_audio_visual_product: bool = False
     use_pixel_decoder_cues: bool = False
     cue_loss_weight: float = 0.0
+    claim_bias: float = 0.0
 
     # Ablations (Table 4)
     use_text_cues: bool = True
@@ -190,6 +194,8 @@ class RefAVSConfig(PreTrainedConfig):
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not math.isfinite(self.claim_bias):
+            raise ValueError(f"claim_bias must be a finite number, got {self.claim_bias}")
         if self.hidden_size != self.mask2former_config.hidden_dim:
             raise ValueError(
                 f"hidden_size must equal mask2former_config.hidden_dim, since the cues prompt its queries (Eq. 5): "

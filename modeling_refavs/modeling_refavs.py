@@ -438,7 +438,8 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         if mask_labels is not None:
             loss, parts = self._compute_loss(outputs, class_logits, mask_labels, frame_mask, loss_counts)
         masks_queries_logits = outputs.masks_queries_logits.unflatten(0, frame_mask.shape)
-        class_queries_logits = class_logits[-1].unflatten(0, frame_mask.shape)
+        bias = class_logits[-1].new_tensor([self.config.claim_bias, 0.0])
+        class_queries_logits = (class_logits[-1] + bias).unflatten(0, frame_mask.shape)
         mask_logits, presence_logits = combine_queries(masks_queries_logits, class_queries_logits)
         nothing = torch.finfo(mask_logits.dtype).min  # in a frame that is only padding
         return RefAVSSegmentationOutput(

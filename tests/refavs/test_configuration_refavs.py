@@ -47,6 +47,7 @@ def test_a_backbone_of_other_classes_is_taken_and_left_as_it_was():
         ({"num_cue_layers": 0}, "at least 1"),
         ({"visual_grid_size": -1}, "at least 1"),
         ({"num_cue_layers": "four"}, "expected int"),
+        ({"claim_bias": float("nan")}, "claim_bias must be a finite number"),
     ],
 )
 def test_bad_fields_are_refused(fields, words):

@@ -532,3 +532,16 @@ def test_combine_queries_is_the_strongest_claim():
 def test_bad_input_is_refused(model, inputs, changes, words):
     with pytest.raises(ValueError, match=words):
         ask(model, inputs, **changes)
+
+
+def test_a_claim_bias_changes_what_is_claimed_and_not_what_is_learned(model, inputs, outputs):
+    masks = (torch.rand(4, 4, 24, 24) > 0.5).double()
+    model.config.claim_bias = 1.5
+    try:
+        eager, expected = ask(model, inputs, mask_labels=masks), outputs.class_queries_logits
+    finally:
+        model.config.claim_bias = 0.0
+    close(eager.class_queries_logits, expected + torch.tensor([1.5, 0.0]))
+    close(eager.presence_logits, outputs.presence_logits + 1.5)
+    assert (eager.mask_logits > outputs.mask_logits).all()
+    close(eager.loss, ask(model, inputs, mask_labels=masks).loss)
