@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from modeling_refavs.cli import main
 from modeling_refavs.training.cache import ArrayCache
 from modeling_refavs.training.clips import PreparedClip, Sentence
 from modeling_refavs.training.collator import ClipCollator, ClipDataset
@@ -84,3 +85,9 @@ def test_the_text_of_a_batch_is_mixed_and_nothing_else(prepared, shared):
         torch.testing.assert_close(found["text_features"][row, : wanted.shape[0]], wanted, rtol=1e-4, atol=1e-5)
         count += 1
     assert count
+
+
+def test_a_text_encoder_that_learns_cannot_be_mixed(recipe, tmp_path, capsys):
+    words = ["--name_mixup", "0.5", "--config.freeze_text_encoder", "false", "--output_dir", str(tmp_path / "run")]
+    assert main(["train", str(recipe), *words]) == 2
+    assert "set freeze_text_encoder" in capsys.readouterr().err.splitlines()[-1]

@@ -93,6 +93,7 @@ MISTAKES = {
     "no list": ("data: tree\nmodel: m\ncurriculum: 2", [], "curriculum must be a list"),
     "curriculum": ("data: tree\nmodel: m\ncurriculum: [[0.5, 2]]", [], "must rise from 0"),
     "probability": ("data: tree\nmodel: m\nmirror: 2", [], "mirror is a probability, got 2"),
+    "mixup": ("data: tree\nmodel: m\nname_mixup: -1", [], "name_mixup is a probability, got -1"),
     "share": ("data: tree\nmodel: m\nnull_share: 1", [], "null_share must lie in"),
     "count": ("data: tree\nmodel: m\nsteps_per_clip: 0", [], "steps_per_clip must be at least 1, got 0"),
     "mirrored cache": ("data: tree\nmodel: m\nmirror: 0.5\ncache_vision: true", [], "cannot go with mirror"),
