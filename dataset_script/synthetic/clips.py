@@ -19,7 +19,7 @@ from .templates import TEMPLATES, Template
 
 # clip n is in SPLITS[n % 15], which makes the shares those of Ref-AVS
 SPLITS = ("train", "val", "test_s", "test_u", "test_n", *("train",) * 10)
-NULL_SHARE = 0.08  # of the clips of train and val, about that of Ref-AVS
+NULL_SHARE = 0.08  # of the clips of train and val
 MUTED_SHARE = 0.5  # of the null clips; another 3 % of all others hold no sound either
 NULL_SENTENCES = 4  # of a null clip, as in Ref-AVS
 NULL_ATTEMPTS = 40  # other scenes tried for a null sentence of one template

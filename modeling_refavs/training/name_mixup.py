@@ -1,7 +1,7 @@
 """Names that were never read: in training, an object's name may become a mixture of two others' (mixup, arXiv 1710.09412, of F_T).
 
 A name that stands in no training sentence comes out of RoBERTa between those that do. To a model that knew each name alone it means
-none of the objects, and so nothing (docs/reproduction.md, section 10); after this it means what the known names do not.
+none of the objects, and so nothing; after this it means some object, if not which of several (docs/reproduction.md, section 10).
 """
 
 import random

@@ -230,9 +230,8 @@ class Preparation:
             return [features.cpu().numpy() for features in encode(pixels)]
 
         def parts() -> Iterator[Arrays]:
-            shared = (
-                self.device.type == "cpu" and get_start_method() == "fork"
-            )  # else model and frames would be copied
+            # Forked processes share the model and the frames; started otherwise, each would be sent a copy.
+            shared = self.device.type == "cpu" and get_start_method() == "fork"
             reading = self.cache if shared else ArrayCache(self.cache.folder)
             for clip in reading.read(name, len(rows), of_clip):
                 yield {str(number): features[None] for number, features in enumerate(clip)}

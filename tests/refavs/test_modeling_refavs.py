@@ -538,10 +538,10 @@ def test_a_claim_bias_changes_what_is_claimed_and_not_what_is_learned(model, inp
     masks = (torch.rand(4, 4, 24, 24) > 0.5).double()
     model.config.claim_bias = 1.5
     try:
-        eager, expected = ask(model, inputs, mask_labels=masks), outputs.class_queries_logits
+        biased, expected = ask(model, inputs, mask_labels=masks), outputs.class_queries_logits
     finally:
         model.config.claim_bias = 0.0
-    close(eager.class_queries_logits, expected + torch.tensor([1.5, 0.0]))
-    close(eager.presence_logits, outputs.presence_logits + 1.5)
-    assert (eager.mask_logits > outputs.mask_logits).all()
-    close(eager.loss, ask(model, inputs, mask_labels=masks).loss)
+    close(biased.class_queries_logits, expected + torch.tensor([1.5, 0.0]))
+    close(biased.presence_logits, outputs.presence_logits + 1.5)
+    assert (biased.mask_logits > outputs.mask_logits).all()
+    close(biased.loss, ask(model, inputs, mask_labels=masks).loss)
