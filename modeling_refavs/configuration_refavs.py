@@ -102,6 +102,8 @@ class RefAVSConfig(PreTrainedConfig):
         cue_tied_start: queries and keys of the cue transformers start alike, so that tokens that are near each other in the space of
             F'_A, F'_V and F'_T attend to each other.
         use_audio_visual_product: visual tokens are also given their product with the sound of their second, in the space of F'_A and F'_V.
+        use_audio_memory_cue: C_A, the mean of the sounds before, is a cue token of its own beside Q_A, in which Eq. 2 mixes it with the
+            sound of the second. Nothing where `use_audio_cues` or `use_cached_memory` is off.
         use_pixel_decoder_cues: visual cues are made of the pixel decoder's coarsest map too, beside Swin's last stage: for a
             Swin that has not learned ImageNet's classes.
         cue_loss_weight: of an auxiliary loss, that the visual tokens of Q_m tell where the referred object is; 0 in the paper.
@@ -141,6 +143,7 @@ class RefAVSConfig(PreTrainedConfig):
     cue_pre_norm: bool | None = None
     cue_tied_start: bool = False
     use_audio_visual_product: bool = False
+    use_audio_memory_cue: bool = False
     use_pixel_decoder_cues: bool = False
     cue_loss_weight: float = 0.0
     claim_bias: float = 0.0
@@ -157,6 +160,15 @@ class RefAVSConfig(PreTrainedConfig):
     freeze_audio_encoder: bool = True
     freeze_pixel_decoder: bool = False
     freeze_mask_decoder: bool = False
+
+    @property
+    def has_audio_memory_cue(self) -> bool:
+        return self.use_audio_memory_cue and self.use_audio_cues and self.use_cached_memory
+
+    @property
+    def num_audio_tokens(self) -> int:
+        """Q_A, and C_A where it is a token of its own."""
+        return int(self.use_audio_cues) + int(self.has_audio_memory_cue)
 
     @property
     def custom_pipelines(self) -> dict[str, dict]:

@@ -53,7 +53,7 @@ class RefAVSCachedMemory(nn.Module):
 
     def forward(
         self, cues: torch.Tensor, step_mask: torch.Tensor, memory: RefAVSCueMemory | None = None
-    ) -> tuple[torch.Tensor, RefAVSCueMemory]:
+    ) -> tuple[torch.Tensor, torch.Tensor, RefAVSCueMemory]:
         """
         Args:
             cues: `(expressions, steps, S, D)`, F^_M of a whole clip, of some of its steps, or of one.
@@ -61,7 +61,7 @@ class RefAVSCachedMemory(nn.Module):
             memory: what the steps before these left; None at the start of a clip.
 
         Returns:
-            Q_M `(expressions, steps, S, D)` and the memory after the last step.
+            Q_M and C_M, `(expressions, steps, S, D)` each, and the memory after the last step.
         """
         wide = torch.promote_types(cues.dtype, torch.float32)  # bfloat16 cannot count beyond 256 steps
         if memory is None:
@@ -72,7 +72,7 @@ class RefAVSCachedMemory(nn.Module):
         counts = memory.count.unsqueeze(1) + weights.cumsum(dim=1)
         past = (totals - kept) / (counts - weights).clamp(min=1)[:, :, None, None]
         recalled = (self.beta + 1) * cues - self.beta * past
-        return recalled.to(cues.dtype), RefAVSCueMemory(totals[:, -1], counts[:, -1])
+        return recalled.to(cues.dtype), past.to(cues.dtype), RefAVSCueMemory(totals[:, -1], counts[:, -1])
 
 
 __all__ = ["RefAVSCachedMemory", "RefAVSCueMemory", "RefAVSMemory"]

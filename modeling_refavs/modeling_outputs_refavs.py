@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 from transformers.utils import ModelOutput
 
 from .cue_memory import RefAVSMemory
+
+
+LEAST = 1e-6  # probability that is told from 0, and from 1
 
 
 @dataclass
@@ -122,10 +124,11 @@ class RefAVSStreamOutput:
 def combine_queries(
     masks_queries_logits: torch.Tensor, class_queries_logits: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One map and one presence for each frame.
+    """One map and one presence for each frame: a sentence means one object, if any.
 
-    A query claims a pixel with probability `p(query is the referred object) * p(pixel is in its mask)`; the strongest
-    claim counts. With logits c and m the logit of that product is `-log(exp(-c) + exp(-m) + exp(-c-m))`.
+    A query claims a pixel with probability `p(query is the referred object) * p(pixel is in its mask)`. The surest query says which
+    object it is; the claims of all that show it, with more than half of their mask inside its mask, are added up, to 1
+    at most. Another object is not claimed beside it.
 
     Args:
         masks_queries_logits: `(..., num_queries, h, w)`.
@@ -134,9 +137,18 @@ def combine_queries(
     Returns:
         `mask_logits (..., h, w)` and `presence_logits (...)`.
     """
-    referred = (class_queries_logits[..., 0] - class_queries_logits[..., 1])[..., None, None]
-    claims = -torch.logaddexp(-referred, nn.functional.softplus(-referred) - masks_queries_logits)
-    return claims.amax(dim=-3), referred.flatten(-3).amax(dim=-1)
+    wide = torch.promote_types(masks_queries_logits.dtype, torch.float32)
+    referred = class_queries_logits.to(wide).softmax(dim=-1)[..., 0]
+    surest = referred.argmax(dim=-1, keepdim=True)  # (..., 1)
+    inside = (masks_queries_logits > 0).flatten(-2)
+    object_ = inside.take_along_dim(surest[..., None], dim=-2)  # (..., 1, h * w)
+    shows_it = 2 * (inside & object_).sum(dim=-1) > inside.sum(dim=-1)
+    referred = referred * shows_it.scatter(-1, surest, True)
+    presence = referred.sum(dim=-1)
+    weights = (referred / presence.clamp(min=1)[..., None])[..., None, None]
+    claims = (weights * masks_queries_logits.to(wide).sigmoid()).sum(dim=-3)
+    mask_logits, presence_logits = (torch.logit(sure, eps=LEAST) for sure in (claims, presence))
+    return mask_logits.to(masks_queries_logits.dtype), presence_logits.to(class_queries_logits.dtype)
 
 
 def mask_scores(mask_logits: torch.Tensor, threshold: float) -> torch.Tensor:

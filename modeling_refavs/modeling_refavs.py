@@ -54,7 +54,7 @@ class RefAVSPreTrainedModel(PreTrainedModel):
         elif isinstance(module, RefAVSAttention) and self.config.cue_tied_start:
             init.copy_(module.key_projection.weight, module.query_projection.weight)
         elif isinstance(module, RefAVSMultimodalIntegration):
-            for tag in (module.audio_tag, module.visual_tag):
+            for tag in (module.audio_tag, module.visual_tag, module.past_encoding):
                 if tag is not None:
                     init.normal_(tag, std=self.config.initializer_range)
         elif isinstance(module, RefAVSCrossAttentionTransformer):
@@ -295,26 +295,29 @@ class RefAVSModel(RefAVSPreTrainedModel):
             text = text.repeat_interleave(steps[1], dim=0)  # (E, L, D) -> (E*T, L, D): the same at every step
             text_mask = text_mask.repeat_interleave(steps[1], dim=0)
         text_cues = [text]
-        audio_mask = audio_memory = None
+        audio_mask = audio_memory = past_sound = None
         if audio is not None:
             audio_mask = clips.audio_mask.flatten().unsqueeze(1)  # (E, T) -> (E*T, 1)
             audio, text_of_audio = self.audio_fusion(audio.flatten(0, 1), text, audio_mask, text_mask)
-            audio, audio_memory = self._recall(audio.unflatten(0, steps), clips.audio_mask, memory and memory.audio)
+            audio, past_sound, audio_memory = self._recall(
+                audio.unflatten(0, steps), clips.audio_mask, memory and memory.audio
+            )
             text_cues.append(text_of_audio)
         visual, text_of_visual = self.visual_fusion(visual.flatten(0, 1), text, text_mask=text_mask)
-        visual, visual_memory = self._recall(visual.unflatten(0, steps), clips.frame_mask, memory and memory.visual)
+        visual, _, visual_memory = self._recall(visual.unflatten(0, steps), clips.frame_mask, memory and memory.visual)
         text_cues.append(text_of_visual)
         text = None if text is None else torch.stack(text_cues).mean(dim=0)  # Q_T
-        cues, cue_mask = self.integration(*map(wanted, (audio, visual, text, audio_mask, text_mask)))
+        cues, cue_mask = self.integration(*map(wanted, (audio, visual, text, audio_mask, text_mask, past_sound)))
         return cues, cue_mask, RefAVSMemory(audio_memory, visual_memory)
 
     def _recall(
         self, cues: torch.Tensor, step_mask: torch.Tensor, memory: RefAVSCueMemory | None
-    ) -> tuple[torch.Tensor, RefAVSCueMemory | None]:
+    ) -> tuple[torch.Tensor, torch.Tensor | None, RefAVSCueMemory | None]:
+        """Q_M and C_M, steps as rows again, and what is remembered."""
         if not self.config.use_cached_memory:
-            return cues.flatten(0, 1), None
-        cues, memory = self.cached_memory(cues, step_mask, memory)
-        return cues.flatten(0, 1), memory
+            return cues.flatten(0, 1), None, None
+        cues, past, memory = self.cached_memory(cues, step_mask, memory)
+        return cues.flatten(0, 1), past.flatten(0, 1), memory
 
     def _encode_frames(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The four stages of Swin."""

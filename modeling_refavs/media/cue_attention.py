@@ -23,7 +23,7 @@ class CueAttention:
 
     Args:
         words: of the sentence, as the tokenizer cuts them.
-        audio: `(steps,)`, the one token of sound; 0 in a second without.
+        audio: `(steps,)`, the token of sound, 0 in a second without; with `use_audio_memory_cue` that of the past too.
         visual: `(steps, grid, grid)`, the places of the picture.
         text: `(steps, words)`.
         ends: `(steps,)`, the tokens that begin and end the sentence.
@@ -95,7 +95,7 @@ def divide_attention(model: Any, processor: Any, expression: str, weights: np.nd
     grid = config.visual_grid_size
     num_tags = config.use_modality_encoding * (1 + config.use_audio_cues)
     sizes = {
-        "sound": int(config.use_audio_cues),
+        "sound": config.num_audio_tokens,
         "aud": num_tags // 2,
         "picture": grid**2,
         "vis": num_tags - num_tags // 2,

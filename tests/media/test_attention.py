@@ -103,6 +103,17 @@ def test_cues_are_named_in_their_order(model, processor, inputs):
         np.testing.assert_allclose(shares_of_all, 1)
 
 
+def test_the_past_of_the_sound_is_sound(processor, inputs):
+    model = make_model(use_audio_memory_cue=True)
+    weights = attend(model, **inputs)[1].numpy()
+    shares = divide_attention(model, processor, SENTENCE, weights)
+    np.testing.assert_allclose(shares.audio, weights[:, :2].sum(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(
+        shares.tags, weights[:, 2] + weights[:, 3 + model.config.visual_grid_size**2], rtol=1e-6
+    )
+    assert shares.even["sound"] == 2 / weights.shape[1]
+
+
 @pytest.mark.parametrize("ablation", ["use_audio_cues", "use_text_cues", "use_modality_encoding"])
 def test_ablations_have_fewer_cues(processor, inputs, ablation):
     model = make_model(**{ablation: False})

@@ -76,8 +76,10 @@ def test_memory_equals_five_lines(beta):
     for step in range(7):
         past = cues[:, :step].mean(dim=1) if step else torch.zeros(2, 3, 4)
         expected.append((beta + 1) * cues[:, step] - beta * past)
-    answer, memory = RefAVSCachedMemory(beta)(cues, torch.ones(2, 7, dtype=torch.bool))
+    answer, past, memory = RefAVSCachedMemory(beta)(cues, torch.ones(2, 7, dtype=torch.bool))
     torch.testing.assert_close(answer, torch.stack(expected, dim=1))
+    torch.testing.assert_close((beta + 1) * cues - beta * past, answer)
+    torch.testing.assert_close(past[:, 3], cues[:, :3].mean(dim=1))
     torch.testing.assert_close(memory.total, cues.sum(dim=1))
     assert memory.count.tolist() == [7, 7]
 
@@ -90,10 +92,10 @@ def test_memory_goes_on_from_piece_to_piece(pieces):
         torch.ones(2, 7, dtype=torch.bool),
     )
     steps[0, 2] = steps[1, 0] = False
-    whole, last = cached_memory(cues, steps)
+    whole, _, last = cached_memory(cues, steps)
     memory, answers = None, []
     for cue, step in zip(cues.split(pieces, dim=1), steps.split(pieces, dim=1), strict=True):
-        answer, memory = cached_memory(cue, step, memory)
+        answer, _, memory = cached_memory(cue, step, memory)
         answers.append(answer)
     torch.testing.assert_close(torch.cat(answers, dim=1), whole)
     torch.testing.assert_close(memory, last)
@@ -102,8 +104,8 @@ def test_memory_goes_on_from_piece_to_piece(pieces):
 def test_memory_forgets_steps_that_are_padding():
     cached_memory, cues = RefAVSCachedMemory(1.0), cues_of(1, 5, 3, 4)
     steps = torch.tensor([[True, False, True, False, True]])
-    answer, memory = cached_memory(cues, steps)
-    expected, _ = cached_memory(cues[:, steps[0]], torch.ones(1, 3, dtype=torch.bool))
+    answer, _, memory = cached_memory(cues, steps)
+    expected, _, _ = cached_memory(cues[:, steps[0]], torch.ones(1, 3, dtype=torch.bool))
     torch.testing.assert_close(answer[:, steps[0]], expected)
     assert memory.count.item() == 3
 
@@ -119,6 +121,20 @@ def test_integration_orders_cues_and_tags_as_eq_4_does(config):
     cues, mask = integration(audio, visual, text)
     assert mask.all()
     torch.testing.assert_close(cues, expected)
+
+
+def test_the_past_of_the_sound_comes_after_the_sound():
+    integration = RefAVSMultimodalIntegration(make_config(use_audio_memory_cue=True)).eval()
+    stir(integration)
+    audio, past, visual, text = cues_of(2, 1, 32), cues_of(2, 1, 32), cues_of(2, 9, 32), cues_of(2, 6, 32)
+    tags = [tag.expand(2, 1, 32) for tag in (integration.audio_tag, integration.visual_tag)]
+    expected = torch.cat([audio, past + integration.past_encoding, tags[0], visual, tags[1], text], dim=1)
+    for layer in integration.layers:
+        expected = layer(expected)
+    cues, mask = integration(audio, visual, text, past_sound=past)
+    assert mask.all()
+    torch.testing.assert_close(cues, expected)
+    torch.testing.assert_close(integration.visual_tokens(cues, 6), expected[:, 3:12])
 
 
 def test_integration_does_not_hear_a_step_without_sound(config):

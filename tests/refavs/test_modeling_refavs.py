@@ -238,6 +238,19 @@ def test_the_product_with_the_sound_is_part_of_the_visual_tokens(inputs, outputs
     assert not torch.allclose(ask(model, inputs).mask_logits, first.mask_logits, atol=1e-4)
 
 
+def test_the_past_of_the_sound_is_a_cue_of_its_own(inputs):
+    model = make_model(use_audio_memory_cue=True)
+    before = ask(model, inputs)
+    assert before.cue_mask.shape[-1] == ask(make_model(), inputs).cue_mask.shape[-1] + 1
+    model.model.cached_memory.beta = 0.0  # Q_A is the second's alone: of what was, C_A knows
+    earlier = inputs["input_features"].clone()
+    earlier[:, 0] = earlier[:, 0].flip(1)
+    first, second = (ask(model, inputs, input_features=features) for features in (inputs["input_features"], earlier))
+    assert not torch.allclose(first.mask_logits[:, -1], second.mask_logits[:, -1], atol=1e-4)
+    silent = {"input_features": None, "input_features_mask": None}
+    assert ask(model, inputs, **silent).mask_logits.isfinite().all()
+
+
 def test_no_sound_track_is_the_same_however_it_is_said(model, processor, clip, inputs):
     nothing = ask(model, inputs, input_features=None, input_features_mask=None)
     unheard = ask(model, inputs, input_features_mask=torch.zeros_like(inputs["input_features_mask"]))
@@ -441,8 +454,11 @@ def square_labels():
         ("use_cached_memory", []),
     ],
 )
-def test_an_ablation_takes_its_part_out(inputs, outputs, ablation, gone):
-    model = make_model(**{ablation: False})
+@pytest.mark.parametrize("use_audio_memory_cue", [False, True])
+def test_an_ablation_takes_its_part_out(inputs, outputs, ablation, gone, use_audio_memory_cue):
+    model = make_model(**{ablation: False, "use_audio_memory_cue": use_audio_memory_cue})
+    heard = ablation not in ("use_audio_cues", "use_cached_memory")
+    assert (model.model.integration.past_encoding is not None) == (use_audio_memory_cue and heard)
     names = list(model.model.state_dict())
     assert not [name for name in names if name.startswith(tuple(gone))] or not gone
     answer = ask(model, inputs)
@@ -507,14 +523,40 @@ def test_from_backbones_every_weight_arrives(tmp_path):
 # Readout and bad input
 
 
-def test_combine_queries_is_the_strongest_claim():
-    masks, classes = 4 * torch.randn(2, 3, 5, 6, 7), 4 * torch.randn(2, 3, 5, 2)
-    claims = classes.softmax(-1)[..., 0, None, None] * masks.sigmoid()
+def combine_one_frame(masks, classes):
+    """`combine_queries`, a query at a time."""
+    sure = classes.softmax(-1)[:, 0]
+    best = int(sure.argmax())
+    claims, presence = torch.zeros(masks.shape[1:]), 0.0
+    for query, mask in enumerate(masks):
+        area, shared = (mask > 0).sum(), ((mask > 0) & (masks[best] > 0)).sum()
+        if query == best or shared > area / 2:
+            claims, presence = claims + sure[query] * mask.sigmoid(), presence + sure[query]
+    return claims / max(presence, 1.0), min(presence, torch.tensor(1.0))
+
+
+def test_combine_queries_claims_one_object():
+    masks, classes = 4 * torch.randn(2, 30, 5, 3, 3), 2 * torch.randn(2, 30, 5, 2)
+    masks[0, 0] = -5.0  # no query has a mask
     mask_logits, presence_logits = combine_queries(masks, classes)
-    torch.testing.assert_close(mask_logits.sigmoid(), claims.amax(dim=2))
-    torch.testing.assert_close(presence_logits.sigmoid(), classes.softmax(-1)[..., 0].amax(dim=2))
+    pairs = zip(masks.flatten(0, 1), classes.flatten(0, 1), strict=True)
+    claims, presence = zip(*(combine_one_frame(*pair) for pair in pairs), strict=True)
+    torch.testing.assert_close(mask_logits.sigmoid().flatten(0, 1), torch.stack(claims), rtol=1e-4, atol=2e-6)
+    torch.testing.assert_close(presence_logits.sigmoid().flatten(), torch.stack(presence), rtol=1e-4, atol=2e-6)
     extreme, _ = combine_queries(torch.full((1, 2, 2), 1e4), torch.tensor([[1e4, -1e4]]))
     assert torch.isfinite(extreme).all()
+
+
+def test_two_objects_in_doubt_are_not_both_claimed():
+    left, right = (torch.full((4, 4), -8.0) for _ in range(2))
+    left[:, :2] = right[:, 2:] = 8.0
+    masks = torch.stack([left, right, left])
+    classes = torch.tensor([[0.5, 0.0], [0.3, 0.0], [-0.5, 0.0]])
+    sure = classes.softmax(-1)[:, 0]
+    mask_logits, presence_logits = combine_queries(masks, classes)
+    torch.testing.assert_close(presence_logits.sigmoid(), sure[0] + sure[2])
+    assert (mask_logits[:, :2] > 0).all()
+    assert (mask_logits[:, 2:] < -5).all()
 
 
 @pytest.mark.parametrize(
@@ -542,6 +584,8 @@ def test_a_claim_bias_changes_what_is_claimed_and_not_what_is_learned(model, inp
     finally:
         model.config.claim_bias = 0.0
     close(biased.class_queries_logits, expected + torch.tensor([1.5, 0.0]))
-    close(biased.presence_logits, outputs.presence_logits + 1.5)
-    assert (biased.mask_logits > outputs.mask_logits).all()
+    mask_logits, presence_logits = combine_queries(biased.masks_queries_logits, biased.class_queries_logits)
+    close(biased.mask_logits, mask_logits)
+    close(biased.presence_logits, presence_logits)
+    assert not torch.allclose(biased.mask_logits, outputs.mask_logits, atol=1e-4)
     close(biased.loss, ask(model, inputs, mask_labels=masks).loss)

@@ -117,9 +117,17 @@ def test_the_state_goes_to_disk_and_back(model, processor, seconds, tmp_path):
         assert answer.step == other.step
 
 
-@pytest.mark.parametrize("ablation", ["use_cached_memory", "use_audio_cues", "use_text_cues"])
-def test_ablations_stream_too(processor, seconds, tmp_path, ablation):
-    model = make_model(**{ablation: False}).double()
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {"use_cached_memory": False},
+        {"use_audio_cues": False},
+        {"use_text_cues": False},
+        {"use_audio_memory_cue": True},
+    ],
+)
+def test_variants_stream_too(processor, seconds, tmp_path, variant):
+    model = make_model(**variant).double()
     stream = RefAVSStream(model, processor, SENTENCES[:2])
     answers = run(stream, seconds[:2])
     stream.save(tmp_path / "state.safetensors")
