@@ -16,7 +16,7 @@ from modeling_refavs.media.limits import LimitError, Limits
 
 
 ROOM = Path(__file__).parent
-MODEL = os.environ.get("REFAVS_MODEL", str(ROOM / "checkpoint"))
+MODEL = os.environ.get("REFAVS_MODEL", str(ROOM / "synthetic_checkpoint"))
 LIMITS = Limits()
 SWEEP, AGE = 300, 1800  # s; how often files are looked through, and how old they may get
 WAITING = 20  # requests in line; one more is told to come back later

@@ -30,7 +30,7 @@ def service() -> Iterator[Any]:
     from service import Service
 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    service = Service(str(ROOM / "checkpoint"))
+    service = Service(str(ROOM / "synthetic_checkpoint"))
     service.start()
     yield service
     service.stop()

@@ -75,8 +75,8 @@ def test_every_example(open_page, number):
     overlay = page.locator("#overlay video")
     overlay.wait_for()
     page.wait_for_function("document.querySelector('#overlay video').readyState >= 2")
-    assert overlay.evaluate("video => video.duration") == pytest.approx(8, abs=0.2)
-    page.locator("#frames img").nth(7).wait_for()
+    assert overlay.evaluate("video => video.duration") == pytest.approx(10, abs=0.2)
+    page.locator("#frames img").nth(9).wait_for()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     take(page, f"example_{number}_{'phone' if number % 2 else 'desktop'}")
 

@@ -17,7 +17,7 @@ from .conftest import ROOM
 
 
 SENTENCES = ["the first object to make a sound", "the drum"]
-CLIP = ROOM / "examples" / "clip.mp4"
+CLIP = ROOM / "examples" / "bell_first.mp4"
 
 
 def ask(service, video, folder, sentences=SENTENCES, tell=lambda *_: None):
@@ -38,17 +38,17 @@ def test_it_answers_as_refavs_segment_does(service, tmp_path, capsys):
         "--summary",
         str(tmp_path / "summary.json"),
     ]
-    assert main(["segment", str(CLIP), *SENTENCES, "--model", str(ROOM / "checkpoint"), *options]) == 0
+    assert main(["segment", str(CLIP), *SENTENCES, "--model", str(ROOM / "synthetic_checkpoint"), *options]) == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
     del summary["throughput"], summary["video"]["path"], answer["summary"]["throughput"]
-    assert answer["summary"]["video"].pop("name") == "clip.mp4"
+    assert answer["summary"]["video"].pop("name") == "bell_first.mp4"
     assert answer["summary"] == summary
     assert Path(answer["overlay"]).read_bytes() == output.read_bytes()
     with zipfile.ZipFile(answer["masks"]) as masks:
         for path in sorted((tmp_path / "masks").rglob("*.png")):
             assert masks.read(str(path.relative_to(tmp_path / "masks"))) == path.read_bytes()
     assert [stage for stage, part in told if part == 1] == ["segmenting", "drawing"]
-    assert [second for _, second in answer["frames"]] == list(range(8))
+    assert [second for _, second in answer["frames"]] == list(range(10))
     assert Image.open(io.BytesIO(base64.b64decode(answer["spectrogram"]))).height == 64
 
 
