@@ -138,15 +138,16 @@ def combine_queries(
         `mask_logits (..., h, w)` and `presence_logits (...)`.
     """
     wide = torch.promote_types(masks_queries_logits.dtype, torch.float32)
+    masks = masks_queries_logits.to(wide).flatten(-2)  # (..., num_queries, h * w)
     referred = class_queries_logits.to(wide).softmax(dim=-1)[..., 0]
-    surest = referred.argmax(dim=-1, keepdim=True)  # (..., 1)
-    inside = (masks_queries_logits > 0).flatten(-2)
-    object_ = inside.take_along_dim(surest[..., None], dim=-2)  # (..., 1, h * w)
-    shows_it = 2 * (inside & object_).sum(dim=-1) > inside.sum(dim=-1)
+    surest = referred.argmax(dim=-1, keepdim=True)
+    its_mask = (masks.take_along_dim(surest[..., None], dim=-2) > 0).to(wide)  # (..., 1, h * w)
+    inside = (masks > 0).to(wide)
+    shows_it = 2 * (inside @ its_mask.mT).squeeze(-1) > inside.sum(dim=-1)
     referred = referred * shows_it.scatter(-1, surest, True)
     presence = referred.sum(dim=-1)
-    weights = (referred / presence.clamp(min=1)[..., None])[..., None, None]
-    claims = (weights * masks_queries_logits.to(wide).sigmoid()).sum(dim=-3)
+    weights = referred / presence.clamp(min=1)[..., None]
+    claims = (weights[..., None, :] @ masks.sigmoid()).squeeze(-2).unflatten(-1, masks_queries_logits.shape[-2:])
     mask_logits, presence_logits = (torch.logit(sure, eps=LEAST) for sure in (claims, presence))
     return mask_logits.to(masks_queries_logits.dtype), presence_logits.to(class_queries_logits.dtype)
 
