@@ -146,9 +146,14 @@ def combine_queries(
     shows_it = 2 * (inside @ its_mask.mT).squeeze(-1) > inside.sum(dim=-1)
     referred = referred * shows_it.scatter(-1, surest, True)
     presence = referred.sum(dim=-1)
-    weights = referred / presence.clamp(min=1)[..., None]
-    claims = (weights[..., None, :] @ masks.sigmoid()).squeeze(-2).unflatten(-1, masks_queries_logits.shape[-2:])
-    mask_logits, presence_logits = (torch.logit(sure, eps=LEAST) for sure in (claims, presence))
+    weights = (referred / presence.clamp(min=1)[..., None])[..., None, :]
+    claims = (weights @ masks.sigmoid()).squeeze(-2)
+    # not 1 - claims: where that is small, rounding would be most of it
+    others = (weights @ (-masks).sigmoid()).squeeze(-2) + (1 - presence).clamp(min=0)[..., None]
+    mask_logits = (claims.clamp(min=LEAST).log() - others.clamp(min=LEAST).log()).unflatten(
+        -1, masks_queries_logits.shape[-2:]
+    )
+    presence_logits = torch.logit(presence, eps=LEAST)
     return mask_logits.to(masks_queries_logits.dtype), presence_logits.to(class_queries_logits.dtype)
 
 
