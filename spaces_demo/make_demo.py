@@ -1,4 +1,4 @@
-"""Draw the demo's two clips and fit the small checkpoint that it opens with: `OMP_NUM_THREADS=1 python spaces_demo/make_demo.py`, seven minutes.
+"""Draw two clips and fit a small checkpoint to them, for tests and benchmarks: `OMP_NUM_THREADS=1 python spaces_demo/make_demo.py`, seven minutes.
 
 The two clips show the same: a guitar, a cat and a kettle. In one the cat is heard first, in the other the guitar. The model is
 fitted to these clips and knows nothing else; that "the first object to make a sound" is another object in each, it can only hear.
