@@ -2,7 +2,6 @@
 
 from huggingface_hub.dataclasses import strict
 from transformers import Mask2FormerConfig, PreTrainedConfig, RobertaConfig
-from transformers.configuration_utils import SubConfigSpec
 
 from .configuration_refavs import SWIN_BASE, RefAVSAudioConfig, refuse_unknown_keys
 
@@ -32,12 +31,10 @@ class RefAVSReleasedConfig(PreTrainedConfig):
 
     model_type = "refavs_released"
     keys_to_ignore_at_inference = ("cue_hidden_states",)
-    sub_configs_defaults = {  # noqa: RUF012, the name and form are transformers'
-        "mask2former_config": SubConfigSpec(
-            config_class=Mask2FormerConfig, init_kwargs={"backbone_config": RELEASED_SWIN, "num_labels": 150}
-        ),
-        "text_config": SubConfigSpec(config_class=RobertaConfig, optional=True),
-        "audio_config": SubConfigSpec(config_class=RefAVSAudioConfig, optional=True),
+    sub_configs = {  # noqa: RUF012, the name and form are transformers'
+        "mask2former_config": Mask2FormerConfig,
+        "text_config": RobertaConfig,
+        "audio_config": RefAVSAudioConfig,
     }
 
     mask2former_config: dict | PreTrainedConfig | None = None
@@ -61,6 +58,11 @@ class RefAVSReleasedConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         refuse_unknown_keys(self, kwargs)
+        if self.mask2former_config is None:
+            self.mask2former_config = Mask2FormerConfig(backbone_config=RELEASED_SWIN, num_labels=150)
+        for name, config_class in self.sub_configs.items():
+            if isinstance(fields := getattr(self, name), dict):
+                setattr(self, name, config_class(**fields))
         super().__post_init__(**kwargs)
         self._check()
 

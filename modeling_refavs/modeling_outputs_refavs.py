@@ -174,7 +174,7 @@ def mask_scores(mask_logits: torch.Tensor, threshold: float) -> torch.Tensor:
 
 def is_regular(clip_index: torch.Tensor | None, clips: int) -> bool:
     """Each clip is asked as many sentences as the others, one after the other."""
-    if clip_index is None:
+    if clip_index is None or clips == 1:
         return True
     each, rest = divmod(len(clip_index), clips)
     return not rest and torch.equal(clip_index, torch.arange(clips, device=clip_index.device).repeat_interleave(each))

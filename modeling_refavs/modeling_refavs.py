@@ -441,14 +441,14 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         if mask_labels is not None:
             loss, parts = self._compute_loss(outputs, class_logits, mask_labels, frame_mask, loss_counts)
         masks_queries_logits = outputs.masks_queries_logits.unflatten(0, frame_mask.shape)
-        bias = class_logits[-1].new_tensor([self.config.claim_bias, 0.0])
-        class_queries_logits = (class_logits[-1] + bias).unflatten(0, frame_mask.shape)
+        referred, nothing = class_logits[-1].unflatten(0, frame_mask.shape).unbind(-1)
+        class_queries_logits = torch.stack([referred + self.config.claim_bias, nothing], dim=-1)
         mask_logits, presence_logits = combine_queries(masks_queries_logits, class_queries_logits)
-        nothing = torch.finfo(mask_logits.dtype).min  # in a frame that is only padding
+        lowest = torch.finfo(mask_logits.dtype).min  # in a frame that is only padding
         return RefAVSSegmentationOutput(
             loss=loss,
-            mask_logits=mask_logits.masked_fill(~frame_mask[..., None, None], nothing),
-            presence_logits=presence_logits.masked_fill(~frame_mask, nothing),
+            mask_logits=mask_logits.masked_fill(~frame_mask[..., None, None], lowest),
+            presence_logits=presence_logits.masked_fill(~frame_mask, lowest),
             masks_queries_logits=masks_queries_logits,
             class_queries_logits=class_queries_logits,
             loss_parts=parts,

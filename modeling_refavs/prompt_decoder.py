@@ -1,17 +1,15 @@
 """CATF (paper, Eq. 5) and the Mask2Former that it prompts, with adapters in both of its decoders (Sec. 4.4, Fig. 3)."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import nn
 from transformers import Mask2FormerConfig, Mask2FormerModel
 from transformers import initialization as init
-from transformers.models.mask2former.modeling_mask2former import Mask2FormerPixelDecoderEncoderLayer
 
 from .configuration_refavs import RefAVSConfig
-from .deformable_attention import RefAVSDeformableAttention
-from .mask_decoder import RefAVSAdapter, RefAVSMaskDecoder, RefAVSMaskDecoderLayer
+from .mask_decoder import RefAVSMaskDecoder, RefAVSMaskDecoderLayer
+from .pixel_decoder import RefAVSPixelDecoder, RefAVSPixelDecoderLayer, RefAVSPixels
 from .transformer_layer import RefAVSTransformerLayer
 
 
@@ -45,27 +43,6 @@ class RefAVSCrossAttentionTransformer(nn.Module):
         return queries + self.update_projection(updated)
 
 
-class RefAVSPixelDecoderLayer(Mask2FormerPixelDecoderEncoderLayer):
-    """Mask2Former's deformable attention layer, then an adapter."""
-
-    def __init__(self, config: Mask2FormerConfig, adapter_size: int):
-        super().__init__(config)
-        plain = self.self_attn
-        self.self_attn = RefAVSDeformableAttention(plain.d_model, plain.n_heads, plain.n_levels, plain.n_points)
-        self.adapter = RefAVSAdapter(config.feature_size, adapter_size)
-
-    def forward(self, *args, **kwargs) -> tuple[torch.Tensor, ...]:
-        hidden_states, *attentions = super().forward(*args, **kwargs)
-        return self.adapter(hidden_states), *attentions
-
-
-class RefAVSPixels(NamedTuple):
-    """Of frames: `multi_scale_features`, three maps `(frames, C, h, w)` at strides 32, 16 and 8; `mask_features (frames, C, H/4, W/4)`."""
-
-    multi_scale_features: tuple[torch.Tensor, ...]
-    mask_features: torch.Tensor
-
-
 class RefAVSMask2FormerModel(Mask2FormerModel):
     """`Mask2FormerModel` with adapters, in two halves: `encode_frames` and `decode_pixels` once a clip, `transformer_module` once a
     sentence. On a CPU a few frames pass through the first half at a time, so that its caches hold what one layer hands to the next.
@@ -75,9 +52,8 @@ class RefAVSMask2FormerModel(Mask2FormerModel):
 
     def __init__(self, config: Mask2FormerConfig, adapter_size: int = 64):
         super().__init__(config)
-        self.pixel_level_module.decoder.encoder.layers = nn.ModuleList(
-            RefAVSPixelDecoderLayer(config, adapter_size) for _ in range(config.encoder_layers)
-        )
+        channels = self.pixel_level_module.encoder.channels
+        self.pixel_level_module.decoder = RefAVSPixelDecoder(config, channels, adapter_size)
         self.transformer_module = RefAVSMaskDecoder(config, adapter_size)
         self.post_init()
 
@@ -105,8 +81,8 @@ class RefAVSMask2FormerModel(Mask2FormerModel):
         count = _frames_at_once(stages[0], POSITIONS_AT_ONCE)
         split = zip(*(stage.split(count) for stage in stages), strict=True)
         parts = [self.pixel_level_module.decoder(list(part)) for part in split]
-        levels = zip(*(part.multi_scale_features for part in parts), strict=True)
-        return RefAVSPixels(tuple(map(_join, levels)), _join([part.mask_features for part in parts]))
+        levels, masks = zip(*parts, strict=True)
+        return RefAVSPixels(tuple(map(_join, zip(*levels, strict=True))), _join(masks))
 
     def forward(self, *args, **kwargs):
         raise NotImplementedError("call encode_frames, decode_pixels, then transformer_module on queries and features")

@@ -11,8 +11,7 @@ from tests.conftest import make_config, stir
 
 def as_one_clip(pixels) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
     """What the pixel decoder gives of some frames, as the mask decoder takes it."""
-    levels, features = pixels.decoder_hidden_states, pixels.decoder_last_hidden_state
-    return tuple(level.unsqueeze(0) for level in levels), features.unsqueeze(0)
+    return tuple(level.unsqueeze(0) for level in pixels.multi_scale_features), pixels.mask_features.unsqueeze(0)
 
 
 ROUNDING = {"rtol": 1e-4, "atol": 1e-4}  # sums in another order
@@ -47,12 +46,13 @@ def test_untrained_it_answers_as_mask2former_does(plain):
     pixel_values = torch.randn(2, 3, 96, 96)
     with torch.no_grad():
         expected = model(pixel_values, output_hidden_states=True)
-        pixels = ours.pixel_level_module(pixel_values)
+        stages = ours.encode_frames(pixel_values)
+        pixels = ours.decode_pixels(stages)
         queries = ours.transformer_module.queries_features.weight.expand(2, -1, -1)
         decoded = ours.transformer_module(queries, *as_one_clip(pixels))
-    assert torch.equal(pixels.encoder_last_hidden_state, expected.encoder_last_hidden_state)
-    torch.testing.assert_close(pixels.decoder_last_hidden_state, expected.pixel_decoder_last_hidden_state, **ROUNDING)
-    for ours_level, level in zip(pixels.decoder_hidden_states, expected.pixel_decoder_hidden_states, strict=True):
+    assert torch.equal(stages[-1], expected.encoder_last_hidden_state)
+    torch.testing.assert_close(pixels.mask_features, expected.pixel_decoder_last_hidden_state, **ROUNDING)
+    for ours_level, level in zip(pixels.multi_scale_features, expected.pixel_decoder_hidden_states, strict=True):
         torch.testing.assert_close(ours_level, level, **ROUNDING)
     torch.testing.assert_close(decoded.masks_queries_logits, expected.masks_queries_logits, **ROUNDING)
 
@@ -91,7 +91,7 @@ def test_adapters_act_once_they_are_trained(plain):
 
 @torch.no_grad()
 def _answer(model, pixel_values):
-    pixels = model.pixel_level_module(pixel_values)
+    pixels = model.decode_pixels(model.encode_frames(pixel_values))
     queries = model.transformer_module.queries_features.weight.expand(1, -1, -1)
     return model.transformer_module(queries, *as_one_clip(pixels)).masks_queries_logits
 
