@@ -58,7 +58,9 @@ class RefAVSDeformableAttention(Mask2FormerPixelDecoderEncoderMultiscaleDeformab
             offsets[..., axis] + self._centres(reference_points[..., axis].to(exact), sizes)
             for axis, sizes in enumerate(zip(*((width, height) for height, width in spatial_shapes_list), strict=True))
         )
-        attended = sample(value.unflatten(-1, (self.n_heads, -1)), spatial_shapes_list, x.flatten(3), y.flatten(3), weights)
+        attended = sample(
+            value.unflatten(-1, (self.n_heads, -1)), spatial_shapes_list, x.flatten(3), y.flatten(3), weights
+        )
         return self.output_proj(attended), weights.unflatten(-1, samples[1:])
 
     @staticmethod

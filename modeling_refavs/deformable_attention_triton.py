@@ -64,9 +64,7 @@ def _forward(
             upper, lower = one + (two - one) * right, three + (four - three) * right
             total += weight * (upper + (lower - upper) * below)
     places = rows[:, None] * CHANNELS + channel[None, :]
-    tl.store(
-        output + places, total.to(output.dtype.element_ty), mask=real[:, None] & (channel < CHANNELS)[None, :]
-    )
+    tl.store(output + places, total.to(output.dtype.element_ty), mask=real[:, None] & (channel < CHANNELS)[None, :])
 
 
 @triton.jit

@@ -142,8 +142,9 @@ class RefAVSPipeline(Pipeline):
             frames=[[frame for frame, _ in chunk] for chunk in chunks],
             audio=[np.concatenate(sound) if sound else None for sound in sounds],
             sampling_rate=SAMPLING_RATE,
+            device=self.device,
         )
-        outputs = self.model(**inputs.to(self.device, self.model.dtype), memory=memory)
+        outputs = self.model(**inputs.to(dtype=self.model.dtype), memory=memory)
         first = 0
         for video, chunk in zip(videos, chunks, strict=True):
             rows, steps = slice(first, first + len(video.expressions)), slice(len(chunk))

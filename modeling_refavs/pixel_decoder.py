@@ -85,7 +85,9 @@ class RefAVSPixelDecoder(Mask2FormerPixelDecoder):
         split = tokens.split([height * width for height, width in shapes], dim=1)
         maps = [level.transpose(1, 2).unflatten(2, shape) for level, shape in zip(split, shapes, strict=True)]
         finest_last = stages[: self.num_fpn_levels][::-1]
-        for lateral, blend, stage in zip(self.lateral_convolutions, self.output_convolutions, finest_last, strict=True):
+        for lateral, blend, stage in zip(
+            self.lateral_convolutions, self.output_convolutions, finest_last, strict=True
+        ):
             beside = lateral(stage)
             larger = nn.functional.interpolate(maps[-1], beside.shape[-2:], mode="bilinear", align_corners=False)
             maps.append(blend(beside + larger))

@@ -70,6 +70,7 @@ class RefAVSProcessor(ProcessorMixin):
         audio: Any = None,
         sampling_rate: int | None = None,
         return_tensors: str | None = "pt",
+        device: str | torch.device | None = None,
     ) -> BatchFeature:
         """
         One clip: `text` is a sentence or a list of them, `frames` one frame a second, `audio` one waveform.
@@ -83,6 +84,7 @@ class RefAVSProcessor(ProcessorMixin):
                 sound like any other. None, or sound that ends early: the steps without it are marked as padding and the
                 model answers them from picture and sentence.
             sampling_rate: of `audio`, in Hz; anything but 16 kHz is resampled.
+            device: where the tensors shall be. With torchvision's image processor frames are resized there too.
 
         Returns:
             `pixel_values (clips, frames, 3, H, W)`, `frame_mask (clips, frames)`, `input_features (clips, frames, 96, 64)`,
@@ -99,11 +101,12 @@ class RefAVSProcessor(ProcessorMixin):
         inputs = {}
         clips = None if frames is None else _as_clips(frames)
         if clips is not None:
-            inputs |= self._process_frames(clips)
+            inputs |= self._process_frames(clips, device)
             inputs |= self._process_audio(audio, sampling_rate, [len(clip) for clip in clips])
         if text is not None:
             inputs |= self._process_text(text, None if clips is None else len(clips))
-        return BatchFeature(inputs, tensor_type=return_tensors)
+        inputs = BatchFeature(inputs, tensor_type=return_tensors)
+        return inputs if device is None else inputs.to(device)
 
     def post_process_masks(
         self, outputs: Any, target_sizes: tuple[int, int] | list[tuple[int, int]], threshold: float = 0.5
@@ -136,18 +139,20 @@ class RefAVSProcessor(ProcessorMixin):
             "pixel_values", "frame_mask", "input_features", "input_features_mask", "input_ids", "attention_mask", "clip_index",
         ]  # fmt: skip
 
-    def _process_frames(self, clips: list[list]) -> dict[str, np.ndarray]:
+    def _process_frames(self, clips: list[list], device: str | torch.device | None) -> dict[str, Any]:
         if not all(clips):
             raise ValueError(f"clip {[len(clip) for clip in clips].index(0)} has no frame: at least one is needed")
         pictures = [to_rgb(frame) for clip in clips for frame in clip]
-        pixel_values = np.stack(self.image_processor(pictures, input_data_format="channels_last")["pixel_values"])
-        longest = max(len(clip) for clip in clips)
-        padded = np.zeros((len(clips), longest, *pixel_values.shape[1:]), dtype=np.float32)
-        frame_mask = np.zeros((len(clips), longest), dtype=np.int64)
-        for index, clip in enumerate(clips):
-            padded[index, : len(clip)], pixel_values = pixel_values[: len(clip)], pixel_values[len(clip) :]
-            frame_mask[index, : len(clip)] = 1
-        return {"pixel_values": padded, "frame_mask": frame_mask}
+        there = {"device": device} if device is not None and self.image_processor.backend == "torchvision" else {}
+        resized = self.image_processor(pictures, input_data_format="channels_last", **there)["pixel_values"]
+        resized = torch.stack([torch.as_tensor(picture) for picture in resized])
+        lengths = [len(clip) for clip in clips]
+        pixel_values = resized.new_zeros(len(clips), max(lengths), *resized.shape[1:])
+        frame_mask = np.zeros((len(clips), max(lengths)), dtype=np.int64)
+        for index, (length, clip) in enumerate(zip(lengths, resized.split(lengths), strict=True)):
+            pixel_values[index, :length], frame_mask[index, :length] = clip, 1
+        on_cpu = pixel_values.device.type == "cpu"
+        return {"pixel_values": pixel_values.numpy() if on_cpu else pixel_values, "frame_mask": frame_mask}
 
     def _process_audio(self, audio: Any, sampling_rate: int | None, num_frames: list[int]) -> dict[str, np.ndarray]:
         waveforms = [audio] if len(num_frames) == 1 and not _is_list_of_waveforms(audio) else audio

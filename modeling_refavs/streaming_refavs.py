@@ -117,9 +117,10 @@ class RefAVSStream:
             )
         if not self._expressions:
             return self._output(np.zeros((0, *rgb.shape[:2]), dtype=bool), torch.zeros(0, 1, 1), torch.zeros(0))
-        inputs = self.processor(frames=[rgb], audio=audio_second, sampling_rate=sampling_rate)
-        clip_index = torch.zeros(len(self._expressions), dtype=torch.long, device=self.model.device)
-        inputs = {**inputs.to(self.model.device, self.model.dtype), **self._text, "clip_index": clip_index}
+        device = self.model.device
+        inputs = self.processor(frames=[rgb], audio=audio_second, sampling_rate=sampling_rate, device=device)
+        clip_index = torch.zeros(len(self._expressions), dtype=torch.long, device=device)
+        inputs = {**inputs.to(dtype=self.model.dtype), **self._text, "clip_index": clip_index}
         outputs = self.model(**inputs, memory=self._memory)
         self._memory = outputs.memory
         masks = np.concatenate(self.processor.post_process_masks(outputs, rgb.shape[:2], self.threshold))
@@ -198,7 +199,7 @@ class RefAVSStream:
         """The text encoder runs when sentences change, not every second."""
         self._text = {}
         if expressions:
-            self._text = dict(self.processor(text=expressions).to(self.model.device))
+            self._text = dict(self.processor(text=expressions, device=self.model.device))
             encoder = self.model.base_model.text_encoder
             if encoder is not None:
                 tokens, mask = self._text.pop("input_ids"), self._text["attention_mask"]

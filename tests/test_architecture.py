@@ -15,7 +15,7 @@ PUBLISHED = sorted(
     path for path in (ROOT / "modeling_refavs").glob("*.py") if path.name not in ("__init__.py", "auto.py", "cli.py")
 )
 NEEDED = {"torch", "numpy", "transformers", "huggingface_hub", "safetensors"}  # the last two are parts of the third
-OPTIONAL = {"scipy", "av"}  # behind `is_scipy_available`, and inside `try`
+OPTIONAL = {"scipy", "av", "triton"}  # behind `is_scipy_available`, inside `try`, and where CUDA is
 
 
 def imports(path: Path) -> list[tuple[int, str]]:

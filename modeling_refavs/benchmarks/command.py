@@ -10,7 +10,8 @@ from typing import Any
 
 RELEASED = ("released", "released_once")
 LIVE, PARTS, READING = "live", "parts", "reading"
-TIMED = ("one", "several", "training", LIVE)
+FORWARD = ("one", "several", "clip")
+TIMED = (*FORWARD, "training", LIVE)
 DEFAULT_SETTINGS = ("released", "plain", "eemc")
 REPORT, PLOT = "benchmark.json", "benchmark.png"
 
@@ -29,7 +30,8 @@ def add_benchmark(commands: argparse._SubParsersAction, say: Callable[[str], Non
         default=["one", "several", LIVE, PARTS, READING],
         choices=[*TIMED, PARTS, READING],
         metavar="PART",
-        help="one sentence of a clip, several of it, a training step for several, live: a further second of a stream; parts: where the "
+        help="one sentence of a clip, several of it; clip: the same from decoded 720p pictures and sound to masks of their size; a "
+        "training step for several; live: a further second of a stream; parts: where the "
         "time goes; reading: what of it is not the model's (default: all but training)",
     )
     parser.add_argument(
@@ -37,12 +39,13 @@ def add_benchmark(commands: argparse._SubParsersAction, say: Callable[[str], Non
         nargs="+",
         default=list(DEFAULT_SETTINGS),
         metavar="SETTING",
-        help="of released, released_once, plain, eemc, checkpointed, bf16, int8, compiled; the others are held against the first (default: %(default)s)",
+        help="of released, released_once, plain, eemc, checkpointed, bf16, graphs, int8, compiled; the others are held against the first (default: %(default)s)",
     )
     parser.add_argument("--model", metavar="FOLDER", help="a saved model; then there is no released one")
+    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda, cuda:1, mps; default: %(default)s")
     parser.add_argument("--frames", type=int, default=10)
     parser.add_argument(
-        "--sentences", type=int, default=5, help="of several, training and parts (default: %(default)s)"
+        "--sentences", type=int, default=5, help="of several, clip, training and parts (default: %(default)s)"
     )
     parser.add_argument("--size", type=int, default=384, help="height and width of a frame, pixels")
     parser.add_argument("--threads", type=int, default=2)
@@ -59,6 +62,7 @@ def run_benchmark(args: argparse.Namespace) -> str:
     Raises:
         ValueError: a setting that is not known, or numbers that cannot be.
     """
+    from ..media.loading import choose_device
     from ..media.writing import whole_file
     from .machine import measure_peak
     from .parts import measure_parts
@@ -74,8 +78,9 @@ def run_benchmark(args: argparse.Namespace) -> str:
     settings = [name for name in args.settings if args.model is None or name not in RELEASED]
     if unknown := [name for name in settings if name not in SETTINGS]:
         raise ValueError(f"--settings {unknown[0]}: must be of {', '.join(SETTINGS)}")
-    options = Options(args.model, args.frames, args.sentences, args.size, args.threads)
-    report: dict[str, Any] = {"machine": _machine(args.threads), "options": vars(options), "timed": {}}
+    device = str(choose_device(args.device))
+    options = Options(args.model, device, args.frames, args.sentences, args.size, args.threads)
+    report: dict[str, Any] = {"machine": _machine(device, args.threads), "options": vars(options), "timed": {}}
     args.output.mkdir(parents=True, exist_ok=True)
     for part in args.part:
         if part in TIMED:
@@ -85,7 +90,7 @@ def run_benchmark(args: argparse.Namespace) -> str:
             report[PARTS] = measure_parts(options, args.repeats)
         else:
             report[READING] = measure_reading(options)
-        report["machine"].setdefault("peak", measure_peak())
+        report["machine"].setdefault("peak", measure_peak(device))
         with whole_file(args.output / REPORT) as unfinished:
             unfinished.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     draw_benchmark(report, args.output / PLOT)
@@ -94,19 +99,22 @@ def run_benchmark(args: argparse.Namespace) -> str:
 
 def benchmark_text(report: dict[str, Any]) -> str:
     """The tables of a report."""
-    sentences, tables = report["options"]["sentences"], []
+    frames, sentences, tables = report["options"]["frames"], report["options"]["sentences"], []
     for part, settings in report["timed"].items():
         each = {name: _per_sentence(part, name, values["fastest"], sentences) for name, values in settings.items()}
         first = next(iter(each.values()))
         title = f"{part}, seconds a sentence" if part == "training" else f"{part}, seconds"
         rows = [
-            (name, f"{each[name]:.2f}", f"{first / each[name]:.2f}", f"{values['peak_gib']:.1f}")
+            (name, f"{each[name]:.3f}", f"{first / each[name]:.2f}", f"{values['peak_gib']:.1f}")
             for name, values in settings.items()
         ]
-        tables.append(_table((title, "fastest", "times as fast", "peak memory, GiB"), rows))
+        head = (title, "fastest", "times as fast", "peak memory, GiB")
+        if part in FORWARD:
+            head, rows = (*head, "frames a second"), [(*row, f"{frames / each[row[0]]:.1f}") for row in rows]
+        tables.append(_table(head, rows))
     if PARTS in report:
         rows = [
-            (name, f"{part['seconds']:.2f}", f"{part['share']:.0%}", f"{part['tflop']:.3f}", f"{part['of_peak']:.0%}")
+            (name, f"{part['seconds']:.4f}", f"{part['share']:.0%}", f"{part['tflop']:.3f}", f"{part['of_peak']:.0%}")
             for name, part in report[PARTS].items()
         ]
         tables.append(_table((f"parts, {sentences} sentences", "seconds", "share", "TFLOP", "of peak"), rows))
@@ -120,10 +128,11 @@ def _per_sentence(part: str, setting: str, seconds: float, sentences: int) -> fl
     return seconds / sentences if part == "training" and setting not in RELEASED else seconds
 
 
-def _machine(threads: int) -> dict[str, Any]:
+def _machine(device: str, threads: int) -> dict[str, Any]:
     import torch
 
-    return {"processor": platform.processor() or platform.machine(), "threads": threads, "torch": torch.__version__}
+    facts = {"processor": platform.processor() or platform.machine(), "threads": threads, "torch": torch.__version__}
+    return {**facts, "gpu": torch.cuda.get_device_name(device)} if device.startswith("cuda") else facts
 
 
 def _table(head: tuple, rows: list[tuple]) -> str:

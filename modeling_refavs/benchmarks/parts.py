@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from .machine import measure_peak
+from .machine import measure_peak, wait_for
 from .settings import make_model
 from .turns import Options
 from .workloads import Workload
@@ -27,21 +27,21 @@ PARTS = {
 
 @torch.no_grad()
 def measure_parts(options: Options, repeats: int) -> dict[str, dict[str, float]]:
-    """Of each part and of the whole: `seconds` in the fastest of some forwards, their `share`, `tflop` and `of_peak`.
+    """In float32 on a CPU, in bf16 on an accelerator; of each part and of the whole: `seconds` in the fastest of some forwards, their `share`, `tflop` and `of_peak`.
 
     FLOPs are those of products and convolutions; what deformable attention samples is not among them.
     """
     torch.set_num_threads(options.threads)
-    model = make_model("eemc", options.model)
+    model = make_model("eemc" if options.device == "cpu" else "bf16", options.model, options.device)
     inputs = Workload(model, options.frames, options.sentences, options.size).inputs(options.sentences)
-    timed = [_time_parts(model, inputs) for _ in range(1 + repeats)][1:]
+    timed = [_time_parts(model, inputs, options.device) for _ in range(1 + repeats)][1:]
     seconds = min(timed, key=lambda parts: parts["whole"])
     with FlopCounterMode(display=False) as counter:
         model(**inputs)
     counts = counter.get_flop_counts()
     flops = {part: sum(_flops(counts, path) for path in _paths(part)) for part in PARTS}
     flops["whole"] = counter.get_total_flops()
-    peak = measure_peak()["gflop_per_s"] * 1e9
+    peak = measure_peak(options.device, model.dtype)["gflop_per_s"] * 1e9
     return {
         part: {
             "seconds": round(seconds[part], 3),
@@ -53,16 +53,18 @@ def measure_parts(options: Options, repeats: int) -> dict[str, dict[str, float]]
     }
 
 
-def _time_parts(model: nn.Module, inputs: dict[str, torch.Tensor]) -> dict[str, float]:
+def _time_parts(model: nn.Module, inputs: dict[str, torch.Tensor], device: str) -> dict[str, float]:
     seconds, started = dict.fromkeys(PARTS, 0.0), {}
 
     def start(module, *_):
+        wait_for(device)
         started[module] = time.perf_counter()
 
     with ExitStack() as hooks:
         for part in PARTS:
 
             def stop(module, *_, part=part):
+                wait_for(device)
                 seconds[part] += time.perf_counter() - started[module]
 
             for path in _paths(part):
@@ -71,6 +73,7 @@ def _time_parts(model: nn.Module, inputs: dict[str, torch.Tensor]) -> dict[str, 
                 hooks.callback(module.register_forward_hook(stop).remove)
         begin = time.perf_counter()
         model(**inputs)
+        wait_for(device)
         return {**seconds, "whole": time.perf_counter() - begin}
 
 

@@ -16,6 +16,7 @@ COLOURS = {
     "eemc": "#4477aa",
     "checkpointed": "#ee6677",
     "bf16": "#66ccee",
+    "graphs": "#004488",
     "int8": "#228833",
     "compiled": "#aa3377",
 }

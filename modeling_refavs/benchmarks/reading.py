@@ -21,7 +21,7 @@ def measure_reading(options: Options) -> dict[str, float]:
     """Seconds a second of a 720p video: `decode` all its pictures and its sound, `prepare` for the model, `segment`; and what
     share of the whole is not the model."""
     torch.set_num_threads(options.threads)
-    model = make_model("eemc", options.model)
+    model = make_model("eemc" if options.device == "cpu" else "graphs", options.model, options.device)
     processor = make_processor(model, options.size)
     stream = RefAVSStream(model, processor, [SENTENCE])
     with tempfile.TemporaryDirectory() as folder:

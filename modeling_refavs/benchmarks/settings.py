@@ -11,6 +11,7 @@ from transformers.models.mask2former.modeling_mask2former import (
 from ..configuration_refavs import RefAVSConfig
 from ..configuration_refavs_released import RefAVSReleasedConfig
 from ..deformable_attention import RefAVSDeformableAttention
+from ..media.cuda_graphs import record_graphs
 from ..media.loading import compile_layers, quantize
 from ..modeling_refavs import RefAVSForSegmentation
 from ..modeling_refavs_released import RefAVSReleasedForSegmentation
@@ -53,6 +54,13 @@ def bf16(load: Load) -> nn.Module:
     return load().to(torch.bfloat16)
 
 
+def graphs(load: Load) -> nn.Module:
+    """EEMC in bf16, replayed: as a command runs it with `--dtype bf16` on CUDA."""
+    model = bf16(load)
+    record_graphs(model)
+    return model
+
+
 def int8(load: Load) -> nn.Module:
     return quantize(load())
 
@@ -64,20 +72,22 @@ def compiled(load: Load) -> nn.Module:
 
 
 SETTINGS = {
-    setting.__name__: setting for setting in (released, released_once, plain, eemc, checkpointed, bf16, int8, compiled)
+    setting.__name__: setting
+    for setting in (released, released_once, plain, eemc, checkpointed, bf16, graphs, int8, compiled)
 }
 
 
-def make_model(setting: str, folder: str | None) -> nn.Module:
+def make_model(setting: str, folder: str | None, device: str = "cpu") -> nn.Module:
     """With the weights of `folder`, or random ones at the paper's size."""
 
     def load() -> RefAVSForSegmentation:
         if folder is not None:
-            return RefAVSForSegmentation.from_pretrained(folder).eval().requires_grad_(False)
+            return RefAVSForSegmentation.from_pretrained(folder).to(device).eval().requires_grad_(False)
         return RefAVSForSegmentation(RefAVSConfig()).eval().requires_grad_(False)
 
     torch.manual_seed(0)
-    return SETTINGS[setting](load)
+    with torch.device(device):
+        return SETTINGS[setting](load)
 
 
 @torch.no_grad()

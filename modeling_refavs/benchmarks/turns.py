@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from .machine import peak_memory
+from .machine import peak_memory, wait_for
 from .settings import make_model
 from .workloads import WORKLOADS, Workload
 
@@ -22,6 +22,7 @@ class Options:
     """What all settings have in common; `model` is a folder, or None for random weights at the paper's size."""
 
     model: str | None
+    device: str
     frames: int
     sentences: int
     size: int
@@ -73,15 +74,16 @@ def _receive(setting: str, here: Connection) -> Any:
 
 def _serve(there: Connection, workload: str, setting: str, options: Options) -> None:
     torch.set_num_threads(options.threads)
-    model = make_model(setting, options.model)
+    model = make_model(setting, options.model, options.device)
     run = WORKLOADS[workload](Workload(model, options.frames, options.sentences, options.size))
     there.send("ready")
     while (asked := _next(there)) is not None:
         if asked == "memory":
-            there.send(peak_memory())
+            there.send(peak_memory(options.device))
             continue
         begin = time.perf_counter()
         run()
+        wait_for(options.device)
         there.send(time.perf_counter() - begin)
 
 

@@ -4,11 +4,13 @@ Frames, sound and words are noise: what they are changes nothing of the cost.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 from torch import nn
-from transformers import ViTImageProcessorPil
+from transformers import ViTImageProcessor, ViTImageProcessorPil
+from transformers.utils import is_torchvision_available
 
 from ..feature_extraction_refavs import SAMPLING_RATE, RefAVSFeatureExtractor
 from ..modeling_refavs_released import RefAVSReleasedForSegmentation
@@ -19,6 +21,7 @@ from ..training.starting import make_tokenizer
 
 TEXT_LENGTH = 25  # tokens
 SENTENCE = "the first object to make a sound"
+VIDEO_SIZE = (720, 1280)  # height and width of the pictures that are made ready
 
 Run = Callable[[], object]
 
@@ -33,11 +36,12 @@ class Workload:
 
     def __init__(self, model: nn.Module, frames: int, sentences: int, size: int):
         self.model, self.frames, self.sentences, self.size = model, frames, sentences, size
+        self.device = next(model.parameters()).device
         self.is_released = isinstance(model, RefAVSReleasedForSegmentation)
 
     def inputs(self, sentences: int) -> dict[str, torch.Tensor]:
         """One clip and some sentences."""
-        config, noise = self.model.config, torch.randn
+        config, noise = self.model.config, partial(torch.randn, device=self.device)
         clip = {"pixel_values": noise(1, self.frames, 3, self.size, self.size)}
         if self.is_released:
             clip["audio_features"] = noise(1, self.frames, config.audio_feature_size)
@@ -45,8 +49,8 @@ class Workload:
         audio = config.audio_config
         clip["input_features"] = noise(1, self.frames, audio.num_mel_frames, audio.num_mel_bands)
         clip = {name: value.to(self.model.dtype) for name, value in clip.items()}
-        words = torch.randint(4, config.text_config.vocab_size, (sentences, TEXT_LENGTH))
-        return {**clip, "input_ids": words, "clip_index": torch.zeros(sentences, dtype=torch.long)}
+        words = torch.randint(4, config.text_config.vocab_size, (sentences, TEXT_LENGTH), device=self.device)
+        return {**clip, "input_ids": words, "clip_index": torch.zeros(sentences, dtype=torch.long, device=self.device)}
 
     def one(self) -> Run:
         """A clip and a sentence to masks."""
@@ -69,11 +73,27 @@ class Workload:
 
         return one_after_the_other
 
+    def clip(self) -> Run:
+        """From a clip's decoded pictures, of 720p, its sound and all sentences to masks of the pictures' size."""
+        processor = make_processor(self.model, self.size)
+        random = np.random.default_rng(0)
+        pictures = list(random.integers(0, 256, (self.frames, *VIDEO_SIZE, 3), dtype=np.uint8))
+        sound = random.standard_normal(self.frames * SAMPLING_RATE).astype(np.float32) * 0.1
+        sentences = [SENTENCE] * self.sentences
+
+        @torch.inference_mode()
+        def run() -> None:
+            inputs = processor(sentences, pictures, sound, SAMPLING_RATE, device=self.device)
+            outputs = self.model(**inputs.to(dtype=self.model.dtype))
+            processor.post_process_masks(outputs, VIDEO_SIZE)
+
+        return run
+
     def training(self) -> Run:
         """One step for all sentences of a clip: forward, backward and AdamW; of the released model for one sentence."""
         sentences = 1 if self.is_released else self.sentences
         inputs = self.inputs(sentences)
-        masks = torch.zeros(sentences, self.frames, self.size, self.size)
+        masks = torch.zeros(sentences, self.frames, self.size, self.size, device=self.device)
         masks[..., : self.size // 2, : self.size // 2] = 1
         self.model.requires_grad_(True).train()
         optimizer = torch.optim.AdamW(p for p in self.model.parameters() if p.requires_grad)
@@ -93,16 +113,22 @@ class Workload:
         return lambda: stream.step(frame, second)
 
 
-WORKLOADS = {"one": Workload.one, "several": Workload.several, "training": Workload.training, "live": Workload.live}
+WORKLOADS = {name: getattr(Workload, name) for name in ("one", "several", "clip", "training", "live")}
 UNABLE = {
+    "clip": ("released", "released_once"),
     "live": ("released", "released_once"),
-    "training": ("int8",),
-}  # the one sees whole clips, the other cannot learn
+    "training": ("graphs", "int8"),
+}  # the released ones are given features and whole clips, the others cannot learn
+
+
+ImageProcessor = (
+    ViTImageProcessor if is_torchvision_available() else ViTImageProcessorPil
+)  # as from_pretrained chooses
 
 
 def make_processor(model: nn.Module, size: int) -> RefAVSProcessor:
     return RefAVSProcessor(
-        ViTImageProcessorPil(size={"height": size, "width": size}),
+        ImageProcessor(size={"height": size, "width": size}),
         RefAVSFeatureExtractor(),
         make_tokenizer([SENTENCE], model.config.text_config.vocab_size),
     )

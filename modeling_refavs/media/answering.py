@@ -96,9 +96,9 @@ def answer_seconds(
             frames=[step.frame for step in chunk],
             audio=np.concatenate([step.audio for step in chunk]) if info.has_audio else None,
             sampling_rate=SAMPLING_RATE,
-            return_tensors="pt",
+            device=model.device,
         )
-        outputs = model(**inputs.to(model.device, model.dtype), memory=memory)
+        outputs = model(**inputs.to(dtype=model.dtype), memory=memory)
         memory = outputs.memory
         yield outputs.mask_logits, outputs.presence_logits, memory, sum(step.duration for step in chunk)
 
@@ -107,15 +107,18 @@ def answer_pictures(
     model: Any, processor: Any, info: VideoInfo, expressions: list[str], request: Request
 ) -> Iterator[Answer]:
     """`request.looks` looks a second; an answer is of a second."""
-    tokens = dict(processor(text=expressions).to(model.device))
+    tokens = dict(processor(text=expressions, device=model.device))
     memory, looks = request.memory, islice(read_looks(info.path, request.looks), request.skip, None)
     for second, group in groupby(looks, key=lambda look: look.second):
         cues, answers, end = None, [], 0.0
         while chunk := list(islice(group, request.group_size)):
             inputs = processor(
-                frames=[look.frame for look in chunk], audio=chunk[0].audio, sampling_rate=SAMPLING_RATE
+                frames=[look.frame for look in chunk],
+                audio=chunk[0].audio,
+                sampling_rate=SAMPLING_RATE,
+                device=model.device,
             )
-            features = model.encode_clips(**inputs.to(model.device, model.dtype))
+            features = model.encode_clips(**inputs.to(dtype=model.dtype))
             cues = features if cues is None else cues
             outputs = decode_with_cues(model, cues, features, tokens, memory)
             answers.append((outputs.mask_logits, outputs.presence_logits))

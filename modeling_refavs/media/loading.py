@@ -9,6 +9,8 @@ import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 from torch import nn
 
+from .cuda_graphs import record_graphs
+
 
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 INT8 = "int8"
@@ -27,7 +29,9 @@ def choose_device(name: str) -> torch.device:
         raise ValueError(f"--device {name}: not on this machine: use auto, cpu or another") from error
 
 
-def load_model(name: str, device: torch.device, dtype: str = "float32", compiled: bool = False) -> tuple[Any, Any]:
+def load_model(
+    name: str, device: torch.device, dtype: str = "float32", compiled: bool = False, graphs: bool = True
+) -> tuple[Any, Any]:
     """The model and its processor, from a folder or the Hub.
 
     Args:
@@ -35,6 +39,7 @@ def load_model(name: str, device: torch.device, dtype: str = "float32", compiled
         device: see [`choose_device`].
         dtype: of weights and sums: a key of [`DTYPES`]; or int8, see [`quantize`].
         compiled: see [`compile_layers`].
+        graphs: see [`record_graphs`]; False for who looks inside, since what is replayed calls no Python.
 
     Raises:
         ValueError: there is no such model, or it cannot be loaded.
@@ -57,6 +62,8 @@ def load_model(name: str, device: torch.device, dtype: str = "float32", compiled
         model = quantize(model)
     if compiled:
         compile_layers(model)
+    if graphs and device.type == "cuda":
+        record_graphs(model)
     return model, processor
 
 

@@ -34,7 +34,8 @@ class ModelPredictor:
             frames=clip["frames"],
             audio=read_wav(clip["audio"]),
             sampling_rate=clip["sampling_rate"],
-        ).to(self.model.device, self.model.dtype)
+            device=self.model.device,
+        ).to(dtype=self.model.dtype)
         texts = {name: inputs.pop(name) for name in ("input_ids", "attention_mask", "clip_index")}
         features = self.model.encode_clips(**inputs)
         for start in range(0, len(truths), SENTENCES_AT_ONCE):

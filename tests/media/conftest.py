@@ -106,7 +106,7 @@ def rotate() -> Callable[[Path, int], Path]:
 class FakeProcessor:
     """Keeps one number of each frame: its grey, in [0, 1]; and the loudness of each second."""
 
-    def __call__(self, text, frames, audio, sampling_rate, return_tensors):
+    def __call__(self, text, frames, audio, sampling_rate, device):
         grey = torch.tensor([[float(frame[-1, -1].mean()) / 255 for frame in frames]])
         self.last_audio = audio
         return BatchFeature({"pixel_values": grey, "input_ids": torch.arange(len(text))})

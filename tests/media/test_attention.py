@@ -156,7 +156,7 @@ def test_the_plot_says_what_was_asked(model, processor, write_clip, video, sound
 
 
 def test_explain_writes_a_picture(processor, video, tmp_path, monkeypatch):
-    monkeypatch.setattr("modeling_refavs.media.attention.load_model", lambda *_: (make_model(), processor))
+    monkeypatch.setattr("modeling_refavs.media.attention.load_model", lambda *_, **__: (make_model(), processor))
     output = tmp_path / "cues.png"
     arguments = ["explain", str(video), SENTENCE, "--model", "m", "--output"]
     assert main([*arguments, str(output), "--start", "1", "--seconds", "2"]) == 0
@@ -176,7 +176,7 @@ def test_explain_writes_a_picture(processor, video, tmp_path, monkeypatch):
     ],
 )
 def test_mistakes_get_one_line(processor, model, video, tmp_path, monkeypatch, capsys, change, words):
-    monkeypatch.setattr("modeling_refavs.media.attention.load_model", lambda *_: (model, processor))
+    monkeypatch.setattr("modeling_refavs.media.attention.load_model", lambda *_, **__: (model, processor))
     monkeypatch.chdir(tmp_path)
     request = {"sentence": SENTENCE, "--model": "m", "--output": "cues.png", **change}
     options = [part for name, value in request.items() if name.startswith("--") for part in (name, value)]

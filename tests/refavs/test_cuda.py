@@ -1,0 +1,127 @@
+"""On CUDA: the kernel, the whole model and its recorded graphs answer as the plain ways do. Skipped where there is none."""
+
+import pytest
+import torch
+
+from modeling_refavs import RefAVSForSegmentation, deformable_attention
+from modeling_refavs.deformable_attention import sample_levels
+from modeling_refavs.media.cuda_graphs import record_graphs
+from tests.conftest import make_config, stir
+from tests.refavs.test_deformable_attention import draw_samples
+
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
+FRAMES = 4
+
+
+@pytest.fixture
+def model() -> RefAVSForSegmentation:
+    torch.manual_seed(0)
+    model = RefAVSForSegmentation(make_config()).eval()
+    stir(model)
+    return model
+
+
+@pytest.fixture(autouse=True)
+def whole_float32(monkeypatch):
+    """No TF32: what is compared is equal but for the order of sums."""
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
+def draw_inputs(device: str, seed: int = 1, sentences: int = 2) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    inputs = {
+        "pixel_values": torch.randn(1, FRAMES, 3, 96, 96, generator=generator),
+        "input_features": torch.randn(1, FRAMES, 96, 64, generator=generator),
+        "input_ids": torch.randint(4, 50, (sentences, 5), generator=generator),
+        "clip_index": torch.zeros(sentences, dtype=torch.long),
+    }
+    return {name: value.to(device) for name, value in inputs.items()}
+
+
+@pytest.mark.parametrize("channels", [32, 16, 6])
+def test_the_kernel_samples_as_a_cpu_does(channels):
+    from modeling_refavs.deformable_attention_triton import sample_levels_triton
+
+    answers = []
+    for sample, device in ((sample_levels, "cpu"), (sample_levels_triton, "cuda")):
+        value, shapes, *rest = draw_samples(channels)
+        asked = [tensor.to(device).requires_grad_() for tensor in (value, *rest)]
+        output = sample(asked[0], shapes, *asked[1:])
+        output.square().sum().backward()
+        answers.append([output.detach().cpu(), *(tensor.grad.cpu() for tensor in asked)])
+    for found, expected in zip(*answers, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+@torch.no_grad()
+def test_the_model_answers_as_on_a_cpu(model):
+    expected = model(**draw_inputs("cpu"))
+    found = model.to("cuda")(**draw_inputs("cuda"))
+    assert found.mask_logits.is_cuda
+    torch.testing.assert_close(found.masks_queries_logits.cpu(), expected.masks_queries_logits, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(found.presence_logits.cpu(), expected.presence_logits, rtol=1e-3, atol=1e-3)
+
+
+def test_it_learns_as_on_a_cpu(model):
+    gradients = []
+    for device in ("cpu", "cuda"):
+        model.to(device).zero_grad(set_to_none=True)
+        labels = torch.zeros(2, FRAMES, 24, 24, device=device)
+        labels[..., 5:12, 3:10] = 1
+        outputs = model(**draw_inputs(device), mask_labels=labels)
+        outputs.loss.backward()
+        named = {name: p.grad.cpu() for name, p in model.named_parameters() if p.grad is not None}
+        gradients.append({"loss": outputs.loss.detach().cpu(), **named})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, expected in gradients[0].items():
+        error = (gradients[1][name] - expected).norm() / expected.norm().clamp(min=1e-6)
+        assert error < 1e-2, (name, error)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_replayed_is_what_is_computed(model, dtype, monkeypatch):
+    """Four pieces of a video, the memory passed on: the first goes the usual way, the second is recorded, the others are replayed."""
+    model = model.to("cuda", dtype)
+    answers = []
+    for recorded in (False, True):
+        if recorded:
+            record_graphs(model)
+        memory, pieces = None, []
+        for piece in range(5):
+            inputs = {k: v.to(dtype) if v.is_floating_point() else v for k, v in draw_inputs("cuda", piece).items()}
+            with torch.inference_mode():
+                outputs = model(**inputs, memory=memory)
+            memory = outputs.memory
+            pieces.append(outputs)
+        answers.append(pieces)
+    assert len(model.encode_clips.graphs) == 1
+    assert len(model.segment.graphs) == 1  # with a memory; without one it was called once
+    for found, expected in zip(*answers, strict=True):  # all of them: a replay must not write over an earlier answer
+        torch.testing.assert_close(found.mask_logits, expected.mask_logits, rtol=1e-2, atol=1e-2)
+        torch.testing.assert_close(found.memory.visual.total, expected.memory.visual.total, rtol=1e-2, atol=1e-2)
+
+
+def test_other_devices_and_gradients_go_the_usual_way(model):
+    record_graphs(model)
+    for _ in range(3):
+        model(**draw_inputs("cpu"))
+    assert not model.segment.graphs
+    model.to("cuda")
+    for _ in range(3):
+        model(**draw_inputs("cuda"), mask_labels=torch.ones(2, FRAMES, 24, 24, device="cuda")).loss.backward()
+    assert not model.segment.graphs
+
+
+def test_half_precision_comes_nearer_to_the_truth_than_the_plain_way(model, monkeypatch):
+    """Places are computed in float32 whatever the model's precision."""
+    inputs = draw_inputs("cuda")
+    half = {name: value.bfloat16() if value.is_floating_point() else value for name, value in inputs.items()}
+    with torch.no_grad():
+        truth = model.to("cuda").encode_clips(inputs["pixel_values"], inputs["input_features"]).mask_features
+        model.bfloat16()
+        ours = model.encode_clips(half["pixel_values"], half["input_features"]).mask_features.float()
+        monkeypatch.setattr(deformable_attention, "choose_sampling", lambda device: None)
+        plain = model.encode_clips(half["pixel_values"], half["input_features"]).mask_features.float()
+    assert (ours - truth).norm() < 1.1 * (plain - truth).norm()
