@@ -1,7 +1,6 @@
 """One tiny model and one synthetic clip for all tests."""
 
 import json
-import os
 
 import numpy as np
 import pytest
@@ -20,8 +19,6 @@ from modeling_refavs import (
 
 
 torch.set_num_threads(1)
-if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is first imported: its kernels then run line by line
 
 IMAGE_SIZE = 96
 VOCABULARY = 340

@@ -45,26 +45,6 @@ def draw_samples(channels: int) -> tuple:
     return value, SHAPES, x, y, torch.rand(2, 9, 4, 12, generator=generator)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="test_cuda.py runs the kernel itself")
-@pytest.mark.parametrize(("channels", "dtype"), [(8, torch.float32), (6, torch.float32), (8, torch.bfloat16)])
-def test_the_kernel_samples_as_a_cpu_does(channels, dtype):
-    """Triton's interpreter runs it line by line."""
-    pytest.importorskip("triton")
-    from modeling_refavs.deformable_attention_triton import sample_levels_triton
-
-    value, shapes, x, y, weights = draw_samples(channels)
-    answers = []
-    for sample in (sample_levels, sample_levels_triton):
-        asked = [t.clone().requires_grad_() for t in (value.to(dtype), x, y, weights.to(dtype))]
-        output = sample(asked[0], shapes, *asked[1:])
-        output.float().square().sum().backward()
-        answers.append([output, *(tensor.grad for tensor in asked)])
-    rounding = 1e-5 if dtype == torch.float32 else 1e-2
-    for expected, found in zip(*answers, strict=True):
-        assert found.dtype == expected.dtype
-        torch.testing.assert_close(found, expected, rtol=rounding, atol=rounding * float(expected.abs().max()))
-
-
 @pytest.mark.parametrize("queries", [PIXELS, 5])
 def test_outputs_are_the_plain_ones(pair, queries):
     plain, fast = pair
