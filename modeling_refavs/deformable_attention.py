@@ -41,7 +41,7 @@ class RefAVSDeformableAttention(Mask2FormerPixelDecoderEncoderMultiscaleDeformab
                 encoder_hidden_states,
                 encoder_attention_mask,
                 position_embeddings,
-                reference_points,
+                reference_points.to(hidden_states.dtype),
                 spatial_shapes_list,
                 level_start_index,
                 output_attentions,

@@ -67,7 +67,6 @@ def run_benchmark(args: argparse.Namespace) -> str:
     from .machine import measure_peak
     from .parts import measure_parts
     from .plot import draw_benchmark
-    from .reading import measure_reading
     from .settings import SETTINGS
     from .turns import Options, take_turns
     from .workloads import UNABLE
@@ -89,6 +88,8 @@ def run_benchmark(args: argparse.Namespace) -> str:
         elif part == PARTS:
             report[PARTS] = measure_parts(options, args.repeats)
         else:
+            from .reading import measure_reading
+
             report[READING] = measure_reading(options)
         report["machine"].setdefault("peak", measure_peak(device))
         with whole_file(args.output / REPORT) as unfinished:

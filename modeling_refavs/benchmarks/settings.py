@@ -4,13 +4,10 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
-from transformers.models.mask2former.modeling_mask2former import (
-    Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention,
-)
 
+from .. import deformable_attention
 from ..configuration_refavs import RefAVSConfig
 from ..configuration_refavs_released import RefAVSReleasedConfig
-from ..deformable_attention import RefAVSDeformableAttention
 from ..media.cuda_graphs import record_graphs
 from ..media.loading import compile_layers, quantize
 from ..modeling_refavs import RefAVSForSegmentation
@@ -34,7 +31,7 @@ def released_once(load: Load) -> nn.Module:
 
 def plain(load: Load) -> nn.Module:
     """EEMC with transformers' own deformable attention."""
-    RefAVSDeformableAttention.forward = Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention.forward
+    deformable_attention.choose_sampling = lambda device: None
     return load()
 
 

@@ -9,7 +9,6 @@ from functools import partial
 import numpy as np
 import torch
 from torch import nn
-from transformers import ViTImageProcessor, ViTImageProcessorPil
 from transformers.utils import is_torchvision_available
 
 from ..feature_extraction_refavs import SAMPLING_RATE, RefAVSFeatureExtractor
@@ -18,6 +17,11 @@ from ..processing_refavs import RefAVSProcessor
 from ..streaming_refavs import RefAVSStream
 from ..training.starting import make_tokenizer
 
+
+if is_torchvision_available():  # as `from_pretrained` chooses
+    from transformers import ViTImageProcessor as ImageProcessor
+else:
+    from transformers import ViTImageProcessorPil as ImageProcessor
 
 TEXT_LENGTH = 25  # tokens
 SENTENCE = "the first object to make a sound"
@@ -119,11 +123,6 @@ UNABLE = {
     "live": ("released", "released_once"),
     "training": ("graphs", "int8"),
 }  # the released ones are given features and whole clips, the others cannot learn
-
-
-ImageProcessor = (
-    ViTImageProcessor if is_torchvision_available() else ViTImageProcessorPil
-)  # as from_pretrained chooses
 
 
 def make_processor(model: nn.Module, size: int) -> RefAVSProcessor:

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import BatchFeature
 
 from ..cue_memory import RefAVSMemory
 from ..modeling_outputs_refavs import RefAVSClipFeatures, RefAVSSegmentationOutput
+from .ahead import read_ahead
 from .frames import read_frames
 from .opening import VideoInfo, probe_video
 from .steps import read_steps, sound_by_second
@@ -89,18 +91,27 @@ def answer_seconds(
     model: Any, processor: Any, info: VideoInfo, expressions: list[str], request: Request
 ) -> Iterator[Answer]:
     """One look a second, `request.group_size` of them at a time."""
-    memory, steps = request.memory, islice(read_steps(info.path, SAMPLING_RATE), request.skip, None)
+    memory = request.memory
+    for inputs, duration in read_ahead(_prepare_seconds(model.device, processor, info, expressions, request)):
+        outputs = model(**inputs.to(dtype=model.dtype), memory=memory)
+        memory = outputs.memory
+        yield outputs.mask_logits, outputs.presence_logits, memory, duration
+
+
+def _prepare_seconds(
+    device: torch.device, processor: Any, info: VideoInfo, expressions: list[str], request: Request
+) -> Iterator[tuple[BatchFeature, float]]:
+    """What the model is given of each group of seconds, and their length in s."""
+    steps = islice(read_steps(info.path, SAMPLING_RATE), request.skip, None)
     while chunk := list(islice(steps, request.group_size)):
         inputs = processor(
             text=expressions,
             frames=[step.frame for step in chunk],
             audio=np.concatenate([step.audio for step in chunk]) if info.has_audio else None,
             sampling_rate=SAMPLING_RATE,
-            device=model.device,
+            device=device,
         )
-        outputs = model(**inputs.to(dtype=model.dtype), memory=memory)
-        memory = outputs.memory
-        yield outputs.mask_logits, outputs.presence_logits, memory, sum(step.duration for step in chunk)
+        yield inputs, sum(step.duration for step in chunk)
 
 
 def answer_pictures(
@@ -108,7 +119,8 @@ def answer_pictures(
 ) -> Iterator[Answer]:
     """`request.looks` looks a second; an answer is of a second."""
     tokens = dict(processor(text=expressions, device=model.device))
-    memory, looks = request.memory, islice(read_looks(info.path, request.looks), request.skip, None)
+    memory = request.memory
+    looks = read_ahead(islice(read_looks(info.path, request.looks), request.skip, None))
     for second, group in groupby(looks, key=lambda look: look.second):
         cues, answers, end = None, [], 0.0
         while chunk := list(islice(group, request.group_size)):

@@ -51,7 +51,8 @@ class ValidationScores:
         self.sums = np.zeros(SUMS)
 
     def __call__(self, batch: EvalPrediction, compute_result: bool) -> dict[str, Any]:
-        self.sums += np.asarray(batch.predictions, dtype=np.float64).reshape(-1, SUMS).sum(axis=0)
+        sums = torch.as_tensor(batch.predictions).cpu().double().numpy()  # of one batch, from where it was made
+        self.sums += sums.reshape(-1, SUMS).sum(axis=0)
         if not compute_result:
             return {}
         jaccard, frames, predicted, null_frames = np.split(self.sums, SUMS)

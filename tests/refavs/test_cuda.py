@@ -72,7 +72,7 @@ def test_it_learns_as_on_a_cpu(model):
         labels[..., 5:12, 3:10] = 1
         outputs = model(**draw_inputs(device), mask_labels=labels)
         outputs.loss.backward()
-        named = {name: p.grad.cpu() for name, p in model.named_parameters() if p.grad is not None}
+        named = {name: p.grad.cpu().clone() for name, p in model.named_parameters() if p.grad is not None}
         gradients.append({"loss": outputs.loss.detach().cpu(), **named})
     assert gradients[0].keys() == gradients[1].keys()
     for name, expected in gradients[0].items():

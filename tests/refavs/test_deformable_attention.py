@@ -6,7 +6,7 @@ from transformers.models.mask2former.modeling_mask2former import (
     Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention as Plain,
 )
 
-from modeling_refavs.deformable_attention import RefAVSDeformableAttention, sample_levels
+from modeling_refavs.deformable_attention import RefAVSDeformableAttention
 
 
 SHAPES = [(3, 5), (6, 10), (13, 7)]

@@ -15,7 +15,7 @@ from tests.refavs.test_deformable_attention import draw_samples
 CASES = {  # head size, precision, and how much rounding it does, relative to the greatest value
     "a power of two": (8, torch.float32, 1e-5),
     "no power of two": (6, torch.float32, 1e-5),
-    "half precision": (8, torch.bfloat16, 1e-2),
+    "half precision": (8, torch.bfloat16, 2e-2),
 }
 
 
