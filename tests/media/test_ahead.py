@@ -1,6 +1,7 @@
 """One item is made while another is in use, and nothing else changes."""
 
 import threading
+from queue import SimpleQueue
 
 import pytest
 
@@ -13,21 +14,12 @@ def test_the_items_are_the_same():
 
 
 def test_the_next_one_is_made_meanwhile_and_no_more():
-    made, ready = [], threading.Event()
-
-    def make():
-        for number in range(5):
-            made.append(number)
-            ready.set()
-            yield number
-
-    items = read_ahead(make())
+    made = SimpleQueue()
+    items = read_ahead(number for number in range(5) if made.put(number) is None)
     next(items)
-    assert ready.wait(10)
-    while len(made) < 2:
-        assert ready.wait(10)
-    assert made == [0, 1]
+    assert [made.get(timeout=10) for _ in range(2)] == [0, 1]
     items.close()
+    assert made.empty()
 
 
 def test_an_error_comes_where_its_item_would():
