@@ -64,6 +64,7 @@ class RefAVSReleasedConfig(PreTrainedConfig):
             if isinstance(fields := getattr(self, name), dict):
                 setattr(self, name, config_class(**fields))
         super().__post_init__(**kwargs)
+        self.mask2former_config.backbone_config.dtype = None  # as in RefAVSConfig
         self._check()
 
     def _check(self) -> None:
