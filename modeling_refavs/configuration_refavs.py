@@ -190,7 +190,9 @@ class RefAVSConfig(PreTrainedConfig):
             if isinstance(fields_or_config, dict):
                 setattr(self, name, config_class(**fields_or_config))
         super().__post_init__(**kwargs)
-        self.mask2former_config.backbone_config.dtype = None  # Swin is of the precision in which the whole model is loaded
+        self.mask2former_config.backbone_config.dtype = (
+            None  # Swin is of the precision in which the whole model is loaded
+        )
         if self.mask2former_config.id2label != LABELS:  # a backbone trained on other classes
             self.mask2former_config = copy.deepcopy(self.mask2former_config)
             self.mask2former_config.id2label = dict(LABELS)

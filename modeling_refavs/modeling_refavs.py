@@ -40,6 +40,7 @@ class RefAVSPreTrainedModel(PreTrainedModel):
     input_modalities = ("video", "audio", "text")
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # the loss is a mean over masks: Trainer must not rescale it
+    _no_split_modules = ("SwinLayer", "RefAVSPixelDecoderLayer", "RefAVSMaskDecoderLayer", "RefAVSTransformerLayer")
 
     @classmethod
     def is_custom_code(cls) -> bool:
@@ -111,6 +112,10 @@ class RefAVSModel(RefAVSPreTrainedModel):
         self.catf = RefAVSCrossAttentionTransformer(config)
         self.post_init()
         self.train()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Of the main input, pixels: Swin's patches."""
+        return self.mask2former.pixel_level_module.encoder.get_input_embeddings()
 
     def train(self, mode: bool = True) -> "RefAVSModel":
         """What the config freezes stays frozen: no gradient, no dropout, no drop path.

@@ -61,6 +61,7 @@ class RefAVSTrainer(Trainer):
             processing_class=processor,
             compute_metrics=ValidationScores(),
         )
+        self.kind = type(model)
         del model.config.use_cache  # Trainer's addition, which is no field of the configuration
         if args.n_gpu > 1:
             raise ValueError("several GPUs: start one process for each, with torchrun --nproc_per_node")
@@ -153,6 +154,14 @@ class RefAVSTrainer(Trainer):
         return self.optimizer
 
     # Checkpoints
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        """FSDP makes the model one of a class of torch's, whose code would be saved for `trust_remote_code`: ours is meant."""
+        kind, self.model.__class__ = type(self.model), self.kind
+        try:
+            super()._save(output_dir, state_dict)
+        finally:
+            self.model.__class__ = kind
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """One that cannot be written leaves nothing behind, and the one before it as it was."""

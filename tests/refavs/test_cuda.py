@@ -75,9 +75,9 @@ def test_it_learns_as_on_a_cpu(model):
         named = {name: p.grad.cpu().clone() for name, p in model.named_parameters() if p.grad is not None}
         gradients.append({"loss": outputs.loss.detach().cpu(), **named})
     assert gradients[0].keys() == gradients[1].keys()
-    for name, expected in gradients[0].items():
-        error = (gradients[1][name] - expected).norm() / expected.norm().clamp(min=1e-6)
-        assert error < 1e-2, (name, error)
+    whole = torch.stack([gradient.norm() for gradient in gradients[0].values()]).norm()
+    for name, expected in gradients[0].items():  # before a norm some are nothing but rounding
+        assert (gradients[1][name] - expected).norm() < 1e-2 * expected.norm() + 1e-5 * whole, name
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

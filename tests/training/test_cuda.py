@@ -24,27 +24,23 @@ def test_training_goes_as_on_a_cpu(train, plain):
     np.testing.assert_allclose(curve(plain, "eval_jaccard"), curve(folder, "eval_jaccard"), atol=1e-2)
 
 
-def test_sharded_training_is_the_whole_one_and_can_be_resumed(recipe, plain, tmp_path):
-    run = tmp_path / "run"
-    words = ["--output_dir", str(run), *SAVING, "--load_best_model_at_end", "false", "--fsdp"]
-    launcher = [
+def test_sharded_training_is_the_whole_one(recipe, plain, tmp_path):
+    """With one GPU there is one shard; `test_sharding.py` has two."""
+    launcher = (
         "-m",
         "torch.distributed.run",
         "--standalone",
         "--nproc_per_node=1",
         "-m",
         "modeling_refavs.training.train",
-    ]
-    for steps in ("2", "4"):
-        answer = subprocess.run(
-            [sys.executable, *launcher, str(recipe), "--max_steps", steps, *words], capture_output=True, text=True
-        )
-        assert answer.returncode == 0, answer.stderr
-        (run / "trainer_state.json").unlink(missing_ok=True)  # it says that the run is finished
+    )
+    words = [str(recipe), "--output_dir", str(tmp_path / "run"), *SAVING, "--fsdp"]
+    answer = subprocess.run([sys.executable, *launcher, *words], capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
     for name in ("loss", *PARTS):
-        np.testing.assert_allclose(curve(run / "checkpoint-4", name), curve(plain, name), rtol=1e-2)
-    whole, sharded = (RefAVSForSegmentation.from_pretrained(folder).state_dict() for folder in (plain, run))
-    assert whole.keys() == sharded.keys()
+        np.testing.assert_allclose(curve(tmp_path / "run", name), curve(plain, name), rtol=1e-2)
+    whole, sharded = (RefAVSForSegmentation.from_pretrained(folder) for folder in (plain, tmp_path / "run"))
+    assert whole.state_dict().keys() == sharded.state_dict().keys()
 
 
 def test_half_precision_trains(recipe, tmp_path):
