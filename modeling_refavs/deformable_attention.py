@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 from transformers.models.mask2former.modeling_mask2former import (
     Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention,
 )
@@ -114,20 +115,65 @@ def sample_levels(
     corner = (top * pitch + left).int() + first.int()
     bottom = weights * bottom_share
     bottom_right, top_right = bottom * right_share, (weights - bottom) * right_share
-    corners = (
-        (corner, weights - bottom - top_right),
-        (corner + 1, top_right),
-        (corner + pitch.int(), bottom - bottom_right),
-        (corner + pitch.int() + 1, bottom_right),
-    )
-    pixels = table.flatten(0, 2)
-    summed = sum(
-        nn.functional.embedding_bag(
-            index.view(-1, points), pixels, per_sample_weights=share.reshape(-1, points), mode="sum"
-        )
-        for index, share in corners
-    )
+    shares = (weights - bottom - top_right, top_right, bottom - bottom_right, bottom_right)
+    summed = _SumOfPixels.apply(table, corner, pitch.int(), shapes, *shares)
     return summed.view(batch, queries, -1)
+
+
+class _SumOfPixels(torch.autograd.Function):
+    """Of each head of each query the sum of weighted pixels: of every sample one, the next to the right, and the two below them.
+
+    Autograd's way back through `embedding_bag` sorts what each pixel is asked to change, for each of the four anew, and adds it up one
+    by one. Here the samples are sorted once; then each sum is a bag itself, of the samples that have this pixel as their first.
+    """
+
+    @staticmethod
+    def forward(ctx, table, corner, pitch, shapes, *shares):
+        """`table (batch, heads, pixels, D)`; `corner` and `shares (batch, queries, heads * samples)`; `pitch (heads * samples,)`."""
+        samples = corner.shape[-1] // table.shape[1]
+        indices = [index.view(-1, samples) for index in (corner, corner + 1, corner + pitch, corner + pitch + 1)]
+        ctx.save_for_backward(table, *indices, *shares)
+        ctx.shapes = shapes
+        pixels, shares = table.flatten(0, 2), [share.reshape(-1, samples) for share in shares]
+        return sum(map(_sum_bags, indices, [pixels] * 4, shares))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, change):
+        table, *saved = ctx.saved_tensors
+        indices, shares, pixels, change = saved[:4], saved[4:], table.flatten(0, 2), change.contiguous()
+        samples, first = indices[0].shape[1], indices[0].flatten()
+        order, counts = first.argsort(), first.bincount(minlength=len(pixels))
+        asking, starts = order // samples, counts.cumsum(dim=0) - counts
+        asked = [_sum_bags(asking, change, share.flatten()[order], starts).view(table.shape) for share in shares]
+        bags = torch.arange(len(change), dtype=first.dtype)
+        bag_of, starts = bags.repeat_interleave(samples), bags * samples
+        share_changes = [
+            torch.ops.aten._embedding_bag_per_sample_weights_backward(
+                change, pixels, index.flatten(), starts, bag_of, 0
+            ).view(share.shape)
+            for index, share in zip(indices, shares, strict=True)
+        ]
+        return _place_corners(asked, ctx.shapes), None, None, None, *share_changes
+
+
+def _sum_bags(
+    index: torch.Tensor, rows: torch.Tensor, weights: torch.Tensor, starts: torch.Tensor | None = None
+) -> torch.Tensor:
+    return nn.functional.embedding_bag(index, rows, starts, per_sample_weights=weights, mode="sum")
+
+
+def _place_corners(sums: list[torch.Tensor], shapes: list[tuple[int, int]]) -> torch.Tensor:
+    """Of each of the four pixels of samples the sums at the place of the first, `(batch, heads, pixels, D)` -> all where they belong."""
+    placed, *others = sums
+    start = 0
+    for height, width in shapes:
+        pitch = width + BEFORE + AFTER
+        end = start + (height + BEFORE + AFTER) * pitch
+        for shift, part in zip((1, pitch, pitch + 1), others, strict=True):
+            placed[:, :, start + shift : end] += part[:, :, start : end - shift]
+        start = end
+    return placed
 
 
 def _surround(value: torch.Tensor, shapes: list[tuple[int, int]]) -> tuple[torch.Tensor, list[int]]:

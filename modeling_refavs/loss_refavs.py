@@ -50,7 +50,10 @@ def set_criterion(
     class_logits = class_queries_logits.float()
     frames = torch.arange(len(labels), device=labels.device)
     with torch.no_grad():
-        cost = matching_cost(logits, labels, config) - config.class_weight * class_logits.softmax(dim=-1)[..., 0]
+        at_once = 1 if logits.device.type == "cpu" else len(logits)  # what one frame's maps need stays in the caches
+        parts = zip(logits.split(at_once), labels.split(at_once), strict=True)
+        cost = torch.cat([matching_cost(*part, config) for part in parts])
+        cost -= config.class_weight * class_logits.softmax(dim=-1)[..., 0]
         best = cost.argmin(dim=1)
     matched = logits[frames, best] if predict is None else predict(best).float().flatten(1)
     classes = torch.ones(class_logits.shape[:2], dtype=torch.long, device=labels.device)

@@ -511,7 +511,7 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
                 f"got {tuple(mask_labels.shape)}"
             )
         config = self.config.mask2former_config
-        real = frame_mask.flatten()
+        real = slice(None) if frame_mask.all() else frame_mask.flatten()  # a slice copies nothing
         labels = mask_labels.flatten(0, 1)[real]
         layers = list(zip(outputs.query_hidden_states, class_logits, strict=True))
         if not config.use_auxiliary_loss:
@@ -528,7 +528,7 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         outputs: RefAVSModelOutput,
         states: torch.Tensor,
         classes: torch.Tensor,
-        real: torch.Tensor,
+        real: torch.Tensor | slice,
         labels: torch.Tensor,
         counts: RefAVSLossCounts | None,
     ) -> dict[str, torch.Tensor]:
