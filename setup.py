@@ -10,7 +10,8 @@ DEMO = ["gradio>=6.0"]
 BROWSER = [
     "playwright>=1.50"
 ]  # 165 MB: the page's browser tests run where it and Chromium are, and are skipped elsewhere
-DEV = ["pycocotools", "pytest>=8.0", "pytest-xdist", "ruff", "setuptools", *TRAIN, *DEMO]
+KERNELS = ["triton; sys_platform == 'linux'"]  # torch for CUDA brings its own; elsewhere to interpret them in tests
+DEV = ["pycocotools", "pytest>=8.0", "pytest-xdist", "ruff", "setuptools", *KERNELS, *TRAIN, *DEMO]
 
 setup(
     name="modeling_refavs",

@@ -101,7 +101,6 @@ class RefAVSConfig(PreTrainedConfig):
             Mask2Former's decoder, whose default is after.
         cue_tied_start: queries and keys of the cue transformers start alike, so that tokens that are near each other in the space of
             F'_A, F'_V and F'_T attend to each other.
-        use_audio_visual_product: visual tokens are also given their product with the sound of their second, in the space of F'_A and F'_V.
         use_audio_memory_cue: C_A, the mean of the sounds before, is a cue token of its own beside Q_A, in which Eq. 2 mixes it with the
             sound of the second. Nothing where `use_audio_cues` or `use_cached_memory` is off.
         use_pixel_decoder_cues: visual cues are made of the pixel decoder's coarsest map too, beside Swin's last stage: for a
@@ -142,7 +141,6 @@ class RefAVSConfig(PreTrainedConfig):
     initializer_range: float = 0.02
     cue_pre_norm: bool | None = None
     cue_tied_start: bool = False
-    use_audio_visual_product: bool = False
     use_audio_memory_cue: bool = False
     use_pixel_decoder_cues: bool = False
     cue_loss_weight: float = 0.0

@@ -19,11 +19,9 @@ class RefAVSCueProjection(nn.Module):
         self.visual = nn.Linear(channels, config.hidden_size)
         # Without a place on each token no sentence about left and right could be understood.
         self.position = Mask2FormerSinePositionEmbedding(config.hidden_size // 2, normalize=True)
-        self.audio = self.text = self.product = None
+        self.audio = self.text = None
         if config.use_audio_cues:
             self.audio = nn.Linear(config.audio_config.embedding_size, config.hidden_size)
-            if config.use_audio_visual_product:
-                self.product = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
         if config.use_text_cues:
             self.text = nn.Linear(config.text_config.hidden_size, config.hidden_size)
 
@@ -38,12 +36,6 @@ class RefAVSCueProjection(nn.Module):
         tokens = self.visual(pooled.flatten(2).transpose(1, 2))  # (steps, C, 8, 8) -> (steps, 64, D)
         position = self.position((1, 0, self.grid_size, self.grid_size), tokens.device, tokens.dtype)
         return (tokens + position.flatten(2).transpose(1, 2)).unflatten(0, (clips, -1))
-
-    def add_product(self, visual: torch.Tensor, audio: torch.Tensor, audio_mask: torch.Tensor) -> torch.Tensor:
-        """F'_V `(clips, steps, 64, D)` and what of it F'_A `(clips, steps, 1, D)` matches, where there is sound."""
-        size = visual.shape[-1:]
-        match = nn.functional.layer_norm(visual, size) * nn.functional.layer_norm(audio, size)
-        return visual + self.product(match) * audio_mask[..., None, None]
 
     def project_text(self, text_features: torch.Tensor) -> torch.Tensor:
         """F_T `(expressions, L, 768)` -> F'_T before it is repeated over time, `(expressions, L, D)`."""

@@ -352,12 +352,8 @@ class RefAVSModel(RefAVSPreTrainedModel):
         return torch.cat([stages[-1], coarse.unflatten(0, stages[-1].shape[:2])], dim=2)
 
     def _project_clips(self, clips: RefAVSClipFeatures) -> tuple[torch.Tensor | None, torch.Tensor]:
-        audio, visual = None, self.cue_projection.project_frames(clips.frame_features)
-        if self.config.use_audio_cues:
-            audio = self.cue_projection.project_audio(clips.audio_features)
-            if self.config.use_audio_visual_product:
-                visual = self.cue_projection.add_product(visual, audio, clips.audio_mask)
-        return audio, visual
+        audio = self.cue_projection.project_audio(clips.audio_features) if self.config.use_audio_cues else None
+        return audio, self.cue_projection.project_frames(clips.frame_features)
 
     def _encode_audio(
         self,

@@ -85,6 +85,8 @@ def test_mistakes(tmp_path, capsys):
     assert main(["benchmark", *SMALL, "--frames", "0", "--output", str(tmp_path / "out")]) == 2
     assert "--frames must be at least 1, got 0" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+    assert main(["benchmark", *SMALL, "--part", "training", "--settings", "int8", "--output", str(tmp_path)]) == 2
+    assert "--part training: none of --settings int8 can do it" in capsys.readouterr().err
 
 
 def test_the_machine_has_limits():

@@ -84,6 +84,8 @@ def run_benchmark(args: argparse.Namespace) -> str:
     for part in args.part:
         if part in TIMED:
             able = [name for name in settings if name not in UNABLE.get(part, ())]
+            if not able:
+                raise ValueError(f"--part {part}: none of --settings {' '.join(args.settings)} can do it")
             report["timed"][part] = take_turns(part, able, options, args.repeats)
         elif part == PARTS:
             report[PARTS] = measure_parts(options, args.repeats)

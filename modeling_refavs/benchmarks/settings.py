@@ -26,7 +26,7 @@ def released(load: Load) -> nn.Module:
 
 def released_once(load: Load) -> nn.Module:
     """The released model as it runs here."""
-    return RefAVSReleasedForSegmentation(RefAVSReleasedConfig()).to(torch.get_default_device()).eval()
+    return RefAVSReleasedForSegmentation(RefAVSReleasedConfig()).eval()
 
 
 def plain(load: Load) -> nn.Module:
@@ -79,12 +79,12 @@ def make_model(setting: str, folder: str | None, device: str = "cpu") -> nn.Modu
 
     def load() -> RefAVSForSegmentation:
         if folder is not None:
-            return RefAVSForSegmentation.from_pretrained(folder).to(device).eval().requires_grad_(False)
-        return RefAVSForSegmentation(RefAVSConfig()).to(device).eval().requires_grad_(False)
+            return RefAVSForSegmentation.from_pretrained(folder).eval().requires_grad_(False)
+        return RefAVSForSegmentation(RefAVSConfig()).eval().requires_grad_(False)
 
     torch.manual_seed(0)
     with torch.device(device):
-        return SETTINGS[setting](load)
+        return SETTINGS[setting](load).to(device)
 
 
 @torch.no_grad()

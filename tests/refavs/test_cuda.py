@@ -1,5 +1,6 @@
 """On CUDA: the kernel, the whole model and its recorded graphs answer as the plain ways do. Skipped where there is none."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -101,6 +102,23 @@ def test_what_is_replayed_is_what_is_computed(model, dtype, monkeypatch):
     for found, expected in zip(*answers, strict=True):  # all of them: a replay must not write over an earlier answer
         torch.testing.assert_close(found.mask_logits, expected.mask_logits, rtol=1e-2, atol=1e-2)
         torch.testing.assert_close(found.memory.visual.total, expected.memory.visual.total, rtol=1e-2, atol=1e-2)
+
+
+def test_a_video_is_segmented_as_on_a_cpu():
+    """Two seconds at a time, read ahead: the last ones are replayed."""
+    pytest.importorskip("av")
+    from modeling_refavs.media.loading import load_model
+    from modeling_refavs.media.segmentation import segment_video
+
+    masks = []
+    for device in ("cpu", "cuda"):
+        model, processor = load_model("spaces_demo/synthetic_checkpoint", torch.device(device))
+        video = "spaces_demo/examples/bell_first.mp4"
+        result = segment_video(model, processor, video, ["the house", "the drum"], steps_per_chunk=2)
+        masks.append(np.stack([result.masks(step) for step in range(result.num_steps)]))
+    assert len(model.segment.graphs) == 1
+    assert masks[0][:, 0].any()
+    assert (masks[0] != masks[1]).mean() < 1e-3
 
 
 def test_other_devices_and_gradients_go_the_usual_way(model):

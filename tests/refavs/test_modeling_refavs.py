@@ -225,19 +225,6 @@ def test_cues_of_the_pixel_decoder_are_its_coarsest_map_and_teach_it_nothing(inp
     assert unlike.encode_clips(inputs["pixel_values"]).frame_features.shape[2] == 128
 
 
-def test_the_product_with_the_sound_is_part_of_the_visual_tokens(inputs, outputs):
-    model = make_model(use_audio_visual_product=True)
-    other = ask(model, inputs, input_features=inputs["input_features"].flip(1))
-    first = ask(model, inputs)
-    assert not torch.allclose(first.mask_logits, other.mask_logits, atol=1e-4)
-    silent = {"input_features": None, "input_features_mask": None}
-    unheard = ask(model, inputs, **silent)
-    with torch.no_grad():
-        model.model.cue_projection.product.weight.zero_()
-    same(ask(model, inputs, **silent), unheard)  # nothing matches where there is no sound track
-    assert not torch.allclose(ask(model, inputs).mask_logits, first.mask_logits, atol=1e-4)
-
-
 def test_the_past_of_the_sound_is_a_cue_of_its_own(inputs):
     model = make_model(use_audio_memory_cue=True)
     before = ask(model, inputs)
