@@ -104,7 +104,7 @@ def benchmark_text(report: dict[str, Any]) -> str:
     """The tables of a report."""
     frames, sentences, tables = report["options"]["frames"], report["options"]["sentences"], []
     for part, settings in report["timed"].items():
-        each = {name: _per_sentence(part, name, values["fastest"], sentences) for name, values in settings.items()}
+        each = {name: per_sentence(part, name, values["fastest"], sentences) for name, values in settings.items()}
         first = next(iter(each.values()))
         title = f"{part}, seconds a sentence" if part == "training" else f"{part}, seconds"
         rows = [
@@ -126,8 +126,8 @@ def benchmark_text(report: dict[str, Any]) -> str:
     return "\n\n".join(tables)
 
 
-def _per_sentence(part: str, setting: str, seconds: float, sentences: int) -> float:
-    """A step of the released model is one sentence's."""
+def per_sentence(part: str, setting: str, seconds: float, sentences: int) -> float:
+    """Of a training step, which is one sentence's with the released model; all other seconds as they are."""
     return seconds / sentences if part == "training" and setting not in RELEASED else seconds
 
 

@@ -1,5 +1,6 @@
 """A benchmark as one picture: the settings of each workload, and where the time of a forward goes."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..media.writing import whole_file
+from .command import per_sentence
 
 
 COLOURS = {
@@ -20,7 +22,15 @@ COLOURS = {
     "int8": "#228833",
     "compiled": "#aa3377",
 }
-DPI = 110
+TITLES = {
+    "one": "one sentence",
+    "several": "{sentences} sentences",
+    "clip": "pictures and sound to masks, {sentences} sentences",
+    "training": "a training step, a sentence",
+    "live": "one more second, live",
+    "parts": "where the time goes",
+}
+COLUMNS, DPI = 3, 110
 
 
 def draw_benchmark(report: dict[str, Any], path: str | Path) -> None:
@@ -31,18 +41,26 @@ def draw_benchmark(report: dict[str, Any], path: str | Path) -> None:
     panels = [*report["timed"], *(["parts"] if "parts" in report else [])]
     if not panels:
         return
-    figure = Figure(figsize=(4.4 * len(panels), 3.6), dpi=DPI, layout="constrained")
-    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    sentences, columns = report["options"]["sentences"], min(len(panels), COLUMNS)
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(4.4 * columns, 3 * rows), dpi=DPI, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axes in grid[len(panels) :]:
+        axes.remove()
+    for axes, panel in zip(grid, panels, strict=False):
+        title = TITLES[panel].format(sentences=sentences)
         if panel == "parts":
             parts = {name: part for name, part in report["parts"].items() if name != "whole"}
             seconds = {name: part["seconds"] for name, part in parts.items()}
             notes = [f"{part['share']:.0%}" for part in parts.values()]
-            _draw_bars(axes, "where the time goes", seconds, notes, ["#4477aa"] * len(seconds))
+            _draw_bars(axes, title, seconds, notes, ["#4477aa"] * len(seconds))
         else:
             settings = report["timed"][panel]
-            seconds = {name: values["fastest"] for name, values in settings.items()}
+            seconds = {
+                name: per_sentence(panel, name, values["fastest"], sentences) for name, values in settings.items()
+            }
             notes = [f"{value:.2f} s, {settings[name]['peak_gib']:.1f} GiB" for name, value in seconds.items()]
-            _draw_bars(axes, panel, seconds, notes, [COLOURS[name] for name in seconds])
+            _draw_bars(axes, title, seconds, notes, [COLOURS[name] for name in seconds])
     with whole_file(path) as unfinished:
         figure.savefig(unfinished, format="png")
 

@@ -54,7 +54,9 @@ class _Graph:
             function(*args, **kwargs)  # what is made at the first use must not be made while recording
         torch.cuda.current_stream().wait_stream(aside)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, pool=pool, capture_error_mode="thread_local"):  # another thread may be reading ahead
+        with torch.cuda.graph(
+            self.graph, pool=pool, capture_error_mode="thread_local"
+        ):  # another thread may be reading ahead
             self.outputs = function(*args, **kwargs)
 
     @torch.inference_mode(False)
