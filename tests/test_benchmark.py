@@ -73,6 +73,12 @@ def test_the_released_way_goes_through_the_clip_again_for_each_sentence(setting,
     assert len(counted) == 4 * passes
 
 
+def test_a_model_is_made_where_it_is_asked_for():
+    """Some of transformers' parameters are made on the CPU whatever the device of the hour."""
+    model = make_model("bf16", None, "meta")
+    assert {tensor.device.type for tensor in (*model.parameters(), *model.buffers())} == {"meta"}
+
+
 def test_a_training_step_is_told_by_the_sentence():
     timed = {"released": {"fastest": 4.0, "peak_gib": 1.0}, "eemc": {"fastest": 5.0, "peak_gib": 2.0}}
     text = benchmark_text({"options": {"frames": 10, "sentences": 5}, "timed": {"training": timed}})

@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Sampler
 from transformers import EarlyStoppingCallback, Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.utils import logging
 
 from ..loss_refavs import RefAVSLossCounts, count_masks
 from ..media.writing import whole_file
@@ -23,6 +24,9 @@ from .optimizer import freeze_unused, parameter_groups
 from .pictures import pixel_table
 from .preparing import PreparedSplit
 from .validation import ValidationScores, score_clips
+
+
+logger = logging.get_logger(__name__)
 
 
 class RefAVSTrainer(Trainer):
@@ -200,6 +204,15 @@ class RefAVSTrainer(Trainer):
             ) from error
         if self.args.push_to_hub:
             self._push()
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """One that cannot begin stops no training: the checkpoint is here, and the end pushes once more."""
+        try:
+            super()._push_from_checkpoint(checkpoint_folder)
+        except Exception as error:  # whatever the network's client of the day raises
+            logger.warning(
+                f"{checkpoint_folder}: cannot be pushed: {' '.join(str(error).split())}. The training goes on"
+            )
 
     def _push(self) -> None:
         try:

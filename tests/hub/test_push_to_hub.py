@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from transformers import Trainer
 
 from modeling_refavs import RefAVSForSegmentation, RefAVSProcessor
 from modeling_refavs.hub.clean_room import ask_model, load_in_clean_room
 from modeling_refavs.pipeline_refavs import RefAVSPipeline
+from modeling_refavs.training import trainer
 from modeling_refavs.training.train import run_training
 
 from ..training.conftest import recipe, shared
@@ -30,6 +32,23 @@ def test_push_to_hub(client, model, processor):
     at_home = ask_model(RefAVSPipeline(model=model, processor=processor))
     assert load_in_clean_room("model", "user/pushed", commit, TOKEN) == at_home
     assert model.training is False
+
+
+def test_a_checkpoint_that_cannot_be_pushed_stops_no_training(client, recipe, tmp_path, monkeypatch):
+    def refuse(trainer, folder):
+        raise ConnectionError("the Hub\nis away")
+
+    warnings = []
+    monkeypatch.setattr(Trainer, "_push_from_checkpoint", refuse)
+    monkeypatch.setattr(trainer.logger, "warning", warnings.append)
+    output = tmp_path / "run"
+    saving = ["--save_strategy", "steps", "--save_steps", "1", "--max_steps", "2"]
+    run_training(
+        recipe, ["--output_dir", str(output), "--push_to_hub", "true", "--hub_model_id", "user/late", *saving]
+    )
+    expected = "cannot be pushed: the Hub is away. The training goes on"
+    assert warnings == [f"{output / f'checkpoint-{step}'}: {expected}" for step in (1, 2)]
+    assert client.files("model", "user/late")["model.safetensors"] == (output / "model.safetensors").read_bytes()
 
 
 def test_a_training_pushes_its_model(client, recipe, tmp_path):
