@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from transformers.dynamic_module_utils import get_imports
 
 
 ROOT = Path(__file__).parents[1]
@@ -15,7 +16,7 @@ PUBLISHED = sorted(
     path for path in (ROOT / "modeling_refavs").glob("*.py") if path.name not in ("__init__.py", "auto.py", "cli.py")
 )
 NEEDED = {"torch", "numpy", "transformers", "huggingface_hub", "safetensors"}  # the last two are parts of the third
-OPTIONAL = {"scipy", "av", "triton"}  # behind `is_scipy_available`, inside `try`, and where CUDA is
+OPTIONAL = {"scipy", "av", "triton"}  # behind `is_scipy_available` and its like, and inside `try`
 
 
 def imports(path: Path) -> list[tuple[int, str]]:
@@ -38,6 +39,12 @@ def test_published_files_are_flat_and_need_only_transformers(path):
             assert module in names, f"{path.name} would not find .{module} on the Hub"
         elif module.split(".")[0] not in sys.stdlib_module_names:
             assert module.split(".")[0] in NEEDED | OPTIONAL
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.name)
+def test_who_loads_published_files_needs_only_transformers(path):
+    """What transformers itself looks for before it runs code from the Hub, installed here or not."""
+    assert set(get_imports(path)) <= NEEDED | set(sys.stdlib_module_names)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "dataset_script").rglob("*.py")), ids=lambda path: path.name)
