@@ -173,9 +173,11 @@ def mask_scores(mask_logits: torch.Tensor, threshold: float) -> torch.Tensor:
 
 
 def is_regular(clip_index: torch.Tensor | None, clips: int) -> bool:
-    """Each clip is asked as many sentences as the others, one after the other."""
+    """Each clip is asked as many sentences as the others, one after the other. False too while a CUDA graph is recorded, when nobody may look."""
     if clip_index is None or clips == 1:
         return True
+    if clip_index.is_cuda and torch.cuda.is_current_stream_capturing():
+        return False
     each, rest = divmod(len(clip_index), clips)
     return not rest and torch.equal(clip_index, torch.arange(clips, device=clip_index.device).repeat_interleave(each))
 

@@ -143,7 +143,8 @@ class RefAVSProcessor(ProcessorMixin):
         if not all(clips):
             raise ValueError(f"clip {[len(clip) for clip in clips].index(0)} has no frame: at least one is needed")
         pictures = [to_rgb(frame) for clip in clips for frame in clip]
-        there = {"device": device} if device is not None and self.image_processor.backend == "torchvision" else {}
+        can_resize_there = getattr(self.image_processor, "backend", None) == "torchvision"
+        there = {"device": device} if device is not None and can_resize_there else {}
         resized = self.image_processor(pictures, input_data_format="channels_last", **there)["pixel_values"]
         resized = torch.stack([torch.as_tensor(picture) for picture in resized])
         lengths = [len(clip) for clip in clips]

@@ -104,6 +104,20 @@ def test_what_is_replayed_is_what_is_computed(model, dtype, monkeypatch):
         torch.testing.assert_close(found.memory.visual.total, expected.memory.visual.total, rtol=1e-2, atol=1e-2)
 
 
+def test_several_clips_are_replayed_too(model):
+    model.to("cuda")
+    inputs = draw_inputs("cuda", sentences=4)
+    inputs |= {name: inputs[name].repeat_interleave(2, dim=0) for name in ("pixel_values", "input_features")}
+    inputs["clip_index"] = torch.tensor([0, 0, 1, 1], device="cuda")
+    with torch.no_grad():
+        expected = model(**inputs).mask_logits
+        record_graphs(model)
+        for _ in range(3):
+            found = model(**inputs).mask_logits
+    assert len(model.segment.graphs) == 1
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+
+
 def test_a_video_is_segmented_as_on_a_cpu():
     """Two seconds at a time, read ahead: the last ones are replayed."""
     pytest.importorskip("av")
