@@ -20,49 +20,40 @@ BEFORE, AFTER = 1, 2  # rows and columns of zeros around a level: a sample outsi
 
 
 class RefAVSDeformableAttention(Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention):
-    """Parameters, arguments and results of transformers' class."""
+    """Parameters of transformers' class."""
 
     def forward(
         self,
-        hidden_states: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        encoder_hidden_states: torch.Tensor | None = None,
-        encoder_attention_mask: torch.Tensor | None = None,
-        position_embeddings: torch.Tensor | None = None,
-        reference_points: torch.Tensor | None = None,
-        spatial_shapes_list: list[tuple[int, int]] | None = None,
-        level_start_index: torch.Tensor | None = None,
-        output_attentions: bool = False,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        sample = choose_sampling(hidden_states.device)
+        tokens: torch.Tensor,
+        position: torch.Tensor,
+        reference_points: torch.Tensor,
+        shapes: list[tuple[int, int]],
+    ) -> torch.Tensor:
+        """
+        Args:
+            tokens: `(batch, pixels, D)`, the levels one after the other; each looks at all.
+            position: `(pixels, D)`.
+            reference_points: `(1 or batch, pixels, levels, 2)`, where each pixel looks first: x and y from 0 to 1.
+            shapes: height and width of each level.
+
+        Returns:
+            `(batch, pixels, D)`.
+        """
+        sample = choose_sampling(tokens.device, tokens.dtype)
         if sample is None:
-            return super().forward(
-                hidden_states,
-                attention_mask,
-                encoder_hidden_states,
-                encoder_attention_mask,
-                position_embeddings,
-                reference_points.to(hidden_states.dtype),
-                spatial_shapes_list,
-                level_start_index,
-                output_attentions,
-            )
-        value = self.value_proj(encoder_hidden_states)
-        if attention_mask is not None:
-            value = value.masked_fill(attention_mask[..., None], 0.0)
-        queries = self.with_pos_embed(hidden_states, position_embeddings)
-        samples = (self.n_heads, self.n_levels, self.n_points)
+            places = {"reference_points": reference_points.to(tokens.dtype), "spatial_shapes_list": shapes}
+            return super().forward(tokens, encoder_hidden_states=tokens, position_embeddings=position, **places)[0]
+        value, queries = self.value_proj(tokens).unflatten(-1, (self.n_heads, -1)), tokens + position
         weights = self.attention_weights(queries).unflatten(-1, (self.n_heads, -1)).softmax(dim=-1)
         exact = torch.promote_types(queries.dtype, torch.float32)  # bfloat16 cannot tell pixel 257 from 256
-        offsets = self.sampling_offsets(queries).unflatten(-1, (*samples, 2)).to(exact)
+        samples = (self.n_heads, self.n_levels, self.n_points, 2)
+        offsets = self.sampling_offsets(queries).unflatten(-1, samples).to(exact)
+        heights, widths = zip(*shapes, strict=True)
         x, y = (
             offsets[..., axis] + self._centres(reference_points[..., axis].to(exact), sizes)
-            for axis, sizes in enumerate(zip(*((width, height) for height, width in spatial_shapes_list), strict=True))
+            for axis, sizes in enumerate((widths, heights))
         )
-        attended = sample(
-            value.unflatten(-1, (self.n_heads, -1)), spatial_shapes_list, x.flatten(3), y.flatten(3), weights
-        )
-        return self.output_proj(attended), weights.unflatten(-1, samples[1:])
+        return self.output_proj(sample(value, shapes, x.flatten(3), y.flatten(3), weights))
 
     @staticmethod
     def _centres(points: torch.Tensor, sizes: tuple[int, ...]) -> torch.Tensor:
@@ -71,9 +62,9 @@ class RefAVSDeformableAttention(Mask2FormerPixelDecoderEncoderMultiscaleDeformab
         return torch.stack(pixels, dim=-1)[:, :, None, :, None]
 
 
-def choose_sampling(device: torch.device) -> Callable[..., torch.Tensor] | None:
-    """The fastest that does what [`sample_levels`] does on this device; None: there is none."""
-    if device.type == "cuda" and is_triton_available():
+def choose_sampling(device: torch.device, dtype: torch.dtype) -> Callable[..., torch.Tensor] | None:
+    """The fastest that does what [`sample_levels`] does on this device, in this precision; None: there is none."""
+    if device.type == "cuda" and dtype != torch.float64 and is_triton_available():
         from .deformable_attention_triton import sample_levels_triton
 
         return sample_levels_triton

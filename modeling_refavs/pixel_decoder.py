@@ -42,20 +42,8 @@ class RefAVSPixelDecoderLayer(Mask2FormerPixelDecoderEncoderLayer):
         reference_points: torch.Tensor,
         shapes: list[tuple[int, int]],
     ) -> torch.Tensor:
-        """
-        Args:
-            tokens: `(frames, pixels, D)`, the levels one after the other.
-            position: `(pixels, D)`.
-            reference_points: `(1, pixels, levels, 2)`, see [`reference_points`].
-            shapes: height and width of each level.
-        """
-        attended, _ = self.self_attn(
-            tokens,
-            encoder_hidden_states=tokens,
-            position_embeddings=position,
-            reference_points=reference_points,
-            spatial_shapes_list=shapes,
-        )
+        """`(frames, pixels, D)` to the same; arguments of [`RefAVSDeformableAttention`]."""
+        attended = self.self_attn(tokens, position, reference_points, shapes)
         tokens = self.self_attn_layer_norm(tokens + self._drop(attended))
         inner = nn.functional.dropout(self.activation_fn(self.fc1(tokens)), self.activation_dropout, self.training)
         return self.adapter(self.final_layer_norm(tokens + self._drop(self.fc2(inner))))

@@ -31,7 +31,7 @@ def released_once(load: Load) -> nn.Module:
 
 def plain(load: Load) -> nn.Module:
     """EEMC with transformers' own deformable attention."""
-    deformable_attention.choose_sampling = lambda device: None
+    deformable_attention.choose_sampling = lambda device, dtype: None
     return load()
 
 

@@ -32,7 +32,7 @@ def sample_nothing(value, shapes, x, y, weights):
 
 def run_on_shapes() -> torch.Tensor:
     _setup_privateuseone_for_python_backend()
-    deformable_attention.choose_sampling = lambda device: sample_nothing
+    deformable_attention.choose_sampling = lambda device, dtype: sample_nothing
     mode, device = FakeTensorMode(), torch.device("privateuseone:0")
 
     def move(tensor: torch.Tensor) -> torch.Tensor:
