@@ -15,7 +15,7 @@ from modeling_refavs.cli import main
 from tests.conftest import make_released_model
 
 
-CHECKPOINT = "spaces_demo/checkpoint"
+CHECKPOINT = "spaces_demo/synthetic_checkpoint"
 SMALL = (
     "--model",
     CHECKPOINT,

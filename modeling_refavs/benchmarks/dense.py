@@ -1,8 +1,8 @@
-"""Ways to masks at the video's own frame rate, on the demo's two clips, whose true masks are redrawn for every picture.
+"""Ways to masks at the video's own frame rate, on the page's two clips, whose true masks are redrawn for every picture.
 
 J: mean Jaccard index over pictures and the sentences that mean something. Flicker: the pixels that change from one picture to the
 next though the truth does not, in percent of the object's mean area; the truth itself changes by the last line. Seconds: of
-processor time for a clip of 8 s and all its sentences.
+processor time for a clip of 10 s and all its sentences.
 
 python -m modeling_refavs.benchmarks.dense
 """
@@ -23,10 +23,12 @@ from modeling_refavs.media.answering import SAMPLING_RATE, decode_with_cues
 from modeling_refavs.media.frames import read_frames
 from modeling_refavs.media.sound import read_sound
 from modeling_refavs.media.timeline import Timeline
-from spaces_demo.make_demo import CLIPS, HEARD, LOOKS, ROOM, SECONDS, SIZE, make_scene
+from spaces_demo.draw_examples import CLIPS, EXAMPLES, SECONDS, SIZE, THINGS, make_scene
 
 
 FPS = 25
+MODEL = EXAMPLES.with_name("synthetic_checkpoint")
+HEARD = ("the first object to make a sound", "the last object to make a sound")
 SMOOTHINGS = (0.08, 0.12, 0.2, 0.32, 0.52)  # s
 
 
@@ -44,8 +46,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
     torch.set_num_threads(1)
-    model = RefAVSForSegmentation.from_pretrained(ROOM / "checkpoint").eval()
-    processor = RefAVSProcessor.from_pretrained(ROOM / "checkpoint")
+    model = RefAVSForSegmentation.from_pretrained(MODEL).eval()
+    processor = RefAVSProcessor.from_pretrained(MODEL)
     clips = [load_clip(name) for name in CLIPS]
     rows: dict[str, list[tuple[float, float, float]]] = {}
     for clip in clips:
@@ -60,14 +62,14 @@ def main() -> None:
 
 
 def load_clip(name: str) -> Clip:
-    path, scene = ROOM / "examples" / f"{name}.mp4", make_scene(CLIPS[name])
-    answers = {f"the {category}": category for category in LOOKS}
-    answers |= {f"the {colour} object": category for category, (colour, *_) in LOOKS.items()}
-    answers |= {"the object on the left": "guitar", "the object on the right": "kettle", "the drum": None}
+    path, scene = EXAMPLES / f"{name}.mp4", make_scene(CLIPS[name])
+    answers = {f"the {category}": category for category in THINGS}
+    answers |= {f"the {colour} object": category for category, (colour, *_) in THINGS.items()}
+    answers |= {"the striped object": "bell", "the drum": None}
     answers |= dict(zip(HEARD, CLIPS[name], strict=True))
     visible = np.stack([draw(scene, number / FPS, *SIZE)[1] for number in range(SECONDS * FPS)], axis=1)
     truth = [
-        np.zeros_like(visible[0]) if kind is None else visible[list(LOOKS).index(kind)] for kind in answers.values()
+        np.zeros_like(visible[0]) if kind is None else visible[list(THINGS).index(kind)] for kind in answers.values()
     ]
     sound = np.concatenate([block.mean(axis=0) for block in read_sound(path, SAMPLING_RATE)])
     return Clip([frame.rgb for frame in read_frames(path)], sound, list(answers), np.stack(truth))

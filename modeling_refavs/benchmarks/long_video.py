@@ -1,6 +1,6 @@
 """Peak memory and throughput of `refavs segment` on a short and a long video of the same kind.
 
-python -m modeling_refavs.benchmarks.long_video --model spaces_demo/checkpoint --seconds 90 900 --size 1920x1080 --fps 2
+python -m modeling_refavs.benchmarks.long_video --model spaces_demo/synthetic_checkpoint --seconds 90 900 --size 1920x1080 --fps 2
 """
 
 import argparse

@@ -77,7 +77,7 @@ class SpacePublication(Publication):
         for name in ("app.py", "README.md", "requirements.txt"):
             if not (self.source / name).is_file():
                 raise ValueError(f"{self.source}: no Space: it has no {name}")
-        copy_tree(self.source, work, "make_demo.py")
+        copy_tree(self.source, work, "draw_examples.py")
         for package in ("modeling_refavs", "dataset_script"):
             copy_tree(PACKAGES / package, work / package)
         licence = next((path for path in (self.source / "LICENSE", PACKAGES / "LICENSE") if path.is_file()), None)

@@ -19,7 +19,7 @@ from modeling_refavs.hub.model_publication import ModelPublication
 
 ROOT = Path(__file__).parents[2]
 METRICS = ROOT / "modeling_refavs" / "metrics"
-CLIP = ROOT / "spaces_demo" / "examples" / "clip.mp4"
+CLIP = ROOT / "spaces_demo" / "examples" / "bell_first.mp4"
 SENTENCE = "the first object to make a sound"
 
 SOMEBODY = """
@@ -60,7 +60,7 @@ def stand_in_space(tmp_path) -> Path:
     (folder / "__pycache__").mkdir(parents=True)
     (folder / "__pycache__" / "app.pyc").write_bytes(b"\0")
     (folder / "app.py").write_text("import dataset_script\nimport modeling_refavs.cli\n\ndemo = None\n")
-    (folder / "make_demo.py").write_text("raise SystemExit\n")
+    (folder / "draw_examples.py").write_text("raise SystemExit\n")
     (folder / "requirements.txt").write_text("torch\n")
     header = "title: Demo\nsdk: gradio\nsdk_version: 6.31.0\napp_file: app.py"
     (folder / "README.md").write_text(f"---\n{header}\n---\n\nA demo.\n")
@@ -90,7 +90,7 @@ def test_everything_is_loaded_by_somebody_else(hub, no_clean_rooms, checkpoint, 
     ]  # fmt: skip
     card = hub.files("model", "user/refavs")["README.md"].decode()
     snippet = re.search(r"```python\n(.*?)```", card, flags=re.DOTALL)[1]  # as written
-    shutil.copyfile(CLIP, tmp_path / "clip.mp4")
+    shutil.copyfile(CLIP, tmp_path / CLIP.name)
     script = [sys.executable, "-I", "-c", SOMEBODY + snippet + LOADS_EVERYTHING]
     answer = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, timeout=900)
     assert answer.returncode == 0, answer.stderr
@@ -122,7 +122,7 @@ def test_a_space_holds_all_that_it_imports(hub, stand_in_space, capsys):
     files = hub.files("space", "user/demo")
     assert {"app.py", "README.md", "requirements.txt", "LICENSE", "modeling_refavs/cli.py"} <= set(files)
     assert "dataset_script/synthetic/scene.py" in files
-    assert not [name for name in files if "__pycache__" in name or name == "make_demo.py"]
+    assert not [name for name in files if "__pycache__" in name or name == "draw_examples.py"]
     assert hub.repos["space", "user/demo"].created["sdk"] == "gradio"
 
 

@@ -114,4 +114,4 @@ def test_the_python_of_a_folders_card_runs(checkpoint, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     text = render_card(checkpoint, checkpoint / EVALUATION, checkpoint / CARD_FACTS)
     exec(compile(re.search(r"```python\n(.*?)```", text, flags=re.DOTALL)[1], "card", "exec"), {})
-    assert "the first object to make a sound (8, 240, 320)" in capsys.readouterr().out
+    assert "the first object to make a sound (10, 320, 320)" in capsys.readouterr().out

@@ -20,7 +20,7 @@ from modeling_refavs.cli import main
 from .test_arrival import CLIP, SENTENCE
 
 
-SHIPPED = CLIP.parents[1] / "checkpoint"
+SHIPPED = CLIP.parents[1] / "synthetic_checkpoint"
 PACKAGES = ("torch", "transformers", "numpy", "pillow", "av")
 
 
@@ -39,7 +39,7 @@ def test_four_lines_in_a_fresh_environment(request, checkpoint, tmp_path):
     assert main(["publish", "model", str(source), "user/refavs"]) == 0
     card = hub.files("model", "user/refavs")["README.md"].decode()
     snippet = re.search(r"```python\n(.*?)```", card, flags=re.DOTALL)[1]
-    shutil.copyfile(CLIP, tmp_path / "clip.mp4")
+    shutil.copyfile(CLIP, tmp_path / CLIP.name)
     save = "\nimport numpy\nnumpy.save('masks.npy', answers[0]['masks'])\n"
     subprocess.run([python, "-I", "-c", snippet + save], cwd=tmp_path, check=True)
 

@@ -104,11 +104,14 @@ def rotate() -> Callable[[Path, int], Path]:
 
 
 class FakeProcessor:
-    """Keeps one number of each frame: its grey, in [0, 1]; and the loudness of each second."""
+    """Keeps one number of each frame: its grey, in [0, 1]; and in `heard` the sound of each call."""
+
+    def __init__(self):
+        self.heard = []
 
     def __call__(self, text, frames, audio, sampling_rate, device):
         grey = torch.tensor([[float(frame[-1, -1].mean()) / 255 for frame in frames]])
-        self.last_audio = audio
+        self.heard.append(audio)
         return BatchFeature({"pixel_values": grey, "input_ids": torch.arange(len(text))})
 
     def post_process_masks(self, outputs, target_sizes, threshold=0.5):

@@ -59,17 +59,9 @@ def test_an_absent_object_has_no_mask(clip, fake_model):
 @pytest.mark.parametrize(("sound", "lengths"), [((), [None, None]), ([(0.0, tone(1.5))], [24000, 0])])
 def test_the_model_hears_each_chunk(write_clip, fake_model, sound, lengths):
     model, processor = fake_model
-    heard = []
     path = write_clip(times=tuple(np.arange(40) / 10), end=4.0, sound=sound)
-    segment_video(
-        model,
-        processor,
-        path,
-        SENTENCES,
-        steps_per_chunk=2,
-        progress=lambda _: heard.append(processor.last_audio),
-    )
-    assert [audio if audio is None else len(audio) for audio in heard] == lengths
+    segment_video(model, processor, path, SENTENCES, steps_per_chunk=2)
+    assert [audio if audio is None else len(audio) for audio in processor.heard] == lengths
 
 
 def test_summary(clip, fake_model):

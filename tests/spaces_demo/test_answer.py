@@ -45,7 +45,7 @@ def test_a_sentence_is_text_not_html():
 def test_the_lines_of_python_run(tmp_path):
     from answer import python_lines
 
-    code = python_lines("spaces_demo/checkpoint", str(ROOM / "examples" / "clip.mp4"), ["the drum"])
+    code = python_lines("spaces_demo/synthetic_checkpoint", str(ROOM / "examples" / "bell_first.mp4"), ["the drum"])
     code = code.replace("overlay.mp4", str(tmp_path / "overlay.mp4"))
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout == "[[]]\n"

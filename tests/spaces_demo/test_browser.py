@@ -82,7 +82,7 @@ def test_every_example(open_page, number):
 
 
 def test_a_broken_file_is_refused_in_words(open_page, tmp_path):
-    (tmp_path / "broken.mp4").write_bytes((ROOM / "examples" / "clip.mp4").read_bytes()[:100_000])
+    (tmp_path / "broken.mp4").write_bytes((ROOM / "examples" / "bell_first.mp4").read_bytes()[:100_000])
     page = open_page()
     page.locator("input[type=file]").first.set_input_files(tmp_path / "broken.mp4")
     page.locator("#question video").wait_for(state="attached")
