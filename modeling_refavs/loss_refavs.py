@@ -50,7 +50,8 @@ def set_criterion(
     class_logits = class_queries_logits.float()
     frames = torch.arange(len(labels), device=labels.device)
     with torch.no_grad():
-        at_once = 1 if logits.device.type == "cpu" else len(logits)  # what one frame's maps need stays in the caches
+        one_by_one = logits.device.type == "cpu" and not torch.compiler.is_compiling()
+        at_once = 1 if one_by_one else len(logits)  # what one frame's maps need stays in the caches
         parts = zip(logits.split(at_once), labels.split(at_once), strict=True)
         cost = torch.cat([matching_cost(*part, config) for part in parts])
         cost -= config.class_weight * class_logits.softmax(dim=-1)[..., 0]

@@ -507,7 +507,9 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
                 f"got {tuple(mask_labels.shape)}"
             )
         config = self.config.mask2former_config
-        real = slice(None) if frame_mask.all() else frame_mask.flatten()  # a slice copies nothing
+        real = frame_mask.flatten()
+        if not torch.compiler.is_compiling() and real.all():
+            real = slice(None)  # which copies nothing
         labels = mask_labels.flatten(0, 1)[real]
         layers = list(zip(outputs.query_hidden_states, class_logits, strict=True))
         if not config.use_auxiliary_loss:
