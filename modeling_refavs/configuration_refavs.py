@@ -188,9 +188,8 @@ class RefAVSConfig(PreTrainedConfig):
             if isinstance(fields_or_config, dict):
                 setattr(self, name, config_class(**fields_or_config))
         super().__post_init__(**kwargs)
-        self.mask2former_config.backbone_config.dtype = (
-            None  # Swin is of the precision in which the whole model is loaded
-        )
+        # Swin is of the precision in which the whole model is loaded, not of that in which it was saved
+        self.mask2former_config.backbone_config.dtype = None
         if self.mask2former_config.id2label != LABELS:  # a backbone trained on other classes
             self.mask2former_config = copy.deepcopy(self.mask2former_config)
             self.mask2former_config.id2label = dict(LABELS)

@@ -28,7 +28,7 @@ class GraphedCall:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         leaves, structure = tree_flatten((args, kwargs))
         tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-        if torch.is_grad_enabled() or not all(tensor.is_cuda for tensor in tensors):
+        if torch.is_grad_enabled() or not tensors or not all(tensor.is_cuda for tensor in tensors):
             return self.function(*args, **kwargs)
         key = (structure, *(_facts(leaf) for leaf in leaves))
         if key not in self.graphs:
@@ -54,9 +54,8 @@ class _Graph:
             function(*args, **kwargs)  # what is made at the first use must not be made while recording
         torch.cuda.current_stream().wait_stream(aside)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(
-            self.graph, pool=pool, capture_error_mode="thread_local"
-        ):  # another thread may be reading ahead
+        # another thread may be reading ahead: what it does meanwhile is no error
+        with torch.cuda.graph(self.graph, pool=pool, capture_error_mode="thread_local"):
             self.outputs = function(*args, **kwargs)
 
     @torch.inference_mode(False)
