@@ -143,9 +143,9 @@ class RefAVSProcessor(ProcessorMixin):
         if not all(clips):
             raise ValueError(f"clip {[len(clip) for clip in clips].index(0)} has no frame: at least one is needed")
         pictures = [to_rgb(frame) for clip in clips for frame in clip]
-        can_resize_there = getattr(self.image_processor, "backend", None) == "torchvision"
-        there = {"device": device} if device is not None and can_resize_there else {}
-        resized = self.image_processor(pictures, input_data_format="channels_last", **there)["pixel_values"]
+        if device is not None and getattr(self.image_processor, "backend", None) == "torchvision":
+            pictures = [torch.from_numpy(picture).to(device) for picture in pictures]  # to be turned and resized there
+        resized = self.image_processor(pictures, input_data_format="channels_last")["pixel_values"]
         resized = torch.stack([torch.as_tensor(picture) for picture in resized])
         lengths = [len(clip) for clip in clips]
         pixel_values = resized.new_zeros(len(clips), max(lengths), *resized.shape[1:])
@@ -213,7 +213,7 @@ def _dimensions(frames: Any) -> int:
 def to_rgb(frame: Any) -> np.ndarray:
     """One frame of any kind -> `(height, width, 3)` uint8."""
     if hasattr(frame, "convert"):  # a PIL image, palette and transparency included
-        return np.asarray(frame.convert("RGB"))
+        return np.array(frame.convert("RGB"))
     frame = frame.detach().cpu().numpy() if isinstance(frame, torch.Tensor) else np.asarray(frame)
     if frame.ndim == 2:
         frame = frame[..., None]
@@ -227,8 +227,8 @@ def to_rgb(frame: Any) -> np.ndarray:
         frame = np.rint(frame * 255)
     elif frame.dtype != np.uint8:
         raise ValueError(f"frames must be uint8 in [0, 255] or floats in [0, 1], got {frame.dtype}")
-    frame = frame.astype(np.uint8)[..., :3]  # drop transparency
-    return np.repeat(frame, 3, axis=-1) if frame.shape[-1] == 1 else frame
+    frame = np.repeat(frame, 3, axis=-1) if frame.shape[-1] == 1 else frame[..., :3]  # drop transparency
+    return np.require(frame, np.uint8, ["C", "W"])  # what torch takes; a copy only where it must be
 
 
 def _is_list_of_waveforms(audio: Any) -> bool:

@@ -82,7 +82,7 @@ def test_a_model_is_made_where_it_is_asked_for():
 def test_a_training_step_is_told_by_the_sentence():
     timed = {"released": {"fastest": 4.0, "peak_gib": 1.0}, "eemc": {"fastest": 5.0, "peak_gib": 2.0}}
     text = benchmark_text({"options": {"frames": 10, "sentences": 5}, "timed": {"training": timed}})
-    assert "| eemc | 1.000 | 4.00 | 2.0 |" in text
+    assert "| eemc | 1.0000 | 4.00 | 2.0 |" in text
 
 
 def test_mistakes(tmp_path, capsys):

@@ -108,7 +108,7 @@ def benchmark_text(report: dict[str, Any]) -> str:
         first = next(iter(each.values()))
         title = f"{part}, seconds a sentence" if part == "training" else f"{part}, seconds"
         rows = [
-            (name, f"{each[name]:.3f}", f"{first / each[name]:.2f}", f"{values['peak_gib']:.1f}")
+            (name, f"{each[name]:.4f}", f"{first / each[name]:.2f}", f"{values['peak_gib']:.1f}")
             for name, values in settings.items()
         ]
         head = (title, "fastest", "times as fast", "peak memory, GiB")

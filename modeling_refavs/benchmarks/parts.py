@@ -44,7 +44,7 @@ def measure_parts(options: Options, repeats: int) -> dict[str, dict[str, float]]
     peak = measure_peak(options.device, model.dtype)["gflop_per_s"] * 1e9
     return {
         part: {
-            "seconds": round(seconds[part], 3),
+            "seconds": round(seconds[part], 5),
             "share": round(seconds[part] / seconds["whole"], 3),
             "tflop": round(flops[part] / 1e12, 6),
             "of_peak": round(flops[part] / seconds[part] / peak, 2),

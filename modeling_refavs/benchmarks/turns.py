@@ -53,7 +53,7 @@ def take_turns(workload: str, settings: Sequence[str], options: Options, repeats
         results = {}
         for setting, (_, here) in workers.items():
             here.send("memory")
-            counted = [round(value, 3) for value in seconds[setting][1:]]
+            counted = [round(value, 5) for value in seconds[setting][1:]]
             peak = round(_receive(setting, here), 2)
             results[setting] = {"seconds": counted, "fastest": min(counted), "peak_gib": peak}
         return results

@@ -56,17 +56,23 @@ class ArrayCache:
         return {file.stem: np.load(file, mmap_mode="r") for file in folder.glob("*.npy")}
 
     def read(self, name: str, length: int, read: Callable[[int], Any]) -> Iterator[Any]:
-        """`read(0)`, `read(1)`, ... in order, in `num_proc` processes, with a bar. What they raise is raised here."""
+        """`read(0)`, `read(1)`, ... in order, in `num_proc` processes, with a bar. What they raise is raised here. What is computed
+        meanwhile has the threads that they leave: threads that wait for one another on a busy processor are slow."""
+        threads, readers = torch.get_num_threads(), self.num_proc if self.num_proc > 1 else 0
         loader = DataLoader(
             _Reading(length, read),
             batch_size=None,
             collate_fn=_as_it_is,
-            num_workers=self.num_proc if self.num_proc > 1 else 0,
+            num_workers=readers,
         )
-        for item in tqdm(loader, desc=f"preparing {name}", unit="clip", total=length):
-            if isinstance(item, ValueError):
-                raise item
-            yield item
+        torch.set_num_threads(max(1, threads - readers))
+        try:
+            for item in tqdm(loader, desc=f"preparing {name}", unit="clip", total=length):
+                if isinstance(item, ValueError):
+                    raise item
+                yield item
+        finally:
+            torch.set_num_threads(threads)
 
     def _make(self, folder: Path, name: str, shapes: Shapes, parts: Iterable[Arrays]) -> None:
         size = sum(int(np.prod(shape)) * np.dtype(kind).itemsize for shape, kind in shapes.values())

@@ -54,9 +54,12 @@ def kinds_of_frames(frames):
         "mixed": [Image.fromarray(frames[0]), torch.from_numpy(frames[1]), frames[2], frames[3] / 255],
         "a batch of one": [frames],
         "stacked twice": array[None],
+        "mirrored in place": list(array[:, :, ::-1].copy()[:, :, ::-1]),
+        "not to be written": [np.frombuffer(frame.tobytes(), np.uint8).reshape(frame.shape) for frame in frames],
     }
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("kind", kinds_of_frames([np.zeros((2, 2, 3), np.uint8)] * 4))
 def test_frames_of_any_kind_are_the_same_frames(processor, clip, kind):
     expected = processor(frames=clip["frames"])["pixel_values"]
