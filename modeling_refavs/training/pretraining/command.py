@@ -115,7 +115,7 @@ def make_arguments(part: str, run: Path, args: argparse.Namespace) -> TrainingAr
         save_steps=max(1, steps // SAVES),
         save_total_limit=1,
         remove_unused_columns=False,
-        label_names=["mask_labels", "looks"] if part == "vision" else None,
+        label_names=["mask_labels", "looks", "poses"] if part == "vision" else None,
         ddp_find_unused_parameters=part == "vision",
         report_to=[],
         seed=args.seed,

@@ -1,10 +1,12 @@
-"""A small Mask2Former that finds and names every object of a frame, as the one of the paper was trained on ADE20K (Sec. 5.1).
+"""A small Mask2Former that finds and names every object of a picture, as the one of the paper was trained on ADE20K (Sec. 5.1).
 
 The paper's Swin had learned ImageNet's classes before. Without such a start Mask2Former leaves nothing in Swin's last stage, which
-EEMC makes its visual cues of (docs/reproduction.md). So here that stage learns to tell what an object is, what colour and what surface.
+EEMC makes its visual cues of (docs/reproduction.md). So here that stage learns to tell what an object looks like, how it is turned,
+where it is and how large.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +26,22 @@ from transformers import (
 from dataset_script.media_files import frame_paths, mask_paths, read_mask
 from dataset_script.schema import NUM_FRAMES
 from dataset_script.synthetic.categories import CATEGORIES
-from dataset_script.synthetic.drawing import COLOURS, SURFACES
-from dataset_script.synthetic.scene import SceneObject
 
+from .drawn_pictures import LOOKS, POSE, SIZE, DrawnPictures, PictureCollator, label_objects
 from .scenes import read_scenes
+from .set_loss import set_loss
 
 
-SIZE = 96  # pixels, height and width
 SCORED, SCORED_BATCH = 400, 20  # frames
-LOOKS = (tuple(CATEGORIES), tuple(COLOURS), SURFACES)  # what Swin's last stage learns to tell of an object
-LOOKS_WEIGHT = 4.0  # of that loss, beside Mask2Former's
+WORKERS = max(1, (os.cpu_count() or 1) - 1)  # processes that draw
+POSE_SCALES = (
+    1.0,
+    1.0,
+    0.25,
+    0.25,
+    0.2,
+)  # about what each number of a pose varies by; places in tokens of Swin's last stage
+TOLD_WEIGHT = 4.0  # of what Swin's last stage tells, beside Mask2Former's loss
 
 
 def make_config(labels: list[str]) -> Mask2FormerConfig:
@@ -43,7 +51,7 @@ def make_config(labels: list[str]) -> Mask2FormerConfig:
         "image_size": SIZE,
         "patch_size": 3,
         "embed_dim": 32,
-        "depths": [1, 1, 2, 1],
+        "depths": [1, 1, 2, 2],
         "num_heads": [1, 2, 4, 8],
         "window_size": 4,
         "drop_path_rate": 0.0,
@@ -67,77 +75,75 @@ def make_config(labels: list[str]) -> Mask2FormerConfig:
     )
 
 
-class Frames(torch.utils.data.Dataset):
-    """Every frame of a split's clips but those of null references, which have no masks; `mirror` is a probability."""
+class StoredPictures(torch.utils.data.Dataset):
+    """Every frame of a split's clips but those of null references, which have no masks; as [`DrawnPictures`] gives them."""
 
-    def __init__(self, tree: Path, split: str, mirror: float = 0.0):
-        self.tree, self.mirror = tree, mirror
+    def __init__(self, tree: Path, split: str):
+        self.tree = tree
         self.scenes = [scene for scene in read_scenes(tree, split) if not scene.is_null]
 
     def __len__(self) -> int:
         return len(self.scenes) * NUM_FRAMES
 
-    def __getitem__(self, index: int) -> dict:
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         scene, frame = self.scenes[index // NUM_FRAMES], index % NUM_FRAMES
         with Image.open(frame_paths(self.tree, scene.clip_id)[frame]) as picture:
             pixels = np.asarray(picture.convert("RGB"))
-        masks = np.stack(
-            [read_mask(mask_paths(self.tree, scene.clip_id, fid)[frame]) for fid in range(len(scene.categories))]
-        )
-        shown = masks.any(axis=(1, 2))
-        looks = np.array([look_of(item) for item in scene.scene.objects])[shown]
-        if torch.rand(()) < self.mirror:
-            pixels, masks = pixels[:, ::-1], masks[:, :, ::-1]
-        return {"pixels": pixels, "masks": masks[shown], "looks": looks}
+        numbers = range(len(scene.categories))
+        masks = np.stack([read_mask(mask_paths(self.tree, scene.clip_id, fid)[frame]) for fid in numbers])
+        return {"pixels": pixels, **label_objects(scene.scene, float(frame), masks)}
 
 
-def look_of(item: SceneObject) -> tuple[int, int, int]:
-    """The numbers of an object's category, colour and surface."""
-    return tuple(
-        names.index(name) for names, name in zip(LOOKS, (item.category, item.colour, item.surface), strict=True)
-    )
-
-
-class Collator:
-    def __init__(self, image_processor: Mask2FormerImageProcessorPil):
-        self.image_processor = image_processor
-
-    def __call__(self, rows: list[dict]) -> dict:
-        pixels = [np.ascontiguousarray(row["pixels"]) for row in rows]
-        return {
-            "pixel_values": self.image_processor(pixels, return_tensors="pt")["pixel_values"],
-            "mask_labels": [torch.from_numpy(np.ascontiguousarray(row["masks"])).float() for row in rows],
-            "looks": [torch.from_numpy(row["looks"]) for row in rows],
-        }
-
-
-class NamingMask2Former(nn.Module):
-    """Mask2Former, and a linear layer that reads off Swin's last stage what each object looks like."""
+class TellingMask2Former(nn.Module):
+    """Mask2Former, and a linear layer that reads off Swin's last stage what each object looks like and how it stands."""
 
     def __init__(self, model: Mask2FormerForUniversalSegmentation):
         super().__init__()
         self.model = model
-        self.looks = nn.Linear(model.config.backbone_config.hidden_size, sum(map(len, LOOKS)))
+        self.tell = nn.Linear(model.config.backbone_config.hidden_size, sum(map(len, LOOKS)) + len(POSE))
+        self.register_buffer("scales", torch.tensor(POSE_SCALES), persistent=False)
         model.model.pixel_level_module.encoder.register_forward_hook(self._keep_last_stage)
 
     def _keep_last_stage(self, _module, _inputs, outputs) -> None:
         self.last_stage = outputs.feature_maps[-1]
 
-    def read_looks(self, mask_labels: list[torch.Tensor]) -> torch.Tensor:
-        """`(objects, categories + colours + surfaces)` logits, of the last stage's mean over each object."""
-        weights = [nn.functional.adaptive_avg_pool2d(masks, self.last_stage.shape[-2:]) for masks in mask_labels]
-        shares = [weight / weight.sum((1, 2), keepdim=True).clamp(min=1e-6) for weight in weights]
-        means = [
-            torch.einsum("chw,ohw->oc", stage, share) for stage, share in zip(self.last_stage, shares, strict=True)
-        ]
-        return self.looks(torch.cat(means))
+    def read(self, mask_labels: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """What the last stage's mean over each object tells.
 
-    def forward(self, pixel_values, mask_labels, looks) -> dict[str, torch.Tensor]:
-        classes = [look[:, 0] for look in looks]
-        loss = self.model(pixel_values, mask_labels=mask_labels, class_labels=classes).loss
-        logits = self.read_looks(mask_labels).split([len(names) for names in LOOKS], dim=1)
-        said = zip(logits, torch.cat(looks).T, strict=True)
-        return {"loss": loss + LOOKS_WEIGHT * sum(nn.functional.cross_entropy(*pair) for pair in said)}
+        Args:
+            mask_labels: `(N, objects, h, w)`.
+
+        Returns:
+            Logits `(N, objects, names)` of each of `LOOKS`, and poses `(N, objects, 5)`.
+        """
+        size = self.last_stage.shape[-2:]
+        weights = nn.functional.adaptive_avg_pool2d(mask_labels, size)
+        shares = weights / weights.sum((2, 3), keepdim=True).clamp(min=1e-6)
+        *looks, pose = self.tell(torch.einsum("nchw,nohw->noc", self.last_stage, shares)).split(
+            [*map(len, LOOKS), len(POSE)], dim=-1
+        )
+        rows, columns = (torch.arange(side, device=shares.device) + 0.5 for side in size)
+        around = torch.stack([(shares.sum(2) * columns).sum(-1), (shares.sum(3) * rows).sum(-1)], dim=-1)
+        turn, place, radius = (pose * self.scales).split([2, 2, 1], dim=-1)
+        place = (place + around) / torch.tensor([size[1], size[0]], device=shares.device)
+        return looks, torch.cat([turn, place, radius], dim=-1)
+
+    def forward(self, pixel_values, mask_labels, shown, looks, poses) -> dict[str, torch.Tensor]:
+        outputs = self.model(pixel_values, output_auxiliary_logits=True)
+        layers = [*outputs.auxiliary_logits, outputs]
+        masks, classes = (
+            torch.stack([layer[name] for layer in layers]) for name in ("masks_queries_logits", "class_queries_logits")
+        )
+        loss = set_loss(masks, classes, mask_labels, looks[..., 0], shown, self.model.config)
+        said, stood = self.read(mask_labels)
+        named = [
+            nn.functional.cross_entropy(part[shown], looks[shown][:, index], reduction="sum")
+            for index, part in enumerate(said)
+        ]
+        # a place is told in tokens: a picture has `size` of them
+        scales = self.scales / self.scales.new_tensor([1, 1, self.last_stage.shape[-1], self.last_stage.shape[-2], 1])
+        posed = ((stood - poses)[shown].abs() / scales).sum()
+        return {"loss": loss + TOLD_WEIGHT * (sum(named) + posed) / shown.sum().clamp(min=1)}
 
 
 class _Trainer(Trainer):
@@ -147,21 +153,24 @@ class _Trainer(Trainer):
 
 
 @torch.no_grad()
-def score(reader: NamingMask2Former, frames: Frames, collator: Collator) -> dict[str, float]:
-    """Of the objects in frames of a split: how well the best query that claims one covers it, and whether it names it; and how
-    often Swin's last stage tells category, colour and surface."""
-    coverage, named, told = [], [], []
-    for start in range(0, min(SCORED, len(frames)), SCORED_BATCH):
-        batch = collator([frames[index * (len(frames) // SCORED)] for index in range(start, start + SCORED_BATCH)])
+def score(reader: TellingMask2Former, pictures: StoredPictures, collator: PictureCollator) -> dict[str, Any]:
+    """Of the objects in pictures of a split: how well the best query that claims one covers it, and whether it names it; and how
+    often Swin's last stage tells category, colour and surface, and by how much it errs in degrees, pixels and octaves."""
+    coverage, named, told, errors = [], [], [], []
+    chosen = np.linspace(0, len(pictures) - 1, min(SCORED, len(pictures))).round().astype(int).tolist()
+    for start in range(0, len(chosen), SCORED_BATCH):
+        rows = [pictures[index] for index in chosen[start : start + SCORED_BATCH]]
+        batch = collator(rows)
         outputs = reader.model(batch["pixel_values"])
-        logits = reader.read_looks(batch["mask_labels"]).split([len(names) for names in LOOKS], dim=1)
-        said = torch.stack([part.argmax(dim=1) for part in logits], dim=1)
-        told.append(said == torch.cat(batch["looks"]))
+        shown, looks, poses = (batch[name] for name in ("shown", "looks", "poses"))
+        said, stood = reader.read(batch["mask_labels"])
+        told.append(torch.stack([part.argmax(-1) for part in said], dim=-1)[shown] == looks[shown])
+        errors.append(_pose_errors(stood[shown], poses[shown]))
         claims = outputs.class_queries_logits.argmax(dim=-1)
         masks = nn.functional.interpolate(outputs.masks_queries_logits, size=(SIZE, SIZE), mode="bilinear") > 0
-        for found, classes, truths, looks in zip(masks, claims, batch["mask_labels"], batch["looks"], strict=True):
+        for found, classes, row in zip(masks, claims, rows, strict=True):
             found, classes = found[classes < len(CATEGORIES)], classes[classes < len(CATEGORIES)]
-            for truth, label in zip(truths.bool(), looks[:, 0], strict=True):
+            for truth, label in zip(torch.from_numpy(row["masks"]), row["looks"][:, 0], strict=True):
                 overlaps = (found & truth).sum((1, 2)) / (found | truth).sum((1, 2)).clamp(min=1)
                 coverage.append(float(overlaps.max()) if len(found) else 0.0)
                 named.append(bool(len(found)) and bool(classes[overlaps.argmax()] == label))
@@ -170,21 +179,39 @@ def score(reader: NamingMask2Former, frames: Frames, collator: Collator) -> dict
         "iou": float(np.mean(coverage)),
         "category_accuracy": float(np.mean(named)),
         "last_stage_accuracy": dict(zip(("category", "colour", "surface"), last_stage, strict=True)),
+        "last_stage_error": dict(
+            zip(
+                ("turn_degrees", "place_pixels", "size_octaves"),
+                torch.cat(errors).median(0).values.tolist(),
+                strict=True,
+            )
+        ),
         "objects": len(named),
     }
 
 
+def _pose_errors(found: torch.Tensor, poses: torch.Tensor) -> torch.Tensor:
+    """`(objects, 5)` each -> `(objects, 3)`: degrees, pixels, octaves."""
+    turn = torch.atan2(found[:, 1], found[:, 0]) - torch.atan2(poses[:, 1], poses[:, 0])
+    degrees = torch.rad2deg(torch.atan2(turn.sin(), turn.cos())).abs()
+    pixels = (found - poses)[:, 2:4].norm(dim=1) * SIZE
+    return torch.stack([degrees, pixels, (found - poses)[:, 4].abs() / np.log(2)], dim=1)
+
+
 def pretrain_vision(tree: Path, output: Path, arguments: TrainingArguments, resume: bool = False) -> None:
-    """Train on the frames of a synthetic tree and save a folder that `from_backbones(mask2former=...)` takes."""
+    """Train on pictures that are drawn meanwhile, score on a synthetic tree's, and save a folder that
+    `from_backbones(mask2former=...)` takes."""
     image_processor = Mask2FormerImageProcessorPil(size={"height": SIZE, "width": SIZE})
-    collator = Collator(image_processor)
+    collator = PictureCollator(image_processor)
     torch.manual_seed(arguments.seed)
-    reader = NamingMask2Former(Mask2FormerForUniversalSegmentation(make_config(list(CATEGORIES))))
-    trainer = _Trainer(reader, arguments, data_collator=collator, train_dataset=Frames(tree, "train", mirror=0.5))
+    reader = TellingMask2Former(Mask2FormerForUniversalSegmentation(make_config(list(CATEGORIES))))
+    pictures = DrawnPictures(arguments.max_steps * arguments.train_batch_size * arguments.world_size, arguments.seed)
+    arguments.dataloader_num_workers = WORKERS
+    trainer = _Trainer(reader, arguments, data_collator=collator, train_dataset=pictures)
     trainer.train(resume_from_checkpoint=resume)
     if trainer.is_world_process_zero():
         reader = reader.eval().cpu()
-        scores = score(reader, Frames(tree, "val"), collator)
+        scores = score(reader, StoredPictures(tree, "val"), collator)
         reader.model.save_pretrained(output)
         image_processor.save_pretrained(output)
         (output / "scores.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")

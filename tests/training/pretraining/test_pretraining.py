@@ -1,7 +1,6 @@
 """The three pretrained parts: what they are taught, and that EEMC starts from them."""
 
 import json
-from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -9,7 +8,6 @@ import torch
 from PIL import Image
 
 from dataset_script.media_files import frame_paths
-from dataset_script.synthetic import synthesize
 from dataset_script.synthetic.categories import CATEGORIES, UNSEEN
 from dataset_script.synthetic.scene import Scene, SceneObject, Sound
 from modeling_refavs import RefAVSForSegmentation, RefAVSProcessor
@@ -17,23 +15,7 @@ from modeling_refavs.training.pretraining import audio, text
 from modeling_refavs.training.pretraining.command import PARTS, run_pretrain
 from modeling_refavs.training.pretraining.scenes import read_scenes
 
-
-def command(tree, output, **changes) -> Namespace:
-    values = {"parts": list(PARTS), "resume": False, "steps": 2, "batch_size": 2, "learning_rate": 1e-3, "seed": 0}
-    return Namespace(tree=tree, output=output, **(values | changes))
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pretraining") / "tree"
-    synthesize(folder, clips=30)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def parts(tree):
-    run_pretrain(command(tree, tree.parent / "parts"))
-    return tree.parent / "parts"
+from .conftest import command
 
 
 def make_object(fid: int, category: str, sound: Sound | None) -> SceneObject:
