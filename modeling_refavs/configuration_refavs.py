@@ -106,6 +106,8 @@ class RefAVSConfig(PreTrainedConfig):
         use_pixel_decoder_cues: visual cues are made of the pixel decoder's coarsest map too, beside Swin's last stage: for a
             Swin that has not learned ImageNet's classes.
         cue_loss_weight: of an auxiliary loss, that the visual tokens of Q_m tell where the referred object is; 0 in the paper.
+        claim_from_cues: how much of the light that the cues throw on a query's mask is added to the logit that it is the object;
+            needs `cue_loss_weight`. 0 in the paper.
         claim_bias: added to the logit that a query is the object, but not in the loss: above 0 an object is claimed more readily,
             which buys J with S. To be chosen on a validation split.
         use_text_cues, use_audio_cues, use_cached_memory, use_modality_encoding: the ablations of Table 4.
@@ -144,6 +146,7 @@ class RefAVSConfig(PreTrainedConfig):
     use_audio_memory_cue: bool = False
     use_pixel_decoder_cues: bool = False
     cue_loss_weight: float = 0.0
+    claim_from_cues: float = 0.0
     claim_bias: float = 0.0
 
     # Ablations (Table 4)
@@ -208,6 +211,8 @@ class RefAVSConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not math.isfinite(self.claim_bias):
             raise ValueError(f"claim_bias must be a finite number, got {self.claim_bias}")
+        if self.claim_from_cues and not self.cue_loss_weight:
+            raise ValueError("claim_from_cues needs cues that tell where the object is: set cue_loss_weight above 0")
         if self.hidden_size != self.mask2former_config.hidden_dim:
             raise ValueError(
                 f"hidden_size must equal mask2former_config.hidden_dim, since the cues prompt its queries (Eq. 5): "

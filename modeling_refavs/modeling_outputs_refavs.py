@@ -1,9 +1,11 @@
 """What EEMC returns, and the pure functions between its tensors."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 from transformers.utils import ModelOutput
 
 from .cue_memory import RefAVSMemory
@@ -17,7 +19,7 @@ class RefAVSClipFeatures(ModelOutput):
     """What is known of clips before any sentence is asked.
 
     Args:
-        frame_features: `(clips, frames, C, H/32, W/32)`, the last Swin stage.
+        frame_features: `(clips, frames, C, H/32, W/32)`, F_V: the last Swin stage.
         mask_features: `(clips, frames, C, H/4, W/4)`, Mask2Former's per-pixel embedding.
         multi_scale_features: the pixel decoder's three maps, `(clips, frames, C, h, w)` at strides 32, 16 and 8.
         audio_features: `(clips, frames, 128)`, F_A; None in the ablation without audio.
@@ -155,6 +157,24 @@ def combine_queries(
     )
     presence_logits = torch.logit(presence, eps=LEAST)
     return mask_logits.to(masks_queries_logits.dtype), presence_logits.to(class_queries_logits.dtype)
+
+
+def light_on_masks(masks_queries_logits: torch.Tensor, cue_logits: torch.Tensor) -> torch.Tensor:
+    """How much the visual cues light up what each query shows: the mean logit of the tokens that its mask covers, each by the square
+    of its cover; 0 for an empty mask.
+
+    Args:
+        masks_queries_logits: `(frames, num_queries, h, w)`.
+        cue_logits: `(frames, tokens)`, of a square grid.
+
+    Returns:
+        `(frames, num_queries)`.
+    """
+    grid = math.isqrt(cue_logits.shape[-1])
+    cover = (
+        nn.functional.adaptive_avg_pool2d((masks_queries_logits > 0).to(cue_logits.dtype), grid).flatten(2).square()
+    )
+    return (cover @ cue_logits.unsqueeze(-1)).squeeze(-1) / cover.sum(dim=-1).clamp(min=LEAST)
 
 
 def mask_scores(mask_logits: torch.Tensor, threshold: float) -> torch.Tensor:

@@ -25,6 +25,7 @@ from .modeling_outputs_refavs import (
     combine_queries,
     count_expressions,
     is_regular,
+    light_on_masks,
     of_expressions,
     of_steps,
 )
@@ -437,12 +438,16 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         """
         outputs = self.model.segment(clip_features, input_ids, attention_mask, clip_index, text_features, memory)
         frame_mask = of_steps(of_expressions(clip_features.frame_mask, clip_index), clip_features.step_index)
+        cue_logits = None
+        if self.cue_predictor is not None:
+            cue_logits = self.cue_predictor(outputs.visual_cues.flatten(0, 1)).squeeze(-1)  # (E*T, tokens)
         class_logits = [self.class_predictor(states) for states in outputs.query_hidden_states]
         loss = parts = None
         if mask_labels is not None:
-            loss, parts = self._compute_loss(outputs, class_logits, mask_labels, frame_mask, loss_counts)
+            loss, parts = self._compute_loss(outputs, class_logits, cue_logits, mask_labels, frame_mask, loss_counts)
         masks_queries_logits = outputs.masks_queries_logits.unflatten(0, frame_mask.shape)
-        referred, nothing = class_logits[-1].unflatten(0, frame_mask.shape).unbind(-1)
+        class_logits = self._light_up(class_logits[-1], outputs.masks_queries_logits, cue_logits)
+        referred, nothing = class_logits.unflatten(0, frame_mask.shape).unbind(-1)
         class_queries_logits = torch.stack([referred + self.config.claim_bias, nothing], dim=-1)
         mask_logits, presence_logits = combine_queries(masks_queries_logits, class_queries_logits)
         lowest = torch.finfo(mask_logits.dtype).min  # in a frame that is only padding
@@ -492,10 +497,20 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
             clip_features, input_ids, attention_mask, clip_index, text_features, mask_labels, memory, loss_counts
         )
 
+    def _light_up(
+        self, class_logits: torch.Tensor, masks: torch.Tensor, cue_logits: torch.Tensor | None
+    ) -> torch.Tensor:
+        """`(frames, num_queries, 2)`: with `claim_from_cues` a query is surer to be the object where the cues have found it."""
+        if not self.config.claim_from_cues:
+            return class_logits
+        light = self.config.claim_from_cues * light_on_masks(masks, cue_logits)
+        return class_logits + torch.stack([light, torch.zeros_like(light)], dim=-1)
+
     def _compute_loss(
         self,
         outputs: RefAVSModelOutput,
         class_logits: list[torch.Tensor],
+        cue_logits: torch.Tensor | None,
         mask_labels: torch.Tensor,
         frame_mask: torch.Tensor,
         counts: RefAVSLossCounts | None,
@@ -511,14 +526,14 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         if not torch.compiler.is_compiling() and real.all():
             real = slice(None)  # which copies nothing
         labels = mask_labels.flatten(0, 1)[real]
+        lit = None if cue_logits is None else cue_logits[real]
         layers = list(zip(outputs.query_hidden_states, class_logits, strict=True))
         if not config.use_auxiliary_loss:
             layers = layers[-1:]
-        layers = [self._layer_loss(outputs, *layer, real, labels, counts) for layer in layers]
+        layers = [self._layer_loss(outputs, *layer, lit, real, labels, counts) for layer in layers]
         parts = {name: sum(layer[name] for layer in layers) for name in layers[0]}
-        if self.cue_predictor is not None:
-            tokens = self.cue_predictor(outputs.visual_cues.flatten(0, 1)[real]).squeeze(-1)
-            parts["loss_cue"] = self.config.cue_loss_weight * cue_criterion(tokens, labels, counts)
+        if lit is not None:
+            parts["loss_cue"] = self.config.cue_loss_weight * cue_criterion(lit, labels, counts)
         return sum(parts.values()), {name: part.detach() for name, part in parts.items()}
 
     def _layer_loss(
@@ -526,6 +541,7 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         outputs: RefAVSModelOutput,
         states: torch.Tensor,
         classes: torch.Tensor,
+        cue_logits: torch.Tensor | None,
         real: torch.Tensor | slice,
         labels: torch.Tensor,
         counts: RefAVSLossCounts | None,
@@ -541,7 +557,8 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
 
         with torch.no_grad():
             masks = decoder.predict_masks(states, pixels)[real]
-        return set_criterion(masks, classes[real], labels, self.config.mask2former_config, counts, predict)
+        classes = self._light_up(classes[real], masks, cue_logits)
+        return set_criterion(masks, classes, labels, self.config.mask2former_config, counts, predict)
 
 
 RefAVSForSegmentation.register_for_auto_class("AutoModel")

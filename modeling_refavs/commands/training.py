@@ -21,8 +21,8 @@ def _add_pretrain(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--parts", nargs="+", default=["vision", "audio", "text"], metavar="PART", help="default: all")
     parser.add_argument("--resume", action="store_true", help="keep finished parts, go on with a stopped one")
     parser.add_argument("--steps", type=int, metavar="N", help="default: 3200 vision, 3500 audio, 4000 text")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="default: 16 vision, 64 audio, 64 text")
-    parser.add_argument("--learning-rate", type=float, help="default: 1e-3")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="default: 160 vision, 64 audio, 64 text")
+    parser.add_argument("--learning-rate", type=float, help="default: 1.5e-3 vision, 1e-3 audio and text")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: %(default)s")
     parser.set_defaults(run=_run_pretrain)
 

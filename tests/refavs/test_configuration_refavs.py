@@ -48,6 +48,7 @@ def test_a_backbone_of_other_classes_is_taken_and_left_as_it_was():
         ({"visual_grid_size": -1}, "at least 1"),
         ({"num_cue_layers": "four"}, "expected int"),
         ({"claim_bias": float("nan")}, "claim_bias must be a finite number"),
+        ({"claim_from_cues": 1.0}, "set cue_loss_weight above 0"),
     ],
 )
 def test_bad_fields_are_refused(fields, words):

@@ -8,7 +8,7 @@ from transformers import Mask2FormerForUniversalSegmentation, RobertaModel
 
 from modeling_refavs import RefAVSForSegmentation, RefAVSModel, RefAVSVggishModel
 from modeling_refavs.loss_refavs import cue_criterion, set_criterion
-from modeling_refavs.modeling_outputs_refavs import combine_queries
+from modeling_refavs.modeling_outputs_refavs import combine_queries, light_on_masks
 from tests.conftest import SENTENCES, make_config, make_model, stir
 
 
@@ -576,3 +576,39 @@ def test_a_claim_bias_changes_what_is_claimed_and_not_what_is_learned(model, inp
     close(biased.presence_logits, presence_logits)
     assert not torch.allclose(biased.mask_logits, outputs.mask_logits, atol=1e-4)
     close(biased.loss, ask(model, inputs, mask_labels=masks).loss)
+
+
+def test_the_light_on_a_mask_is_that_of_the_tokens_which_it_covers():
+    masks = torch.full((1, 3, 8, 8), -1.0)
+    masks[0, 0, :4, :4] = 1.0  # all of the first token
+    masks[0, 1, :4, 2:6] = 1.0  # half of the first and of the second
+    light = light_on_masks(masks, torch.tensor([[4.0, -2.0, 7.0, 7.0]]))
+    torch.testing.assert_close(light, torch.tensor([[4.0, 1.0, 0.0]]))  # the third shows nothing
+    masks[0, 1, :4, 6] = 1.0  # of the second three quarters now: (0.25 * 4 + 0.5625 * -2) / 0.8125
+    assert float(light_on_masks(masks, torch.tensor([[4.0, -2.0, 7.0, 7.0]]))[0, 1]) == pytest.approx(-0.125 / 0.8125)
+
+
+def test_claims_follow_the_light_of_the_cues(inputs):
+    model = make_model(cue_loss_weight=1.0, claim_from_cues=0.7).double()
+    lit = ask(model, inputs)
+    model.config.claim_from_cues = 0.0
+    plain = ask(model, inputs)
+    with torch.no_grad():
+        clips = model.encode_clips(inputs["pixel_values"].double(), inputs["input_features"].double())
+        text = {name: inputs[name] for name in ("input_ids", "attention_mask", "clip_index")}
+        cues = model.model.segment(clips, **text).visual_cues.flatten(0, 1)
+        light = light_on_masks(plain.masks_queries_logits.flatten(0, 1), model.cue_predictor(cues).squeeze(-1))
+    added = torch.stack([0.7 * light, torch.zeros_like(light)], dim=-1).unflatten(0, (4, 4))
+    close(lit.class_queries_logits, plain.class_queries_logits + added)
+    close(lit.masks_queries_logits, plain.masks_queries_logits)
+    assert not torch.allclose(lit.mask_logits, plain.mask_logits, atol=1e-4)
+
+
+def test_claims_teach_the_light(inputs):
+    """Where claims follow it, what a frame does not show darkens it: the cross-entropy has a gradient there."""
+    labels, gradients = torch.zeros(4, 4, 24, 24), []
+    for weight in (0.0, 1.0):
+        model = make_model(cue_loss_weight=1e-9, claim_from_cues=weight)
+        model(**inputs, mask_labels=labels).loss.backward()
+        gradients.append(float(model.cue_predictor.weight.grad.norm()))
+    assert gradients[1] > 1e3 * gradients[0]
