@@ -69,7 +69,9 @@ def make_trainer(model_args: ModelArguments, data_args: DataArguments, args: Ref
         sentences = sorted({sentence.text for clip in clips for sentence in clip.sentences})
         model, processor = start_model(model_args, sentences)
         preparation = Preparation(model, processor, cache, data_args.mask_size, data_args.cache_vision, args.device)
-        if data_args.name_mixup and not (model.config.use_text_cues and model.config.freeze_text_encoder):
+        if not model.config.use_text_cues:
+            data_args.name_mixup = 0.0  # an ablation that reads no name
+        elif data_args.name_mixup and not model.config.freeze_text_encoder:
             raise ValueError("name_mixup mixes what a frozen RoBERTa makes of sentences: set freeze_text_encoder")
         more = find_renamed(clips) if data_args.name_mixup else []
         more += [mirror_sentence(sentence) for sentence in [*sentences, *more]] if data_args.mirror else []

@@ -91,3 +91,9 @@ def test_a_text_encoder_that_learns_cannot_be_mixed(recipe, tmp_path, capsys):
     words = ["--name_mixup", "0.5", "--config.freeze_text_encoder", "false", "--output_dir", str(tmp_path / "run")]
     assert main(["train", str(recipe), *words]) == 2
     assert "set freeze_text_encoder" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_without_text_there_is_no_name_to_mix(train):
+    words = ["--config.use_text_cues", "false", "--max_steps", "2", "--report_to", "none"]
+    plain, mixed = train("plain", *words), train("mixed", *words, "--name_mixup", "0.5")
+    assert (plain / "model.safetensors").read_bytes() == (mixed / "model.safetensors").read_bytes()
