@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from scipy.optimize import minimize
 
-from .categories import CATEGORIES
+from .categories import CATEGORIES, super_category_of
 from .conditions import World
 from .expressions import conditions_of
 from .sampling import MOTIONS
@@ -61,7 +61,7 @@ def looks(world: World, masks: np.ndarray) -> np.ndarray:
     presence = np.array([item.presence for item in world.objects]) / world.scene.seconds
     depth = np.array([item.depth for item in world.objects])
     plain = np.column_stack([area, neighbour, place, presence, depth])
-    kinds = [CATEGORIES[item.category].super_category for item in world.objects]
+    kinds = [super_category_of(item.category) for item in world.objects]
     named = [
         *([kind == name for kind in kinds] for name in SUPER_CATEGORIES),
         *([item.motion == name for item in world.objects] for name in MOTIONS),

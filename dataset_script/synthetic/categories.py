@@ -82,5 +82,14 @@ CATEGORIES: dict[str, Category] = {
     "tree": Category("silent"),
     "house": Category("silent"),
 }
+NOVELTY = "novelty"  # a thing of no kind, drawn for one clip (novelty.py): in no test split
 SEEN = tuple(name for name, category in CATEGORIES.items() if not category.unseen)
 UNSEEN = tuple(name for name, category in CATEGORIES.items() if category.unseen)
+
+
+def can_sound(name: str) -> bool:
+    return name == NOVELTY or CATEGORIES[name].timbre is not None
+
+
+def super_category_of(name: str) -> str:
+    return name if name == NOVELTY else CATEGORIES[name].super_category

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from .categories import SEEN, UNSEEN
+from .categories import NOVELTY, SEEN, UNSEEN
 from .conditions import World
 from .expressions import Expression, as_null, choose_expressions, find_expressions
 from .sampling import OBJECT_COUNTS, sample_scene
@@ -38,6 +38,7 @@ class SynthesisOptions:
         fps: frames a second; the official layout has one, the first of each second.
         video: also write an mp4 of 25 frames a second, with sound.
         null_share: of the clips of train and val, those whose sentences refer to nothing.
+        novelty_share: of the others, those with a thing of no kind (novelty.py).
     """
 
     seed: int = 0
@@ -47,6 +48,7 @@ class SynthesisOptions:
     fps: float = 1.0
     video: bool = False
     null_share: float = NULL_SHARE
+    novelty_share: float = 0.0
 
     def __post_init__(self) -> None:
         for name, smallest in (("seed", 0), ("height", 32), ("width", 32), ("seconds", 1)):
@@ -56,8 +58,9 @@ class SynthesisOptions:
             raise ValueError(f"a frame may be 3 times as long as it is short, got {self.height} x {self.width}")
         if not 0 < self.fps < math.inf or len(self.times) == 0:
             raise ValueError(f"fps must give a frame or more in {self.seconds} s, got {self.fps}")
-        if not 0 <= self.null_share <= 1:
-            raise ValueError(f"null_share must lie in [0, 1], got {self.null_share}")
+        for name in ("null_share", "novelty_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
         if self.video and (self.height % 2 or self.width % 2):
             raise ValueError(f"an mp4 needs even sides, got {self.height} x {self.width}")
 
@@ -105,14 +108,17 @@ def make_clip(options: SynthesisOptions, index: int) -> SyntheticClip:
     """Draw clip `index`: its split, then a scene and what to say of it."""
     rng = np.random.default_rng([options.seed, index])
     split = split_of(index)
-    null = split == "test_n" or (split in ("train", "val") and rng.random() < options.null_share)
+    learned = split in ("train", "val")
+    null = split == "test_n" or (learned and rng.random() < options.null_share)
+    novel = learned and not null and rng.spawn(1)[0].random() < options.novelty_share  # all other draws stay the same
+    special = UNSEEN if split == "test_u" else (NOVELTY,) if novel else ()
     muted = rng.random() < (MUTED_SHARE if null else 0.03)
     shorter = min(options.height, options.width)
     draw_scene = partial(
         sample_scene,
         rng,
-        categories=SEEN + UNSEEN if split == "test_u" else SEEN,
-        required=UNSEEN if split == "test_u" else (),
+        categories=SEEN + special,
+        required=special,
         seconds=options.seconds,
         width=options.width / shorter,
         height=options.height / shorter,

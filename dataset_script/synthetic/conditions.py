@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .categories import CATEGORIES
+from .categories import can_sound
 from .margins import CERTAIN, Timeline, sure
 from .properties import ACOUSTIC_PROPERTIES, ATTRIBUTES, VISIBLE_PROPERTIES
 from .relations import ACOUSTIC_RELATIONS, VISIBLE_RELATIONS
@@ -62,9 +62,7 @@ class World(Timeline):
         """Could this object be any sound's source, for all that the frames show?"""
         item = self.objects[index]
         return (
-            CATEGORIES[item.category].timbre is not None
-            and item.presence == (0.0, self.scene.seconds)
-            and not self.scene.has_twin(item)
+            can_sound(item.category) and item.presence == (0.0, self.scene.seconds) and not self.scene.has_twin(item)
         )
 
     def _evaluate(self, condition: Condition) -> np.ndarray:

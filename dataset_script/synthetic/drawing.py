@@ -6,8 +6,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy.ndimage import zoom
 
+from .novelty import silhouette_of
 from .scene import Scene, SceneObject
-from .silhouettes import SILHOUETTES
+from .shapes import Part
 
 
 SUPERSAMPLING = 4  # sub-pixels a side
@@ -87,14 +88,18 @@ def _cut_out(scene: Scene, item: SceneObject, time: float, height: int, width: i
 
     grid = np.mgrid[0 : bottom - top, 0 : right - left][::-1].transpose(1, 2, 0) + 0.5  # (h, w, 2), x then y
     local = (grid - origin) @ rotation.T / (item.radius * scale)
-    return (slice(top, bottom), slice(left, right)), *_paint(item, rasterise, local)
+    return (slice(top, bottom), slice(left, right)), *_paint(
+        item, silhouette_of(item.category, scene.seed), rasterise, local
+    )
 
 
-def _paint(item: SceneObject, rasterise, local: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _paint(
+    item: SceneObject, silhouette: tuple[Part, ...], rasterise, local: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Coverage and colours of one object; `local (h, w, 2)` are the pixels' places in its own box."""
     shape = None
     colour = _surface(item, local)
-    for part in SILHOUETTES[item.category]:
+    for part in silhouette:
         canvas = rasterise(part.points)
         if shape is None:
             shape = Image.new("L", canvas.size)

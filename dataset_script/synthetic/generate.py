@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from .categories import CATEGORIES, UNSEEN
+from .categories import CATEGORIES, NOVELTY, UNSEEN, super_category_of
 from .clips import COLUMNS, SPLITS, SynthesisOptions, make_clip, split_of
 from .drawing import draw
 from .sounds import SAMPLE_RATE, render_sound
@@ -62,8 +62,9 @@ def synthesize(
             mapped = partial(pool.map, chunksize=4)
         done = tqdm(mapped(write, wanted), total=len(wanted), unit="clip", desc="synthesize")
         rows = [row for clip_rows in done for row in clip_rows]
+    kinds = (*CATEGORIES, NOVELTY) if options.novelty_share else CATEGORIES
     taxonomy = {
-        "categories": {name: category.super_category for name, category in CATEGORIES.items()},
+        "categories": {name: super_category_of(name) for name in kinds},
         "unseen": list(UNSEEN),
     }
     _replace(output / "taxonomy.json", _json(taxonomy))

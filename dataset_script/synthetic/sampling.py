@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .categories import CATEGORIES
+from .categories import can_sound
 from .drawing import COLOURS, SURFACES
 from .scene import BOUNCE, SWAY, TRAVEL, Scene, SceneObject, Sound
 
@@ -62,7 +62,7 @@ def _sample_object(rng, fid, earlier, categories, seconds, partial) -> SceneObje
         return str(rng.choice(taken if taken and rng.random() < share else values))
 
     category = pick("category", categories, REPEAT_CATEGORY)
-    motion = pick("motion", MOTIONS) if CATEGORIES[category].timbre else "still"
+    motion = pick("motion", MOTIONS) if can_sound(category) else "still"
     return SceneObject(
         fid=fid,
         category=category,
@@ -130,7 +130,7 @@ def _twins_take_turns(rng, scene: Scene) -> Scene:
     """Two of a kind sound alike. Half of such pairs take turns on stage, so that time tells them apart."""
     items = list(scene.objects)
     for one, two in ((a.fid, b.fid) for a in items for b in items if a.fid < b.fid):
-        same = items[one].category == items[two].category and CATEGORIES[items[one].category].timbre
+        same = items[one].category == items[two].category and can_sound(items[one].category)
         if same and scene.seconds >= 8 and rng.random() < 0.5:
             turn = float(np.floor(scene.seconds / 2)) + 0.5
             first, second = (one, two) if rng.random() < 0.5 else (two, one)
@@ -142,7 +142,7 @@ def _twins_take_turns(rng, scene: Scene) -> Scene:
 
 def _with_sounds(rng, scene: Scene) -> Scene:
     """Two objects in three that can sound do."""
-    able = [item for item in scene.objects if CATEGORIES[item.category].timbre and not scene.has_twin(item)]
+    able = [item for item in scene.objects if can_sound(item.category) and not scene.has_twin(item)]
     sounding = [item.fid for item in able if rng.random() < 0.67]
     levels = rng.permutation(LEVELS)
     items = [

@@ -3,7 +3,8 @@
 import numpy as np
 from scipy.signal import fftconvolve
 
-from .categories import CATEGORIES, Timbre
+from .categories import Timbre
+from .novelty import timbre_of
 from .scene import Scene, SceneObject, Sound
 
 
@@ -51,7 +52,7 @@ def strokes(sound: Sound, interval: tuple[float, float]) -> list[tuple[float, fl
 
 
 def _stem(scene: Scene, item: SceneObject, sound: Sound, samples: int) -> np.ndarray:
-    timbre = CATEGORIES[item.category].timbre
+    timbre = timbre_of(item.category, scene.seed)
     rng = np.random.default_rng([scene.seed, 3, item.fid])
     stem = np.zeros(samples)
     sounding = np.zeros(samples, dtype=bool)

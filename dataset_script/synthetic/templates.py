@@ -6,13 +6,13 @@ says is a condition, and "object" says nothing. Not taken over: a thing held by 
 
 from dataclasses import dataclass
 
-from .categories import CATEGORIES
+from .categories import CATEGORIES, NOVELTY
 from .conditions import Condition
 from .drawing import COLOURS, SURFACES
 
 
 SLOTS: dict[str, dict[str, str]] = {
-    "thing": {name: name for name in CATEGORIES},
+    "thing": {name: name for name in (*CATEGORIES, NOVELTY)},
     "other": {name: name for name in CATEGORIES},
     "colour": {name: name for name in COLOURS},
     "surface": {name: name for name in SURFACES},

@@ -109,6 +109,12 @@ def _add_synthesize(commands: argparse._SubParsersAction) -> None:
         help="of train's and val's clips, those whose sentences refer to nothing (default: %(default)s)",
     )
     parser.add_argument(
+        "--novelty-share",
+        type=float,
+        default=0.0,
+        help="of train's and val's other clips, those with a thing of no kind (default: %(default)s)",
+    )
+    parser.add_argument(
         "--splits", nargs="+", metavar="SPLIT", help="draw these alone; clips of others are counted (default: all)"
     )
     parser.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
@@ -122,7 +128,8 @@ def _run_synthesize(args: argparse.Namespace) -> None:
     from dataset_script.synthetic import SPLITS, SynthesisOptions, parse_size, synthesize
 
     height, width = parse_size(args.size)
-    options = SynthesisOptions(args.seed, height, width, args.seconds, args.fps, args.video, args.null_share)
+    shares = (args.null_share, args.novelty_share)
+    options = SynthesisOptions(args.seed, height, width, args.seconds, args.fps, args.video, *shares)
     synthesize(args.output, args.clips, options, args.workers, args.splits or SPLITS)
     if args.shortcuts:
         from dataset_script.synthetic.shortcuts import format_shortcuts, measure_shortcuts

@@ -71,9 +71,11 @@ class DataArguments:
     mirror: float = field(default=0.0, metadata={"help": "probability that a clip is seen in the mirror"})
     name_mixup: float = field(
         default=0.0,
-        metadata={
-            "help": "probability that an object's name becomes a mixture of two others', as if it was never read"
-        },
+        metadata={"help": "probability that an object's name becomes a mixture of others', as if it was never read"},
+    )
+    unnamed: list[str] = field(
+        default_factory=list,
+        metadata={"help": "categories whose names are such mixtures each time, in validation too, and in none"},
     )
     curriculum: list | str | None = field(
         default=None, metadata={"help": "[[from this share of the training on, sentences of this grade or less], ...]"}

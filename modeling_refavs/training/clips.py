@@ -22,11 +22,10 @@ _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  
 
 
 class NameMixture(NamedTuple):
-    """F_T is `share * F_T(one) + (1 - share) * F_T(two)`, of two sentences of as many tokens."""
+    """F_T is the sum of `shares` times F_T of `texts`, sentences of equally many tokens."""
 
-    one: str
-    two: str
-    share: float
+    texts: tuple[str, ...]
+    shares: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,13 @@
 """From draws of clips to the arguments of the model."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from .clips import Sentence
+from .clips import PreparedClip, Sentence
 from .draws import Draw
 from .mirroring import mirror_sentence
 from .name_mixup import NameMixup
@@ -36,7 +36,7 @@ class ClipDataset(Dataset):
         split: prepared.
         expressions_per_clip: so many sentences are drawn each time; None: all.
         mirror: probability that a clip is seen in the mirror.
-        name_mixup: probability that an object's name is mixed of two others.
+        name_mixup, unnamed: as in `DataArguments`.
     """
 
     def __init__(
@@ -45,25 +45,33 @@ class ClipDataset(Dataset):
         expressions_per_clip: int | None = None,
         mirror: float = 0.0,
         name_mixup: float = 0.0,
+        unnamed: Collection[str] = (),
     ):
         self.split, self.expressions_per_clip, self.mirror = split, expressions_per_clip, mirror
-        self.mix_names = NameMixup(split.clips, name_mixup, split.text_spans) if name_mixup else None
+        self.mix_names: NameMixup | None = None
+        if name_mixup or unnamed:
+            self.mix_names = NameMixup(split.clips, name_mixup, split.text_spans, unnamed)
 
     def __len__(self) -> int:
         return len(self.split.clips)
 
     def __getitem__(self, item: Draw | int) -> ClipSample:
         if isinstance(item, int):
-            return ClipSample(item, self.split.clips[item].sentences, False, None)
+            clip = self.split.clips[item]
+            return ClipSample(item, self._mix_names(clip, clip.sentences, np.random.default_rng(item)), False, None)
         clip = self.split.clips[item.clip]
         sentences = tuple(filter(item.may_ask, clip.sentences))
         if self.expressions_per_clip is not None and len(sentences) > self.expressions_per_clip:
             chosen = item.generator(SENTENCES).permutation(len(sentences))[: self.expressions_per_clip]
             sentences = tuple(sentences[index] for index in sorted(chosen))
-        if self.mix_names is not None:
-            sentences = self.mix_names(sentences, clip.categories, item.generator(NAMES))
+        sentences = self._mix_names(clip, sentences, item.generator(NAMES))
         mirrored = self.mirror > 0 and item.generator(MIRROR).random() < self.mirror
         return ClipSample(item.clip, sentences, mirrored, item)
+
+    def _mix_names(
+        self, clip: PreparedClip, sentences: tuple[Sentence, ...], rng: np.random.Generator
+    ) -> tuple[Sentence, ...]:
+        return sentences if self.mix_names is None else self.mix_names(sentences, clip.categories, rng)
 
 
 class ClipCollator:
@@ -169,5 +177,4 @@ class ClipCollator:
 
         if sentence.mixture is None:
             return read(sentence.text)
-        one, two, share = sentence.mixture
-        return (share * read(one) + (1 - share) * read(two)).astype(np.float32)
+        return sum(share * read(text).astype(np.float32) for text, share in zip(*sentence.mixture, strict=True))

@@ -1,9 +1,11 @@
-"""Names that were never read: in training, an object's name may become a mixture of two others' (mixup, arXiv 1710.09412, of F_T).
+"""Names that were never read: in training, an object's name may become a mixture of others' (mixup, arXiv 1710.09412, of F_T).
 
-A name that stands in no training sentence comes out of RoBERTa between those that do. To a model that knew each name alone it means
-none of the objects, and so nothing; after this it means some object, if not which of several (docs/reproduction.md, section 10).
+To a model that knew each name alone, one that stands in no training sentence means none of the objects, and so nothing; after this it
+means some object, if not which of several. RoBERTa puts such names as far from the mean of the known ones as these are, and as far from
+the nearest. Shares between 0 and 1 would bring a mixture nearer to both; these keep the distance (docs/reproduction.md, section 14).
 """
 
+import math
 import random
 import re
 from collections.abc import Collection, Iterable
@@ -15,7 +17,8 @@ from .clips import NameMixture, PreparedClip, Sentence
 
 
 OTHERS = 8  # names at most that a sentence's may be mixed of: all their sentences are prepared
-SHARES = (0.3, 0.7)  # of the first of two names
+FEWEST = 4  # names in a mixture: the fewer, the nearer to one of them
+LARGEST = 0.6  # share of one name
 
 
 def rename(sentence: Sentence, names: Iterable[str]) -> dict[str, str]:
@@ -40,10 +43,17 @@ class NameMixup:
         clips: of the training split.
         probability: that a name is mixed.
         text_spans: of each prepared sentence, where its tokens start and end.
+        unnamed: categories whose names are mixed each time, and into no other.
     """
 
-    def __init__(self, clips: list[PreparedClip], probability: float, text_spans: dict[str, tuple[int, int]]):
-        self.names, self.probability = find_names(clips), probability
+    def __init__(
+        self,
+        clips: list[PreparedClip],
+        probability: float,
+        text_spans: dict[str, tuple[int, int]],
+        unnamed: Collection[str] = (),
+    ):
+        self.names, self.probability, self.unnamed = find_names(clips, unnamed), probability, frozenset(unnamed)
         self.lengths = {text: end - start for text, (start, end) in text_spans.items()}
 
     def __call__(
@@ -53,24 +63,38 @@ class NameMixup:
         return tuple(self._mix(sentence, there, rng) for sentence in sentences)
 
     def _mix(self, sentence: Sentence, there: Collection[str], rng: np.random.Generator) -> Sentence:
-        if rng.random() >= self.probability:
+        if rng.random() >= self.probability and sentence.category not in self.unnamed:
             return sentence
         texts = [text for name, text in rename(sentence, self.names).items() if name not in there]
-        pairs = [(one, two) for one in texts for two in texts if one < two and self.lengths[one] == self.lengths[two]]
-        if not pairs:
+        first = texts[rng.integers(len(texts))] if texts else ""
+        texts = [text for text in texts if self.lengths[text] == self.lengths[first]]
+        if len(texts) < FEWEST:
             return sentence
-        return replace(sentence, mixture=NameMixture(*pairs[rng.integers(len(pairs))], rng.uniform(*SHARES)))
+        chosen = rng.permutation(texts)[: rng.integers(FEWEST, len(texts) + 1)]
+        return replace(sentence, mixture=NameMixture(tuple(map(str, chosen)), draw_shares(len(chosen), rng)))
 
 
-def find_names(clips: Iterable[PreparedClip]) -> list[str]:
-    """The categories of all objects that sentences refer to."""
-    return sorted({sentence.category for clip in clips for sentence in clip.sentences if not sentence.is_null})
+def draw_shares(count: int, rng: np.random.Generator) -> tuple[float, ...]:
+    """So many shares, none above 0.6, that sum to 1 and whose squares do: vectors of one length at right angles, which names nearly
+    are about their mean, keep that length when they are mixed so."""
+    while True:
+        direction = rng.standard_normal(count)
+        direction -= direction.mean()
+        shares = 1 / count + math.sqrt(1 - 1 / count) * direction / np.linalg.norm(direction)
+        if shares.max() <= LARGEST:
+            return tuple(shares.tolist())
 
 
-def find_renamed(clips: Iterable[PreparedClip]) -> list[str]:
+def find_names(clips: Iterable[PreparedClip], unnamed: Collection[str] = ()) -> list[str]:
+    """The categories of all objects that sentences refer to, but for some."""
+    found = {sentence.category for clip in clips for sentence in clip.sentences if not sentence.is_null}
+    return sorted(found - set(unnamed))
+
+
+def find_renamed(clips: Iterable[PreparedClip], unnamed: Collection[str] = ()) -> list[str]:
     """All sentences that mixtures are made of."""
     clips = list(clips)
-    names = find_names(clips)
+    names = find_names(clips, unnamed)
     return sorted({text for clip in clips for sentence in clip.sentences for text in rename(sentence, names).values()})
 
 

@@ -70,17 +70,18 @@ def make_trainer(model_args: ModelArguments, data_args: DataArguments, args: Ref
         model, processor = start_model(model_args, sentences)
         preparation = Preparation(model, processor, cache, data_args.mask_size, data_args.cache_vision, args.device)
         if not model.config.use_text_cues:
-            data_args.name_mixup = 0.0  # an ablation that reads no name
-        elif data_args.name_mixup and not model.config.freeze_text_encoder:
+            data_args.name_mixup, data_args.unnamed = 0.0, []  # an ablation that reads no name
+        elif (data_args.name_mixup or data_args.unnamed) and not model.config.freeze_text_encoder:
             raise ValueError("name_mixup mixes what a frozen RoBERTa makes of sentences: set freeze_text_encoder")
-        more = find_renamed(clips) if data_args.name_mixup else []
+        more = find_renamed(clips, data_args.unnamed) if data_args.name_mixup or data_args.unnamed else []
         more += [mirror_sentence(sentence) for sentence in [*sentences, *more]] if data_args.mirror else []
         graded = bool(data_args.curriculum or data_args.families)
         train_split = preparation.prepare(rows, graded, more, data_args.cache_cues)
         eval_split = None
         if args.eval_strategy != "no":
             eval_rows = open_split(data_args, data_args.eval_split, data_args.max_eval_clips, cache)
-            eval_split = preparation.prepare(eval_rows)
+            more = find_renamed(eval_rows.read_clips(graded=False), data_args.unnamed) if data_args.unnamed else []
+            eval_split = preparation.prepare(eval_rows, more_sentences=more)
     return RefAVSTrainer(model, processor, args, data_args, train_split, eval_split)
 
 

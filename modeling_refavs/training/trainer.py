@@ -59,9 +59,13 @@ class RefAVSTrainer(Trainer):
                 train_split, table, padding, data_args.steps_per_clip, data_args.glance, decodes
             ),
             train_dataset=ClipDataset(
-                train_split, data_args.expressions_per_clip, data_args.mirror, data_args.name_mixup
+                train_split,
+                data_args.expressions_per_clip,
+                data_args.mirror,
+                data_args.name_mixup,
+                data_args.unnamed,
             ),
-            eval_dataset=eval_split and ClipDataset(eval_split),
+            eval_dataset=eval_split and ClipDataset(eval_split, unnamed=data_args.unnamed),
             processing_class=processor,
             compute_metrics=ValidationScores(),
         )

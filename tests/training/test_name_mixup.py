@@ -6,17 +6,26 @@ import numpy as np
 import pytest
 import torch
 
+from dataset_script.synthetic import SynthesisOptions, synthesize
 from modeling_refavs.cli import main
+from modeling_refavs.training import name_mixup
 from modeling_refavs.training.cache import ArrayCache
 from modeling_refavs.training.clips import PreparedClip, Sentence
 from modeling_refavs.training.collator import ClipCollator, ClipDataset
 from modeling_refavs.training.draws import Draw
-from modeling_refavs.training.name_mixup import NameMixup, find_names, find_renamed, rename
+from modeling_refavs.training.name_mixup import NameMixup, draw_shares, find_names, find_renamed, rename
 from modeling_refavs.training.pictures import pixel_table
 from modeling_refavs.training.preparing import Preparation
 
 
 NAMES = ["acoustic_guitar", "bell", "cat"]
+
+
+@pytest.fixture
+def three_suffice(monkeypatch):
+    """In the small tree few names have equally many tokens."""
+    monkeypatch.setattr(name_mixup, "FEWEST", 3)
+    monkeypatch.setattr(name_mixup, "LARGEST", 0.7)
 
 
 @pytest.mark.parametrize(
@@ -44,20 +53,55 @@ def test_at_most_eight_names_take_its_place_the_same_each_time():
 
 def test_mixtures_are_of_names_that_the_clip_does_not_show():
     sentence = Sentence("The bell.", False, 0, "bell")
-    spans = {"The cat.": (0, 3), "The owl.": (3, 6), "The fan.": (6, 9), "The flute.": (9, 13)}
-    others = (replace(sentence, category=name) for name in ("cat", "owl", "fan", "flute"))
+    lengths = {"cat": 3, "owl": 3, "fan": 3, "car": 3, "dog": 3, "cow": 3, "flute": 4}
+    ends = np.cumsum(list(lengths.values())).tolist()
+    spans = {f"The {name}.": (end - lengths[name], end) for name, end in zip(lengths, ends, strict=True)}
+    others = (replace(sentence, category=name) for name in lengths)
     clips = [PreparedClip("clip", (sentence, *others))]
     mix, rng = NameMixup(clips, 1.0, spans), np.random.default_rng(0)
-    drawn = [mix((sentence,), {"bell", "cat"}, rng)[0].mixture for _ in range(20)]
-    assert {mixture[:2] for mixture in drawn} == {("The fan.", "The owl.")}  # the flute has one token more
-    assert all(0.3 <= mixture.share <= 0.7 for mixture in drawn)
-    assert len({mixture.share for mixture in drawn}) == 20
-    assert mix((sentence,), {"bell", "cat", "owl"}, rng) == (sentence,)
+    drawn = [mix((sentence,), {"bell", "cat", "flute"}, rng)[0].mixture for _ in range(40)]
+    assert {text for mixture in drawn for text in mixture.texts} == {
+        "The owl.",
+        "The fan.",
+        "The car.",
+        "The dog.",
+        "The cow.",
+    }
+    assert {len(mixture.texts) for mixture in drawn} == {4, 5}
+    assert all(len(set(mixture.texts)) == len(mixture.shares) for mixture in drawn)
+    assert len({mixture.shares for mixture in drawn}) == 40
+    mixed = [mix((sentence,), {"bell"}, rng)[0].mixture for _ in range(40)]
+    assert all(mixture is None or "The flute." not in mixture.texts for mixture in mixed)  # it has one token more
+    assert mix((sentence,), {"bell", "cat", "owl", "fan"}, rng) == (sentence,)
+    assert mix((sentence,), set(NAMES) | set(lengths), rng) == (sentence,)
     mix.probability = 0.25
     assert 20 < sum(mix((sentence,), {"bell"}, rng)[0].mixture is not None for _ in range(200)) < 80
 
 
-def test_the_text_of_a_batch_is_mixed_and_nothing_else(prepared, shared):
+def test_what_has_no_name_is_mixed_each_time_and_into_none():
+    names = ("bell", "cat", "owl", "fan", "car", "novelty")
+    sentences = [Sentence(f"The {name}.", False, 0, name) for name in names]
+    clips = [PreparedClip("clip", tuple(sentences))]
+    assert find_names(clips, ["novelty"]) == ["bell", "car", "cat", "fan", "owl"]
+    assert set(find_renamed(clips, ["novelty"])) == {"The bell.", "The cat.", "The owl.", "The fan.", "The car."}
+    spans = {sentence.text: (3 * row, 3 * row + 3) for row, sentence in enumerate(sentences)}
+    mix, rng = NameMixup(clips, 0.0, spans, ["novelty"]), np.random.default_rng(0)
+    drawn = [mix(tuple(sentences), {"bell", "novelty"}, rng) for _ in range(20)]
+    assert all(known == sentences[:-1] for *known, _ in drawn)
+    assert all(set(last.mixture.texts) == {"The cat.", "The owl.", "The fan.", "The car."} for *_, last in drawn)
+
+
+@pytest.mark.parametrize("count", [4, 5, 8])
+def test_shares_keep_the_length_of_vectors_at_right_angles(count):
+    rng = np.random.default_rng(0)
+    shares = np.array([draw_shares(count, rng) for _ in range(100)])
+    np.testing.assert_allclose(shares.sum(1), 1)
+    np.testing.assert_allclose((shares**2).sum(1), 1)
+    assert shares.max() <= 0.6
+    assert shares.min() < 0
+
+
+def test_the_text_of_a_batch_is_mixed_and_nothing_else(prepared, shared, three_suffice):
     rows, split, model, processor = prepared
     more = find_renamed(split.clips)
     split = Preparation(model, processor, ArrayCache(shared / "cache")).prepare(rows, more_sentences=more)
@@ -77,23 +121,55 @@ def test_the_text_of_a_batch_is_mixed_and_nothing_else(prepared, shared):
             length = int(expected["attention_mask"][row].sum())
             assert found["text_features"][row, :length].equal(expected["text_features"][row, :length])
             continue
-        one, two, share = sentence.mixture
-        tokens = processor(text=[one, two])
+        tokens = processor(text=list(sentence.mixture.texts))
         with torch.no_grad():
             states = model.model.text_encoder(tokens["input_ids"], attention_mask=tokens["attention_mask"])[0]
-        wanted = share * states[0] + (1 - share) * states[1]
+        wanted = torch.einsum("n,nld->ld", torch.tensor(sentence.mixture.shares), states)
         torch.testing.assert_close(found["text_features"][row, : wanted.shape[0]], wanted, rtol=1e-4, atol=1e-5)
         count += 1
     assert count
 
 
-def test_a_text_encoder_that_learns_cannot_be_mixed(recipe, tmp_path, capsys):
-    words = ["--name_mixup", "0.5", "--config.freeze_text_encoder", "false", "--output_dir", str(tmp_path / "run")]
+def test_validation_mixes_what_has_no_name_the_same_each_time(prepared, shared, three_suffice):
+    rows, split, model, processor = prepared
+    for unnamed in find_names(split.clips):
+        more = find_renamed(split.clips, [unnamed])
+        split = Preparation(model, processor, ArrayCache(shared / "cache")).prepare(rows, more_sentences=more)
+        data = ClipDataset(split, unnamed=[unnamed])
+        seen = [data[index] for index in range(len(data))]
+        assert seen == [data[index] for index in range(len(data))]
+        mixed = [sentence for sample in seen for sentence in sample.sentences if sentence.mixture]
+        assert {sentence.category for sentence in mixed} <= {unnamed}
+        if mixed:
+            break
+    else:
+        pytest.fail("no sentence was mixed")
+
+
+@pytest.mark.parametrize("words", [["--name_mixup", "0.5"], ["--unnamed", "cat"]])
+def test_a_text_encoder_that_learns_cannot_be_mixed(recipe, words, tmp_path, capsys):
+    words = [*words, "--config.freeze_text_encoder", "false", "--output_dir", str(tmp_path / "run")]
     assert main(["train", str(recipe), *words]) == 2
     assert "set freeze_text_encoder" in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_a_run_learns_from_and_is_validated_on_what_has_no_name(train, shared):
+    synthesize(shared / "novel", 60, SynthesisOptions(height=48, width=64, novelty_share=0.5))
+    words = [
+        "--data",
+        str(shared / "novel"),
+        "--families",
+        "semantic",
+        "--eval_strategy",
+        "steps",
+        "--eval_steps",
+        "4",
+    ]
+    plain, unnamed = train("plain", *words), train("unnamed", *words, "--unnamed", "novelty")
+    assert (plain / "model.safetensors").read_bytes() != (unnamed / "model.safetensors").read_bytes()
+
+
 def test_without_text_there_is_no_name_to_mix(train):
     words = ["--config.use_text_cues", "false", "--max_steps", "2", "--report_to", "none"]
-    plain, mixed = train("plain", *words), train("mixed", *words, "--name_mixup", "0.5")
+    plain, mixed = train("plain", *words), train("mixed", *words, "--name_mixup", "0.5", "--unnamed", "cat")
     assert (plain / "model.safetensors").read_bytes() == (mixed / "model.safetensors").read_bytes()

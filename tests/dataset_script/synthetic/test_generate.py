@@ -80,10 +80,10 @@ def test_more_null_references_leave_all_other_clips_as_they_are():
     assert all(one == other for one, other in zip(few, many, strict=True) if one.split.startswith("test"))
 
 
-def test_a_tree_of_before_null_share_was_an_option_is_gone_on_with(tmp_path):
+def test_a_tree_of_before_shares_were_options_is_gone_on_with(tmp_path):
     synthesize(tmp_path, 2, SynthesisOptions(seconds=1))
     note = json.loads((tmp_path / "synthesis.json").read_text())
-    del note["null_share"]
+    del note["null_share"], note["novelty_share"]
     (tmp_path / "synthesis.json").write_text(json.dumps(note))
     synthesize(tmp_path, 3, SynthesisOptions(seconds=1))
     assert len(list((tmp_path / "scenes").iterdir())) == 3
@@ -214,6 +214,7 @@ def test_an_mp4_shows_and_sounds_the_same_clip(tmp_path):
         (["--clips", "1", "--seed", "-1"], "seed must be 0 or more"),
         (["--clips", "1", "--size", "97", "--video"], "even sides"),
         (["--clips", "1", "--null-share", "2"], "null_share must lie in [0, 1]"),
+        (["--clips", "1", "--novelty-share", "-1"], "novelty_share must lie in [0, 1]"),
         (["--clips", "1", "--splits", "trian"], "splits must be of train, val, test_s, test_u, test_n, got trian"),
     ],
 )
