@@ -59,11 +59,13 @@ class NameMixup:
     def __call__(
         self, sentences: tuple[Sentence, ...], there: Collection[str], rng: np.random.Generator
     ) -> tuple[Sentence, ...]:
-        """`there` are the categories of the clip's objects: no mixture is made of them."""
-        return tuple(self._mix(sentence, there, rng) for sentence in sentences)
+        """`there` are the categories of the clip's objects: no mixture is made of them, and where one of them has no name,
+        the others keep theirs."""
+        keep = not self.unnamed.isdisjoint(there)
+        return tuple(self._mix(sentence, there, keep, rng) for sentence in sentences)
 
-    def _mix(self, sentence: Sentence, there: Collection[str], rng: np.random.Generator) -> Sentence:
-        if rng.random() >= self.probability and sentence.category not in self.unnamed:
+    def _mix(self, sentence: Sentence, there: Collection[str], keep: bool, rng: np.random.Generator) -> Sentence:
+        if sentence.category not in self.unnamed and (keep or rng.random() >= self.probability):
             return sentence
         texts = [text for name, text in rename(sentence, self.names).items() if name not in there]
         first = texts[rng.integers(len(texts))] if texts else ""
