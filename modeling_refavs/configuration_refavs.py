@@ -103,8 +103,6 @@ class RefAVSConfig(PreTrainedConfig):
             F'_A, F'_V and F'_T attend to each other.
         use_audio_memory_cue: C_A, the mean of the sounds before, is a cue token of its own beside Q_A, in which Eq. 2 mixes it with the
             sound of the second. Nothing where `use_audio_cues` or `use_cached_memory` is off.
-        use_pixel_decoder_cues: visual cues are made of the pixel decoder's coarsest map too, beside Swin's last stage: for a
-            Swin that has not learned ImageNet's classes.
         cue_loss_weight: of an auxiliary loss, that the visual tokens of Q_m tell where the referred object is; 0 in the paper.
         claim_from_cues: how much of the light that the cues throw on a query's mask is added to the logit that it is the object;
             needs `cue_loss_weight`. 0 in the paper.
@@ -144,7 +142,6 @@ class RefAVSConfig(PreTrainedConfig):
     cue_pre_norm: bool | None = None
     cue_tied_start: bool = False
     use_audio_memory_cue: bool = False
-    use_pixel_decoder_cues: bool = False
     cue_loss_weight: float = 0.0
     claim_from_cues: float = 0.0
     claim_bias: float = 0.0

@@ -13,10 +13,7 @@ class RefAVSCueProjection(nn.Module):
     def __init__(self, config: RefAVSConfig):
         super().__init__()
         self.grid_size = config.visual_grid_size
-        vision = config.mask2former_config
-        channels = vision.backbone_config.hidden_size
-        channels += vision.feature_size if config.use_pixel_decoder_cues else 0
-        self.visual = nn.Linear(channels, config.hidden_size)
+        self.visual = nn.Linear(config.mask2former_config.backbone_config.hidden_size, config.hidden_size)
         # Without a place on each token no sentence about left and right could be understood.
         self.position = Mask2FormerSinePositionEmbedding(config.hidden_size // 2, normalize=True)
         self.audio = self.text = None

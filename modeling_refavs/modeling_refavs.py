@@ -156,7 +156,7 @@ class RefAVSModel(RefAVSPreTrainedModel):
             frame_mask: `(clips, frames)`, 0 where a frame is padding.
             audio_features: `(clips, frames, 128)`, in place of `input_features`.
             vision_features: the four stages of Swin, `(clips, frames, C, h, w)` each, in place of `pixel_values`.
-            frame_features: `(clips, frames, C, h, w)`, F_V of all steps as `make_frame_features` made it. `pixel_values` or
+            frame_features: `(clips, frames, C, h, w)`, F_V of all steps, Swin's last stage. `pixel_values` or
                 `vision_features` then hold only the steps of `step_index`, and are not needed without `decode`.
             step_index: `(n,)`, the steps whose masks are wanted; the others only feed the memory. None: all.
             decode: False leaves out the pixel decoder, for cues alone.
@@ -164,12 +164,11 @@ class RefAVSModel(RefAVSPreTrainedModel):
         given = [frames for frames in (pixel_values, vision_features) if frames is not None]
         if len(given) > 1 or (not given and (decode or frame_features is None)):
             raise ValueError("frames are needed: pass pixel_values or vision_features, one of them")
-        stages = wanted = self._encode_frames(pixel_values) if vision_features is None and given else vision_features
+        stages = self._encode_frames(pixel_values) if vision_features is None and given else vision_features
         if frame_features is None:
-            wanted = tuple(of_steps(stage, step_index) for stage in stages)
-        pixels = self._decode_pixels(wanted) if decode else None
-        if frame_features is None:
-            frame_features = self.make_frame_features(stages, pixels if step_index is None else None)
+            frame_features = stages[-1]
+            stages = tuple(of_steps(stage, step_index) for stage in stages)
+        pixels = self._decode_pixels(stages) if decode else None
         steps = frame_features.shape[:2]
         everything = torch.ones(steps, dtype=torch.bool, device=frame_features.device)
         frame_mask = everything if frame_mask is None else frame_mask.bool()
@@ -182,7 +181,7 @@ class RefAVSModel(RefAVSPreTrainedModel):
             step_index=step_index,
         )
         if pixels is not None:
-            chosen = wanted[0].shape[:2]
+            chosen = stages[0].shape[:2]
             clips.mask_features = pixels.mask_features.unflatten(0, chosen)
             clips.multi_scale_features = tuple(level.unflatten(0, chosen) for level in pixels.multi_scale_features)
         return clips
@@ -337,20 +336,6 @@ class RefAVSModel(RefAVSPreTrainedModel):
     def _decode_pixels(self, stages: Sequence[torch.Tensor]) -> RefAVSPixels:
         """What Mask2Former's pixel decoder makes of the four stages, `(clips * frames, ...)` each."""
         return self.mask2former.decode_pixels([stage.flatten(0, 1) for stage in stages])
-
-    def make_frame_features(self, stages: Sequence[torch.Tensor], pixels: RefAVSPixels | None = None) -> torch.Tensor:
-        """F_V, what the visual cues are made of: Swin's last stage and, with `use_pixel_decoder_cues`, the pixel decoder's map
-        of its size, through which no gradient goes.
-
-        Args:
-            stages: of Swin, `(clips, frames, C, h, w)` each.
-            pixels: what `_decode_pixels` made of them, if it is known.
-        """
-        if not self.config.use_pixel_decoder_cues:
-            return stages[-1]
-        with torch.no_grad():
-            coarse = (self._decode_pixels(stages) if pixels is None else pixels).multi_scale_features[0].detach()
-        return torch.cat([stages[-1], coarse.unflatten(0, stages[-1].shape[:2])], dim=2)
 
     def _project_clips(self, clips: RefAVSClipFeatures) -> tuple[torch.Tensor | None, torch.Tensor]:
         audio = self.cue_projection.project_audio(clips.audio_features) if self.config.use_audio_cues else None

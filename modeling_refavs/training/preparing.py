@@ -1,6 +1,6 @@
 """Frames, masks, sound and sentences of a split, decoded once, and what frozen encoders make of them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_start_method
@@ -13,7 +13,6 @@ from transformers import PreTrainedModel
 from dataset_script.schema import NUM_FRAMES
 
 from ..metrics.scoring import to_mask
-from ..modeling_refavs import RefAVSForSegmentation
 from ..processing_refavs import RefAVSProcessor
 from .cache import ArrayCache, Arrays, digest_module
 from .clips import PreparedClip, SplitRows
@@ -95,8 +94,8 @@ class Preparation:
         Raises:
             ValueError: a file cannot be decoded, the disk is too small, or F_V would change in training.
         """
-        if cache_cues:
-            self._check_frame_features()
+        if cache_cues and not self.config.freeze_vision_encoder:
+            raise ValueError("cache_cues needs a frozen Swin: set freeze_vision_encoder")
         clips = rows.read_clips(graded)
         frames = self._frames(rows)
         sentences = sorted({sentence.text for clip in clips for sentence in clip.sentences} | set(more_sentences))
@@ -182,52 +181,23 @@ class Preparation:
 
     def _vision(self, rows: SplitRows, frames: np.ndarray) -> tuple[np.ndarray, ...]:
         """The four stages of Swin."""
-
-        def encode(pixels: torch.Tensor) -> Sequence[torch.Tensor]:
-            return self._pixel_level.encoder(pixels).feature_maps
-
-        arrays = self._of_frames("vision", rows, frames, encode, self._pixel_level.encoder)
+        arrays = self._of_swin("vision", rows, frames, slice(None))
         return tuple(arrays[name] for name in sorted(arrays))
-
-    def _check_frame_features(self) -> None:
-        if not self.config.freeze_vision_encoder:
-            raise ValueError("cache_cues needs a frozen Swin: set freeze_vision_encoder")
-        moves = isinstance(self.model, RefAVSForSegmentation) and not self.config.freeze_pixel_decoder
-        if self.config.use_pixel_decoder_cues and moves:
-            raise ValueError(
-                "cache_cues with use_pixel_decoder_cues needs a frozen pixel decoder: set freeze_pixel_decoder"
-            )
 
     def _frame_features(self, rows: SplitRows, frames: np.ndarray) -> np.ndarray:
         """F_V."""
+        return self._of_swin("frame_features", rows, frames, slice(-1, None))["0"]
 
-        def encode(pixels: torch.Tensor) -> Sequence[torch.Tensor]:
-            stages = self._pixel_level.encoder(pixels).feature_maps
-            return self.model.base_model.make_frame_features([stage.unsqueeze(0) for stage in stages])
-
-        used = self._pixel_level if self.config.use_pixel_decoder_cues else self._pixel_level.encoder
-        return self._of_frames("frame_features", rows, frames, encode, used)["0"]
-
-    @property
-    def _pixel_level(self) -> torch.nn.Module:
-        return self.model.base_model.mask2former.pixel_level_module
-
-    def _of_frames(
-        self,
-        name: str,
-        rows: SplitRows,
-        frames: np.ndarray,
-        encode: Callable[[torch.Tensor], Sequence[torch.Tensor]],
-        used: torch.nn.Module,
-    ) -> Arrays:
-        """Arrays "0", "1", ... of what `encode` makes of a clip's frames with the weights of `used`, in float16."""
+    def _of_swin(self, name: str, rows: SplitRows, frames: np.ndarray, stages: slice) -> Arrays:
+        """Arrays "0", "1", ... of some of Swin's stages, in float16."""
+        swin = self.model.base_model.mask2former.pixel_level_module.encoder
         table = pixel_table(self.processor)
 
         @torch.no_grad()
         def of_clip(index: int) -> list[np.ndarray]:
             self.model.to(self.device)
             pixels = normalize(torch.from_numpy(frames[index].copy()), table).to(self.device)
-            return [features.cpu().numpy() for features in encode(pixels)]
+            return [features.cpu().numpy() for features in swin(pixels).feature_maps[stages]]
 
         def parts() -> Iterator[Arrays]:
             # Forked processes share the model and the frames; started otherwise, each would be sent a copy.
@@ -241,7 +211,7 @@ class Preparation:
                 str(number): ((len(rows), *features.shape), "float16") for number, features in enumerate(of_clip(0))
             }
 
-        key = [name, self._frames_key(rows), digest_module(used)]
+        key = [name, self._frames_key(rows), digest_module(swin)]
         return self.cache.get(name, key, shapes, parts)
 
     def _frames_key(self, rows: SplitRows) -> list[Any]:

@@ -202,9 +202,8 @@ def test_swins_stages_stand_in_for_the_frames(model, inputs, outputs):
     same(ask(model, inputs, pixel_values=None, vision_features=tuple(s.unflatten(0, (1, 4)) for s in stages)), outputs)
 
 
-@pytest.mark.parametrize("pixel_decoder", [False, True])
-def test_what_cues_are_made_of_spares_the_steps_that_are_not_wanted(inputs, pixel_decoder):
-    model = make_model(use_pixel_decoder_cues=pixel_decoder)
+def test_what_cues_are_made_of_spares_the_steps_that_are_not_wanted(inputs):
+    model = make_model()
     steps = torch.tensor([1, 3])
     whole = ask(model, inputs, step_index=steps)
     with torch.no_grad():
@@ -212,17 +211,6 @@ def test_what_cues_are_made_of_spares_the_steps_that_are_not_wanted(inputs, pixe
     given = {"frame_features": clips.frame_features, "pixel_values": inputs["pixel_values"][:, steps]}
     same(ask(model, inputs, **given, step_index=steps), whole)
     same(whole, ask(model, inputs), frames=steps.tolist())
-
-
-def test_cues_of_the_pixel_decoder_are_its_coarsest_map_and_teach_it_nothing(inputs):
-    model = make_model(use_pixel_decoder_cues=True).train()
-    clips = model.encode_clips(inputs["pixel_values"])
-    coarse = clips.multi_scale_features[0]
-    assert torch.equal(clips.frame_features[:, :, -coarse.shape[2] :], coarse)
-    assert coarse.requires_grad
-    assert not clips.frame_features.requires_grad
-    unlike = make_model()
-    assert unlike.encode_clips(inputs["pixel_values"]).frame_features.shape[2] == 128
 
 
 def test_the_past_of_the_sound_is_a_cue_of_its_own(inputs):

@@ -97,16 +97,6 @@ def test_kept_features_of_cues_spare_the_steps_that_are_not_learned_from(prepare
     assert found.loss.item() == pytest.approx(expected.loss.item(), rel=1e-2)  # float16
 
 
-def test_cues_of_a_pixel_decoder_that_moves_are_not_kept(prepared, shared):
-    rows, _, model, processor = prepared
-    try:
-        model.config.use_pixel_decoder_cues = True
-        with pytest.raises(ValueError, match="set freeze_pixel_decoder"):
-            Preparation(model, processor, ArrayCache(shared / "cache")).prepare(rows, cache_cues=True)
-    finally:
-        model.config.use_pixel_decoder_cues = False
-
-
 def test_adapters_count_once_they_change_something(prepared):
     module = copy.deepcopy(prepared[2].base_model.mask2former.pixel_level_module)
     adapters = [child for name, child in module.named_modules() if name.endswith(".adapter")]

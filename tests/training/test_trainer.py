@@ -182,7 +182,7 @@ def test_a_first_stage_for_the_cues_starts_the_second(train, recipe, tmp_path):
 
 def test_alignment_leaves_the_projections_that_cues_start_from(train, recipe, tmp_path):
     words = ["--stage", "alignment", "--config.cue_loss_weight", "4.0", "--config.cue_tied_start", "true"]
-    kept = ["--cache_cues", "true", "--steps_per_clip", "1", "--config.use_pixel_decoder_cues", "true"]
+    kept = ["--cache_cues", "true", "--steps_per_clip", "1"]
     aligned = train("alignment", *words, *kept)
     assert min(curve(aligned, "loss_cue")) > 0
     cues = RefAVSForCueLocalization.from_pretrained(aligned).model
