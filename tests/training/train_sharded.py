@@ -1,5 +1,6 @@
 """`refavs train` with FSDP on a CPU, which Accelerate turns on for accelerators alone: for `test_sharding.py`, as the module that torchrun runs."""
 
+import os
 import sys
 
 from accelerate import state
@@ -20,4 +21,8 @@ def begin_sharded(self: state.AcceleratorState, *args, fsdp_plugin=None, **kwarg
 
 if __name__ == "__main__":
     state.AcceleratorState.__init__ = begin_sharded
-    sys.exit(main(["train", *sys.argv[1:]]))
+    status = main(["train", *sys.argv[1:]])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # The interpreter's own end would be aborted now and then, where a thread of gloo lets go of Python's objects just then.
+    os._exit(status)
