@@ -73,6 +73,8 @@ def make_trainer(model_args: ModelArguments, data_args: DataArguments, args: Ref
             data_args.name_mixup, data_args.unnamed = 0.0, []  # an ablation that reads no name
         elif (data_args.name_mixup or data_args.unnamed) and not model.config.freeze_text_encoder:
             raise ValueError("name_mixup mixes what a frozen RoBERTa makes of sentences: set freeze_text_encoder")
+        if unknown := sorted(set(data_args.unnamed).difference(*(clip.categories for clip in clips))):
+            raise ValueError(f"unnamed: no sentence of {data_args.train_split} is about {', '.join(unknown)}")
         more = find_renamed(clips, data_args.unnamed) if data_args.name_mixup or data_args.unnamed else []
         more += [mirror_sentence(sentence) for sentence in [*sentences, *more]] if data_args.mirror else []
         graded = bool(data_args.curriculum or data_args.families)

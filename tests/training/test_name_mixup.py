@@ -153,6 +153,12 @@ def test_a_text_encoder_that_learns_cannot_be_mixed(recipe, words, tmp_path, cap
     assert "set freeze_text_encoder" in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_what_the_data_do_not_hold_cannot_lack_a_name(recipe, tmp_path, capsys):
+    words = ["--unnamed", "novelty", "unicorn", "--output_dir", str(tmp_path / "run")]
+    assert main(["train", str(recipe), *words]) == 2
+    assert "unnamed: no sentence of train is about novelty, unicorn" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_a_run_learns_from_and_is_validated_on_what_has_no_name(train, shared):
     synthesize(shared / "novel", 60, SynthesisOptions(height=48, width=64, novelty_share=0.5))
     words = [
