@@ -28,6 +28,7 @@ setup(
             "hub/card_template.md",
             "metrics/refavs_*/README.md",
             "metrics/refavs_*/requirements.txt",
+            "research/recipes/*.yaml",
             "training/recipes/*.yaml",
         ],
         "dataset_script": ["py.typed"],

@@ -4,10 +4,40 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from .commands import data, hub, measuring, media, training
+from .commands import (
+    ablate,
+    benchmark,
+    card,
+    convert,
+    dataset,
+    demo,
+    evaluate,
+    explain,
+    live,
+    pretrain,
+    publish,
+    segment,
+    synthesize,
+    train,
+)
 
 
-ROOMS = (media, data, training, measuring, hub)  # in the order of the help
+COMMANDS = (  # in the order of the help
+    segment,
+    live,
+    explain,
+    demo,
+    dataset,
+    synthesize,
+    pretrain,
+    train,
+    ablate,
+    evaluate,
+    benchmark,
+    convert,
+    card,
+    publish,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,8 +62,8 @@ def make_parser() -> argparse.ArgumentParser:
         prog="refavs", description="Segment the object that a sentence means in a video with sound."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for room in ROOMS:
-        room.add_commands(commands)
+    for command in COMMANDS:
+        command.add_command(commands)
     return parser
 
 

@@ -4,7 +4,6 @@ With one object at most, the best assignment is a minimum over the queries: all 
 at 12,544 random points of a map; here every pixel counts, at 384x384 only 9,216 of them, and the loss is the same each time.
 """
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -73,25 +72,6 @@ def set_criterion(
     }
 
 
-def cue_criterion(
-    cue_logits: torch.Tensor, mask_labels: torch.Tensor, counts: RefAVSLossCounts | None = None
-) -> torch.Tensor:
-    """Ours, not the paper's: do the visual tokens of Q_m tell where the referred object is?
-
-    Args:
-        cue_logits: `(frames, tokens)`, of a square grid of tokens.
-        mask_labels: `(frames, H, W)` in [0, 1].
-
-    Returns:
-        Binary cross-entropy with each token's part of the object's cover, relative to the token that it covers most.
-    """
-    counts = counts or count_masks(mask_labels)
-    grid = math.isqrt(cue_logits.shape[1])
-    covered = nn.functional.adaptive_avg_pool2d(mask_labels.float().unsqueeze(1), grid).flatten(1)
-    covered = covered / covered.amax(dim=1, keepdim=True).clamp(min=1e-6)
-    return binary_cross_entropy(cue_logits.float(), covered).sum() / counts.frames
-
-
 def matching_cost(logits: torch.Tensor, labels: torch.Tensor, config: Mask2FormerConfig) -> torch.Tensor:
     """Weighted BCE and Dice of every query `(frames, num_queries, pixels)` with its frame's mask `(frames, pixels)`, as `(frames,
     num_queries)`; what is common to both is one matrix product."""
@@ -121,4 +101,4 @@ def dice_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return 1 - (2 * both + 1) / (probabilities.sum(dim=-1) + labels.sum(dim=-1) + 1)
 
 
-__all__ = ["RefAVSLossCounts", "count_masks", "cue_criterion", "set_criterion"]
+__all__ = ["RefAVSLossCounts", "count_masks", "set_criterion"]

@@ -1,14 +1,12 @@
 """What EEMC returns, and the pure functions between its tensors."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 from transformers.utils import ModelOutput
 
-from .cue_memory import RefAVSMemory
+from .eemc import RefAVSMemory
 
 
 LEAST = 1e-6  # probability that is told from 0, and from 1
@@ -157,24 +155,6 @@ def combine_queries(
     )
     presence_logits = torch.logit(presence, eps=LEAST)
     return mask_logits.to(masks_queries_logits.dtype), presence_logits.to(class_queries_logits.dtype)
-
-
-def light_on_masks(masks_queries_logits: torch.Tensor, cue_logits: torch.Tensor) -> torch.Tensor:
-    """How much the visual cues light up what each query shows: the mean logit of the tokens that its mask covers, each by the square
-    of its cover; 0 for an empty mask.
-
-    Args:
-        masks_queries_logits: `(frames, num_queries, h, w)`.
-        cue_logits: `(frames, tokens)`, of a square grid.
-
-    Returns:
-        `(frames, num_queries)`.
-    """
-    grid = math.isqrt(cue_logits.shape[-1])
-    cover = (
-        nn.functional.adaptive_avg_pool2d((masks_queries_logits > 0).to(cue_logits.dtype), grid).flatten(2).square()
-    )
-    return (cover @ cue_logits.unsqueeze(-1)).squeeze(-1) / cover.sum(dim=-1).clamp(min=LEAST)
 
 
 def mask_scores(mask_logits: torch.Tensor, threshold: float) -> torch.Tensor:

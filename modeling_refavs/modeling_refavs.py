@@ -13,11 +13,19 @@ from transformers import initialization as init
 from transformers.utils import can_return_tuple
 
 from .configuration_refavs import RefAVSConfig
-from .cue_fusion import RefAVSTemporalBimodalTransformer
-from .cue_integration import RefAVSMultimodalIntegration
-from .cue_memory import RefAVSCachedMemory, RefAVSCueMemory, RefAVSMemory
-from .cue_projection import RefAVSCueProjection
-from .loss_refavs import RefAVSLossCounts, cue_criterion, set_criterion
+from .eemc import (
+    RefAVSAttention,
+    RefAVSCachedMemory,
+    RefAVSCrossAttentionTransformer,
+    RefAVSCueMemory,
+    RefAVSCueProjection,
+    RefAVSMemory,
+    RefAVSMultimodalIntegration,
+    RefAVSTemporalBimodalTransformer,
+)
+from .grounding_refavs import cue_criterion, light_on_masks
+from .loss_refavs import RefAVSLossCounts, set_criterion
+from .mask2former_refavs import RefAVSMask2FormerModel, RefAVSPixels
 from .modeling_outputs_refavs import (
     RefAVSClipFeatures,
     RefAVSModelOutput,
@@ -25,13 +33,10 @@ from .modeling_outputs_refavs import (
     combine_queries,
     count_expressions,
     is_regular,
-    light_on_masks,
     of_expressions,
     of_steps,
 )
 from .modeling_vggish import RefAVSVggishModel
-from .prompt_decoder import RefAVSCrossAttentionTransformer, RefAVSMask2FormerModel, RefAVSPixels
-from .transformer_layer import RefAVSAttention
 
 
 class RefAVSPreTrainedModel(PreTrainedModel):

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from .cue_memory import RefAVSMemory
+from .eemc import RefAVSMemory
 from .feature_extraction_refavs import SAMPLING_RATE
 from .modeling_outputs_refavs import RefAVSStreamOutput, mask_scores
 from .processing_refavs import to_rgb

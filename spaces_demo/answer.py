@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from modeling_refavs.media.overlay import colour_of
+from modeling_refavs.visualization.overlay import colour_of
 
 
 STYLE = """
@@ -85,8 +85,8 @@ def python_lines(model: str, video: str, expressions: list[str]) -> str:
         model = os.path.relpath(folder) if folder.resolve().is_relative_to(Path.cwd()) else folder.name
     return f"""\
 from modeling_refavs import RefAVSForSegmentation, RefAVSProcessor
-from modeling_refavs.media.rendering import render_video
-from modeling_refavs.media.segmentation import segment_video
+from modeling_refavs.visualization.render import render_video
+from modeling_refavs.inference.segment import segment_video
 
 model = RefAVSForSegmentation.from_pretrained({model!r})
 processor = RefAVSProcessor.from_pretrained({model!r})

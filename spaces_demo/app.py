@@ -8,11 +8,10 @@ from typing import Any
 
 import gradio as gr
 from answer import STYLE, draw_answer, draw_refusal, python_lines
+from limits import LimitError, Limits
 from service import Service, StoppedError
 from texts import EXAMPLES, LANGUAGES, choose_language, load_examples, load_texts
 from video_input import make_video_input
-
-from modeling_refavs.media.limits import LimitError, Limits
 
 
 ROOM = Path(__file__).parent

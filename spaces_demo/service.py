@@ -9,8 +9,9 @@ from pathlib import Path
 from threading import Lock, Timer
 from typing import Any
 
+from limits import LimitError
+
 import modeling_refavs
-from modeling_refavs.media.limits import LimitError
 
 
 ROOM = Path(__file__).parent

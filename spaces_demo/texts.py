@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from modeling_refavs.media.limits import MESSAGES, Limits
+from limits import MESSAGES, Limits
 
 
 ROOM = Path(__file__).parent

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 import gradio as gr
-
-from modeling_refavs.media.limits import Limits
+from limits import Limits
 
 
 def make_video_input(label: gr.i18n.I18nData, limits: Limits, refusal: str) -> gr.Video:

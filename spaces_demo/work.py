@@ -14,17 +14,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from limits import LimitError, Limits, check_sentences, check_video
 from PIL import Image
+from spectrogram import draw_spectrogram
 
-from modeling_refavs.media import opening
-from modeling_refavs.media.limits import LimitError, Limits, check_sentences, check_video
-from modeling_refavs.media.loading import choose_device, load_model
-from modeling_refavs.media.overlay import tint_of
-from modeling_refavs.media.rendering import render_video
-from modeling_refavs.media.results import summarize, to_json, write_masks
-from modeling_refavs.media.segmentation import VideoSegmentation, segment_video
-from modeling_refavs.media.spectrogram import draw_spectrogram
-from modeling_refavs.media.steps import read_steps
+from modeling_refavs import video_refavs
+from modeling_refavs.inference.export import summarize, to_json, write_masks
+from modeling_refavs.inference.loading import choose_device, load_model
+from modeling_refavs.inference.segment import VideoSegmentation, segment_video
+from modeling_refavs.video_refavs import read_steps
+from modeling_refavs.visualization.overlay import tint_of
+from modeling_refavs.visualization.render import render_video
 
 
 logger = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ def main(name: str) -> None:
         reply(stage=stage, part=part)
 
     limits = Limits()
-    opening.MAX_PICTURE_PIXELS = limits.num_pixels
+    video_refavs.MAX_PICTURE_PIXELS = limits.num_pixels
     try:
         model, processor = load_model(name, choose_device("auto"))
     except ValueError as error:

@@ -17,6 +17,8 @@ from modeling_refavs import (
     RefAVSReleasedForSegmentation,
 )
 
+from .media_kit import fake_model, rotate, write_clip  # noqa: F401, fixtures
+
 
 torch.set_num_threads(1)
 

@@ -6,11 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from modeling_refavs.benchmarks import settings
-from modeling_refavs.benchmarks.command import benchmark_text
-from modeling_refavs.benchmarks.machine import measure_peak, peak_memory
-from modeling_refavs.benchmarks.settings import make_model
-from modeling_refavs.benchmarks.workloads import UNABLE, WORKLOADS, Workload
+from modeling_refavs.benchmarks import workloads
+from modeling_refavs.benchmarks.parts import measure_peak, peak_memory
+from modeling_refavs.benchmarks.report import benchmark_text
+from modeling_refavs.benchmarks.workloads import UNABLE, WORKLOADS, Workload, make_model
 from modeling_refavs.cli import main
 from tests.conftest import make_released_model
 
@@ -63,7 +62,7 @@ def test_every_workload_runs_twice(setting, workload):
 @pytest.mark.parametrize(("setting", "passes"), [("released", 2), ("released_once", 1)])
 def test_the_released_way_goes_through_the_clip_again_for_each_sentence(setting, passes, monkeypatch):
     tiny = make_released_model()
-    monkeypatch.setattr(settings, "RefAVSReleasedForSegmentation", lambda config: tiny)
+    monkeypatch.setattr(workloads, "RefAVSReleasedForSegmentation", lambda config: tiny)
     workload = Workload(make_model(setting, None), tiny.config.num_frames, sentences=3, size=96)
     counted = []
     tiny.mask2former.pixel_level_module.register_forward_hook(lambda *_: counted.append(1))

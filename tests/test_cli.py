@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from modeling_refavs.cli import main, make_parser
-from modeling_refavs.media import command, loading
-from modeling_refavs.media.rendering import MODES
+from modeling_refavs.inference import loading
+from modeling_refavs.visualization.render import MODES
 
 from .conftest import make_model
-from .media.conftest import FakeModel, FakeProcessor, rotate, tone, write_clip
+from .media_kit import FakeModel, FakeProcessor, rotate, tone, write_clip
 
 
 __all__ = ["rotate", "write_clip"]  # fixtures
@@ -23,7 +23,7 @@ __all__ = ["rotate", "write_clip"]  # fixtures
 
 @pytest.fixture
 def model(monkeypatch):
-    monkeypatch.setattr(command, "load_model", lambda *_: (FakeModel(), FakeProcessor()))
+    monkeypatch.setattr(loading, "load_model", lambda *_: (FakeModel(), FakeProcessor()))
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def no_model(monkeypatch):
     def load(*_):
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr(command, "load_model", load)
+    monkeypatch.setattr(loading, "load_model", load)
 
 
 class NoModel(FakeModel):
@@ -99,13 +99,13 @@ def test_an_old_output_stays_until_the_new_one_is_complete(write_clip, model, tm
         raise OSError("No space left on device")
 
     arguments = ["segment", str(write_clip()), "a dog", "--model", "m", "--output", str(output)]
-    monkeypatch.setattr("modeling_refavs.media.rendering.Scene.draw", fail)
+    monkeypatch.setattr("modeling_refavs.visualization.render.Scene.draw", fail)
     assert main(arguments) == 2
     assert "No space left" in capsys.readouterr().err
     assert output.read_text() == "old"
     assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", "out.mp4", ".out.mp4.journal"}
     monkeypatch.undo()
-    monkeypatch.setattr(command, "load_model", lambda *_: (FakeModel(), FakeProcessor()))
+    monkeypatch.setattr(loading, "load_model", lambda *_: (FakeModel(), FakeProcessor()))
     assert main(arguments) == 0
     assert output.stat().st_size > 1000
     assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", "out.mp4"}
@@ -206,13 +206,13 @@ def test_stopped_by_hand_it_goes_on_when_asked_again(write_clip, model, tmp_path
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("modeling_refavs.media.rendering.Scene.draw", stop)
+    monkeypatch.setattr("modeling_refavs.visualization.render.Scene.draw", stop)
     arguments = ["segment", str(write_clip()), "a dog", "--model", "m", "--output", str(tmp_path / "out.mp4")]
     assert main(arguments) == 130
     assert "stopped" in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", ".out.mp4.journal"}
     monkeypatch.undo()
-    monkeypatch.setattr(command, "load_model", lambda *_: (NoModel(), FakeProcessor()))
+    monkeypatch.setattr(loading, "load_model", lambda *_: (NoModel(), FakeProcessor()))
     assert main(arguments) == 0
     assert json.loads(capsys.readouterr().out)["throughput"] is None
     assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", "out.mp4"}
@@ -240,6 +240,6 @@ def test_a_missing_extra_is_named_in_one_line(monkeypatch, capsys):
     def run(args):
         import no_such_package  # noqa: F401
 
-    monkeypatch.setattr("modeling_refavs.commands.data._run_synthesize", run)
+    monkeypatch.setattr("modeling_refavs.commands.synthesize.run", run)
     assert main(["synthesize", "out", "--clips", "1"]) == 2
     assert capsys.readouterr().err == "refavs synthesize: no_such_package is missing: pip install -e '.[train]'\n"

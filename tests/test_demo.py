@@ -7,7 +7,7 @@ import pytest
 
 from dataset_script.synthetic.drawing import draw
 from modeling_refavs import RefAVSForSegmentation, RefAVSProcessor
-from modeling_refavs.media.segmentation import segment_video
+from modeling_refavs.inference.segment import segment_video
 from spaces_demo import draw_examples
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from modeling_refavs.cli import make_parser
-from modeling_refavs.hub.card_facts import CardFacts, read_facts
+from modeling_refavs.hub.card import CardFacts, read_facts
 
 
 TEXT = (Path(__file__).parents[1] / "docs" / "publishing.md").read_text(encoding="utf-8")

@@ -3,7 +3,9 @@
 Lengths are in units of the frame's shorter side, x to the right and y down; times are in seconds.
 """
 
+import json
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -122,3 +124,31 @@ def _object_from_json(stored: dict[str, Any]) -> SceneObject:
     rate = None if sound["rate"] is None else tuple(sound["rate"])
     intervals = tuple(tuple(interval) for interval in sound["intervals"])
     return replace(item, sound=Sound(intervals, tuple(sound["level"]), rate, sound["pitch"]))
+
+
+@dataclass(frozen=True)
+class LabelledScene:
+    """A clip's scene graph; `categories` in the order of its objects' numbers."""
+
+    clip_id: str
+    scene: Scene
+
+    @property
+    def is_null(self) -> bool:
+        return self.clip_id.startswith("null_")
+
+    @property
+    def categories(self) -> list[str]:
+        return [item.category for item in self.scene.objects]
+
+
+def read_scenes(tree: Path, split: str) -> list[LabelledScene]:
+    """The scene graphs of a split, by name."""
+    scenes = []
+    for path in sorted((tree / "scenes").glob("*.json")):
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if stored["split"] == split:
+            scenes.append(LabelledScene(path.stem, Scene.from_json(stored["scene"])))
+    if not scenes:
+        raise ValueError(f"{tree} holds no scene graphs of split {split}: encoders are pretrained on synthetic clips")
+    return scenes

@@ -1,20 +1,96 @@
-"""The model card, from a checkpoint, facts and results: no figure in it is typed by hand.
+"""What a model card says that neither weights nor results know: `card_facts.yaml`."""
 
-python -m modeling_refavs.hub.card CHECKPOINT RESULTS FACTS --output model_card.md
-"""
-
-import argparse
 import json
 import math
-import sys
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
+import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from safetensors import safe_open
 
-from ..metrics.report_text import breakdown_text, conventions_text, results_table
-from .card_facts import CardFacts, read_facts
+from ..metrics.report import breakdown_text, conventions_text, results_table
+
+
+KINDS = {str: "a text", int: "a whole number", float: "a number", list[str]: "a list"}
+PAPER = """\
+@inproceedings{wang2024refavs,
+  title     = {Ref-AVS: Refer and Segment Objects in Audio-Visual Scenes},
+  author    = {Wang, Yaoting and Sun, Peiwen and Zhou, Dongzhan and Li, Guangyao and Zhang, Honggang and Hu, Di},
+  booktitle = {European Conference on Computer Vision},
+  year      = {2024},
+  note      = {arXiv:2407.10957}
+}"""
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What neither the weights nor the results say: the fields of `card_facts.yaml` (or JSON), texts in Markdown.
+
+    Args:
+        title, summary: of the model.
+        licence: an id of the Hub's list.
+        data_name, data_id, data: of the training data: a name, an id on the Hub, and what they are.
+        procedure, recipe, commands, seed: of training: in words, the recipe's file, the shell lines, the seed.
+        hours, hardware, power_watts, carbon_intensity: what training took: h, on what, W, g CO2eq/kWh.
+        intended_use, limits, biases: limits and biases are lists of sentences.
+        base_models: ids of what it was made from; empty: random weights.
+        clip, sentence: of the example; the clip is a file of the reader's unless the card is of a folder.
+    """
+
+    title: str
+    summary: str
+    licence: str
+    data_name: str
+    data_id: str
+    data: str
+    procedure: str
+    recipe: str
+    commands: list[str]
+    seed: int
+    hours: float
+    hardware: str
+    power_watts: float
+    carbon_intensity: float
+    intended_use: str
+    limits: list[str]
+    biases: list[str]
+    base_models: list[str]
+    clip: str = "clip.mp4"
+    sentence: str = "the first object to make a sound"
+    language: str = "en"
+    citation: str = PAPER
+
+    @property
+    def energy(self) -> float:
+        """kWh."""
+        return self.hours * self.power_watts / 1000
+
+    @property
+    def emissions(self) -> float:
+        """g CO2eq."""
+        return self.energy * self.carbon_intensity
+
+
+def read_facts(path: str | Path) -> CardFacts:
+    """`ValueError` for a file that is no YAML, lacks a fact, or has one of an unknown name."""
+    try:
+        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: no YAML: {' '.join(str(error).split())}") from error
+    known = fields(CardFacts)
+    needed = {field.name for field in known if field.default is MISSING}
+    if not isinstance(found, dict) or (missing := needed - found.keys()):
+        raise ValueError(f"{path}: lacks {', '.join(sorted(missing if isinstance(found, dict) else needed))}")
+    if unknown := found.keys() - {field.name for field in known}:
+        raise ValueError(f"{path}: there is no fact {', '.join(sorted(unknown))}")
+    for field in known:
+        kind = (int, float) if field.type is float else get_origin(field.type) or field.type
+        if field.name in found and not isinstance(found[field.name], kind):
+            raise ValueError(f"{path}: {field.name} must be {KINDS[field.type]}, got {found[field.name]!r}")
+    stripped = {name: value.strip() if isinstance(value, str) else value for name, value in found.items()}
+    return CardFacts(**stripped)
 
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
@@ -146,25 +222,3 @@ def _read_results(path: str | Path) -> dict[str, Any]:
 def _round(value: float) -> float:
     """Three digits that count."""
     return float(f"{value:.3g}")
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m modeling_refavs.hub.card", description="Render a model card.")
-    parser.add_argument("checkpoint", type=Path, help="the model's folder")
-    parser.add_argument("results", type=Path, help="report.json of refavs evaluate")
-    parser.add_argument("facts", type=Path, help="card_facts.yaml, see CardFacts")
-    parser.add_argument("--output", required=True, type=Path, help="file to write")
-    parser.add_argument(
-        "--repo-id", metavar="USER/NAME", help="where the model is published (default: it is a folder)"
-    )
-    args = parser.parse_args(arguments)
-    try:
-        args.output.write_text(render_card(args.checkpoint, args.results, args.facts, args.repo_id), encoding="utf-8")
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from huggingface_hub import RepoCard, get_token
 
-from .files import list_files
+from ..utils.files import list_files
 
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")

@@ -12,7 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 from huggingface_hub.utils import validate_repo_id
 
 from .. import __version__
-from .files import list_files, sha256
+from ..utils.files import list_files, sha256
 
 
 HUBS_OWN = ".gitattributes"  # written by the Hub when a repository is made

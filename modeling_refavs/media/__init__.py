@@ -1,1 +1,1 @@
-"""Video and sound files in, overlays and contact sheets out (PyAV and Pillow)."""
+"""Old names of `modeling_refavs.inference` and `modeling_refavs.video_refavs`, kept for one release."""

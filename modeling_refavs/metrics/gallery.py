@@ -9,10 +9,9 @@ from PIL import Image, ImageDraw
 
 from dataset_script.taxonomy import NULL_CATEGORY
 
-from ..media.overlay import FAINT, INK, PAPER, colour_of, font_of, tint_of, wrap
-from .journal import Record
+from ..visualization.overlay import FAINT, INK, PAPER, colour_of, font_of, tint_of, wrap
 from .refavs_jaccard.refavs_jaccard import score_frames
-from .scoring import Conventions
+from .scoring import Conventions, Record
 
 
 THUMBNAIL_WIDTH = 150  # pixels

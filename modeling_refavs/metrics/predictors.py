@@ -1,15 +1,14 @@
 """Where predictions come from: a model, or masks that another program wrote."""
 
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import torch
 from PIL import Image
 
+from ..video_refavs import read_wav
 from .scoring import Truth, to_mask
 
 
@@ -85,11 +84,3 @@ def _read(path: Path, truth: Truth) -> np.ndarray:
             return to_mask(picture, size)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read as a picture: {error}") from error
-
-
-def read_wav(sound: bytes) -> np.ndarray:
-    """`(channels, samples)` float32 at the file's own rate."""
-    with av.open(io.BytesIO(sound)) as container:
-        resampler = av.AudioResampler(format="fltp")
-        blocks = [block for frame in container.decode(audio=0) for block in resampler.resample(frame)]
-        return np.concatenate([block.to_ndarray() for block in blocks + resampler.resample(None)], axis=1)

@@ -1,8 +1,11 @@
 """One sentence's masks to the few numbers that J, F and S of any set of sentences are made of."""
 
+import json
+import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,7 @@ from PIL import Image
 
 from dataset_script.taxonomy import NULL_CATEGORY
 
+from ..utils.files import whole_file
 from .refavs_fscore.refavs_fscore import score_frames as fscore_curves
 from .refavs_jaccard.refavs_jaccard import EMPTY_TRUTHS
 from .refavs_jaccard.refavs_jaccard import score_frames as jaccard_frames
@@ -124,3 +128,66 @@ def true_masks(clip: dict[str, Any], mask_size: int | None) -> list[Truth]:
 def to_mask(picture: Image.Image, size: tuple[int, int]) -> np.ndarray:
     """A mask file's picture as bool `size` (height, width), the nearest pixel's value: above 0 is the object."""
     return np.asarray(picture.convert("L").resize(size[::-1], Image.Resampling.NEAREST)) > 0
+
+
+Record = dict[str, Any]
+
+
+class Journal:
+    """`folder/request.json`, what is evaluated, and `folder/scores-<process>.jsonl`, a line a clip.
+
+    Each process appends to a file of its own. A line counts once it has its end: one that was cut short is evaluated
+    anew. The number of processes may change from one run to the next.
+
+    Args:
+        folder: made if it is not there.
+        request: what the scores depend on, in types that JSON has.
+        process: the number of this process.
+
+    Raises:
+        ValueError: the folder holds the scores of another request.
+    """
+
+    def __init__(self, folder: str | Path, request: dict[str, Any], process: int = 0):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._claim(request)
+        self.done = {(record["split"], record["index"]) for record in self.read()}
+        path = self.folder / f"scores-{process}.jsonl"
+        _cut_torn_line(path)
+        self._file = path.open("a", encoding="utf-8")
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._file.close()
+
+    def append(self, record: Record) -> None:
+        """Add a clip: its `split`, its `index` there, and whatever else is known of it."""
+        self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        self._file.flush()
+
+    def read(self) -> Iterator[Record]:
+        """All clips of all processes, one at a time, in no order."""
+        for path in sorted(self.folder.glob("scores-*.jsonl")):
+            with path.open(encoding="utf-8") as file:
+                yield from (json.loads(line) for line in file if line.endswith("\n"))
+
+    def _claim(self, request: dict[str, Any]) -> None:
+        path = self.folder / "request.json"
+        if not path.exists():
+            with whole_file(path) as unfinished:
+                unfinished.write_text(json.dumps(request, indent=2) + "\n", encoding="utf-8")
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        changed = [name for name, value in request.items() if earlier.get(name) != value]
+        if changed:
+            raise ValueError(
+                f"{self.folder} holds scores of another evaluation ({', '.join(changed)} differ): "
+                "give another --output, or remove it"
+            )
+
+
+def _cut_torn_line(path: Path) -> None:
+    if path.exists() and (text := path.read_bytes()) and not text.endswith(b"\n"):
+        os.truncate(path, text.rfind(b"\n") + 1)

@@ -11,7 +11,7 @@ import yaml
 from transformers import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from ..media.writing import whole_file
+from ..utils.files import whole_file
 from .arguments import DataArguments, ModelArguments
 
 

@@ -7,12 +7,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from .clips import PreparedClip, Sentence
-from .draws import Draw
-from .mirroring import mirror_sentence
-from .name_mixup import NameMixup
-from .pictures import normalize
-from .preparing import PreparedSplit
+from .augmentation import NameMixup, mirror_sentence
+from .cache import PreparedSplit, normalize
+from .dataset import PreparedClip, Sentence
+from .sampler import Draw
 
 
 Steps = slice | np.ndarray

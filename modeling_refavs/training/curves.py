@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..media.writing import whole_file
+from ..utils.files import whole_file
 
 
 CURVES_FILE = "curves.png"

@@ -1,37 +1,124 @@
-"""`refavs train`, and `torchrun ... -m modeling_refavs.training.train`: a recipe in, a trained model out."""
+"""The model and the processor that a training starts with."""
 
-import sys
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
-from transformers import set_seed
+from tokenizers import ByteLevelBPETokenizer
+from transformers import RobertaTokenizer, ViTImageProcessorPil, set_seed
 
-from .arguments import DataArguments, ModelArguments, RefAVSTrainingArguments
-from .cache import ArrayCache
+from ..configuration_refavs import RefAVSConfig
+from ..feature_extraction_refavs import RefAVSFeatureExtractor
+from ..modeling_refavs import RefAVSForSegmentation, RefAVSPreTrainedModel
+from ..processing_refavs import RefAVSProcessor
+from .arguments import DataArguments, ModelArguments, RefAVSTrainingArguments, read_recipe
+from .augmentation import find_renamed, mirror_sentence
+from .cache import ArrayCache, Preparation
 from .checkpoints import claim, has_ended, is_finished, last_complete_checkpoint, remove_incomplete, remove_run
-from .clips import SplitRows
-from .mirroring import mirror_sentence
-from .name_mixup import find_renamed
-from .preparing import Preparation
-from .recipe import read_recipe
-from .starting import start_model
+from .dataset import SplitRows
 from .trainer import RefAVSTrainer
 
 
-def run_training(recipe: str | Path, overrides: Sequence[str] = ()) -> str | None:
-    """Train, or go on with a training that was stopped. Returns what became of it in one line; None in all processes but the
-    first.
+SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+
+
+def start_model(
+    arguments: ModelArguments, sentences: Sequence[str], kind: type[RefAVSPreTrainedModel] = RefAVSForSegmentation
+) -> tuple[RefAVSPreTrainedModel, RefAVSProcessor]:
+    """
+    Args:
+        arguments: a saved model, pretrained parts, or a configuration whose weights are drawn at random.
+        sentences: of the training, which a tokenizer is made from where there is none.
+        kind: class of the model.
+
+    Raises:
+        ValueError: something cannot be loaded, or is no field of the configuration.
+    """
+    parts = {name: getattr(arguments, name) for name in ("mask2former", "text_model", "vggish")}
+    try:
+        if arguments.model:
+            from .. import auto  # noqa: F401, a saved folder carries code too: the installed one is meant
+
+            model = kind.from_pretrained(arguments.model)
+            return model, RefAVSProcessor.from_pretrained(arguments.model)
+        if arguments.mask2former:
+            model = kind.from_backbones(**parts, **arguments.config)
+            processor = RefAVSProcessor.from_backbones(
+                arguments.mask2former,
+                arguments.text_model,
+                arguments.image_size,
+                max_text_length=arguments.max_text_length,
+                sentence_case=arguments.sentence_case,
+            )
+            return model, processor
+    except OSError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"the model to start from cannot be loaded: {reason}") from error
+    return _random_model(kind, arguments, sentences)
+
+
+def _random_model(
+    kind: type[RefAVSPreTrainedModel], arguments: ModelArguments, sentences: Sequence[str]
+) -> tuple[RefAVSPreTrainedModel, RefAVSProcessor]:
+    model = kind(RefAVSConfig(**arguments.config))
+    size = {"height": arguments.image_size, "width": arguments.image_size}
+    processor = RefAVSProcessor(
+        ViTImageProcessorPil(size=size),
+        RefAVSFeatureExtractor(),
+        make_tokenizer(sentences, model.config.text_config.vocab_size),
+        max_text_length=arguments.max_text_length,
+        sentence_case=arguments.sentence_case,
+    )
+    return model, processor
+
+
+def make_tokenizer(sentences: Sequence[str], vocabulary: int) -> RobertaTokenizer:
+    """A byte-level BPE of these sentences, in RoBERTa's form."""
+    trained = ByteLevelBPETokenizer()
+    trained.train_from_iterator(
+        sentences, vocabulary, min_frequency=1, special_tokens=SPECIAL_TOKENS, show_progress=False
+    )
+    merges = json.loads(trained.to_str())["model"]["merges"]
+    return RobertaTokenizer(vocab=trained.get_vocab(), merges=[tuple(merge) for merge in merges])
+
+
+def run_training(
+    recipe: str | Path,
+    overrides: Sequence[str] = (),
+    stage_classes: Mapping[str, type[RefAVSPreTrainedModel]] = MappingProxyType({}),
+) -> str | None:
+    """Train by a recipe, or go on with a training that was stopped. Returns what became of it in one line; None in all processes
+    but the first.
+
+    Args:
+        recipe, overrides: see [`read_recipe`].
+        stage_classes: what is trained in a stage before that of the masks.
 
     Raises:
         ValueError: a recipe, a file or a disk that training cannot work with.
     """
     model_args, data_args, args = read_recipe(recipe, overrides)
-    outcome = train(model_args, data_args, args)
+    classes = {"masks": RefAVSForSegmentation, **stage_classes}
+    outcome = train(model_args, data_args, args, classes[model_args.stage])
     return None if args.process_index else outcome
 
 
-def train(model_args: ModelArguments, data_args: DataArguments, args: RefAVSTrainingArguments) -> str:
-    """The same, from arguments."""
+def train(
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    args: RefAVSTrainingArguments,
+    model_class: type[RefAVSPreTrainedModel] = RefAVSForSegmentation,
+) -> str:
+    """Train, or go on with a training that was stopped. Returns what became of it in one line.
+
+    Args:
+        model_args, data_args, args: see [`read_recipe`].
+        model_class: what is trained.
+
+    Raises:
+        ValueError: a recipe, a file or a disk that training cannot work with.
+    """
     output = Path(args.output_dir)
     if is_finished(output) and not args.overwrite:
         return f"{output}: this training is finished: choose another output_dir, or --overwrite"
@@ -42,7 +129,7 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: RefAVSTrai
             claim(output, model_args, data_args)
             remove_incomplete(output)
     checkpoint = last_complete_checkpoint(output)
-    trainer = make_trainer(model_args, data_args, args)
+    trainer = make_trainer(model_args, data_args, args, model_class)
     if checkpoint is not None and has_ended(checkpoint, args.early_stopping_patience):
         trainer.finish(checkpoint)
     else:
@@ -55,7 +142,12 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: RefAVSTrai
     return f"{output}: trained for {state.global_step} steps{best}"
 
 
-def make_trainer(model_args: ModelArguments, data_args: DataArguments, args: RefAVSTrainingArguments) -> RefAVSTrainer:
+def make_trainer(
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    args: RefAVSTrainingArguments,
+    model_class: type[RefAVSPreTrainedModel] = RefAVSForSegmentation,
+) -> RefAVSTrainer:
     """The model to start from, the data prepared for it, and a Trainer of both."""
     if model_args.stage != "masks" and data_args.cache_vision:
         raise ValueError(f"stage {model_args.stage} decodes nothing: set cache_cues in place of cache_vision")
@@ -67,7 +159,7 @@ def make_trainer(model_args: ModelArguments, data_args: DataArguments, args: Ref
         rows = open_split(data_args, data_args.train_split, data_args.max_train_clips, cache)
         clips = rows.read_clips(graded=False)
         sentences = sorted({sentence.text for clip in clips for sentence in clip.sentences})
-        model, processor = start_model(model_args, sentences)
+        model, processor = start_model(model_args, sentences, model_class)
         preparation = Preparation(model, processor, cache, data_args.mask_size, data_args.cache_vision, args.device)
         if not model.config.use_text_cues:
             data_args.name_mixup, data_args.unnamed = 0.0, []  # an ablation that reads no name
@@ -98,9 +190,3 @@ def open_split(data_args: DataArguments, split: str, max_clips: int | None, cach
         data_args.num_proc,
         cache.folder / "datasets",
     )
-
-
-if __name__ == "__main__":
-    from ..cli import main
-
-    sys.exit(main(["train", *sys.argv[1:]]))

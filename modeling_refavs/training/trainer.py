@@ -1,29 +1,133 @@
-"""Trainer of EEMC: one loss whatever the batch is split into, its parts logged, J and S on the validation split."""
+"""Which parameters are trained, and how fast."""
 
-import shutil
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
+from transformers import EvalPrediction, TrainerCallback
+
+from ..metrics.refavs_jaccard.refavs_jaccard import pool as pool_jaccard
+from ..metrics.refavs_jaccard.refavs_jaccard import score_frames as jaccard_frames
+from ..metrics.refavs_null.refavs_null import pool as pool_null
+from ..metrics.refavs_null.refavs_null import score_frames as predicted_shares
+from .arguments import RefAVSTrainingArguments
+
+
+if TYPE_CHECKING:
+    pass
+import shutil
+from pathlib import Path
+
 from torch.utils.data import DataLoader, Sampler
 from transformers import EarlyStoppingCallback, Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
 from ..loss_refavs import RefAVSLossCounts, count_masks
-from ..media.writing import whole_file
 from ..modeling_refavs import RefAVSForSegmentation
-from .arguments import DataArguments, RefAVSTrainingArguments
-from .callbacks import Intervals
+from ..utils.files import whole_file
+from .arguments import DataArguments
+from .cache import PreparedSplit, pixel_table
 from .checkpoints import STATE_FILE, last_complete_checkpoint, read_state, step_of
 from .collator import ClipCollator, ClipDataset
 from .curves import CURVES_FILE, draw_curves
-from .draws import ClipSampler
-from .optimizer import freeze_unused, parameter_groups
-from .pictures import pixel_table
-from .preparing import PreparedSplit
-from .validation import ValidationScores, score_clips
+from .sampler import ClipSampler
+
+
+def parameter_groups(model: nn.Module, args: RefAVSTrainingArguments) -> list[dict[str, Any]]:
+    """New and pretrained parameters at their own learning rates, the matrices among them with weight decay."""
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            pretrained = "mask2former." in name and ".adapter." not in name
+            decays = parameter.dim() > 1 and id(parameter) not in embeddings
+            groups.setdefault((pretrained, decays), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "weight_decay": args.weight_decay if decays else 0.0,
+            "lr": args.learning_rate * (args.mask2former_lr_scale if pretrained else 1.0),
+        }
+        for (pretrained, decays), parameters in sorted(groups.items(), key=lambda entry: entry[0])
+    ]
+
+
+def freeze_unused(model: nn.Module) -> None:
+    """Swin's last norm is not on the way to a mask: left trainable, it would stop several processes."""
+    for name, parameter in model.named_parameters():
+        if ".swin.layernorm." in name:
+            parameter.requires_grad_(False)
+
+
+SUMS = 4  # numbers of a clip
+
+
+def score_clips(
+    mask_logits: torch.Tensor, mask_labels: torch.Tensor, clip_index: torch.Tensor, clips: int
+) -> torch.Tensor:
+    """
+    Args:
+        mask_logits: `(expressions, frames, h, w)`.
+        mask_labels: `(expressions, frames, H, W)` bool; scores are of this size. A sentence whose labels are all empty is
+            a null reference.
+        clip_index: `(expressions,)`; `clips` is how many there are.
+
+    Returns:
+        `(clips, 4)` float64: the sum of J and the frames that count, the sum of the predicted parts of null references'
+        frames and their number.
+    """
+    size = mask_labels.shape[-2:]
+    sums = torch.zeros(clips, SUMS, dtype=torch.float64)
+    for logits, labels, clip in zip(mask_logits.float(), mask_labels, clip_index.tolist(), strict=True):
+        probabilities = nn.functional.interpolate(logits[None], size=size, mode="bilinear")[0].sigmoid().cpu().numpy()
+        masks = labels.cpu().numpy()
+        if masks.any():
+            scores = jaccard_frames(probabilities, masks)
+            sums[clip, :2] += torch.tensor([np.nansum(scores), np.isfinite(scores).sum()])
+        else:
+            shares = predicted_shares(probabilities)
+            sums[clip, 2:] += torch.tensor([shares.sum(), len(shares)])
+    return sums
+
+
+class ValidationScores:
+    """`compute_metrics` of a Trainer with `batch_eval_metrics`: `jaccard` and `null` once the last batch is in."""
+
+    def __init__(self) -> None:
+        self.sums = np.zeros(SUMS)
+
+    def __call__(self, batch: EvalPrediction, compute_result: bool) -> dict[str, Any]:
+        sums = torch.as_tensor(batch.predictions).cpu().double().numpy()  # of one batch, from where it was made
+        self.sums += sums.reshape(-1, SUMS).sum(axis=0)
+        if not compute_result:
+            return {}
+        jaccard, frames, predicted, null_frames = np.split(self.sums, SUMS)
+        self.sums = np.zeros(SUMS)
+        scores = {"jaccard": pool_jaccard(jaccard, frames)}
+        if null_frames:
+            scores["null"] = pool_null(predicted, null_frames)
+        return scores
+
+
+class Intervals(TrainerCallback):
+    """Tells the sampler the epoch; and wherever a checkpoint is saved the log is written, so that a run that goes on from there
+    logs the same averages as one that was never stopped."""
+
+    def __init__(self, trainer: "RefAVSTrainer"):
+        self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        self.trainer.restart_interval()
+
+    def on_epoch_begin(self, args, state, control, **kwargs) -> None:
+        self.trainer.sampler.epoch = int(state.epoch or 0)
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        control.should_log |= control.should_save
+
+    on_epoch_end = on_step_end
 
 
 logger = logging.get_logger(__name__)

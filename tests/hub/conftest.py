@@ -16,9 +16,8 @@ from transformers import RobertaModel
 
 from modeling_refavs import RefAVSAudioConfig, RefAVSVggishModel
 from modeling_refavs.cli import main
-from modeling_refavs.hub.convert_released_checkpoint import released_name
-from modeling_refavs.hub.model_publication import CARD_FACTS, EVALUATION
-from modeling_refavs.hub.state_dict import saved_names
+from modeling_refavs.hub.convert import released_name, saved_names
+from modeling_refavs.hub.publish import CARD_FACTS, EVALUATION
 from tests.conftest import make_config, make_released_model, make_tokenizer, stir
 
 from ..dataset_script.conftest import rows_of, write_tree

@@ -12,9 +12,9 @@ import pytest
 
 from modeling_refavs import RefAVSForSegmentation, RefAVSPipeline, RefAVSProcessor
 from modeling_refavs.cli import main
-from modeling_refavs.hub import publication
-from modeling_refavs.hub.files import list_files
-from modeling_refavs.hub.model_publication import ModelPublication
+from modeling_refavs.hub import publish
+from modeling_refavs.hub.publish import ModelPublication
+from modeling_refavs.utils.files import list_files
 
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +50,7 @@ assert data["test_s"][0]["frames"][9].size == data["test_s"][0]["masks"][9].size
 def no_clean_rooms(monkeypatch):
     """They take seconds each, and what is published here is loaded by somebody at the end."""
     for step in ("load_folder", "load_remote"):
-        monkeypatch.setattr(publication.Publication, step, lambda *_: None)
+        monkeypatch.setattr(publish.Publication, step, lambda *_: None)
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def test_a_space_that_would_not_run(stand_in_space, capsys, change, words):
 def test_a_model_that_must_not_go(checkpoint, tmp_path, capsys, monkeypatch, change, words):
     folder = Path(shutil.copytree(checkpoint, tmp_path / "model"))
     change(folder)
-    monkeypatch.setattr("modeling_refavs.hub.model_publication.ModelPublication.expected", lambda *_: None)
+    monkeypatch.setattr("modeling_refavs.hub.publish.ModelPublication.expected", lambda *_: None)
     assert main(["publish", "model", str(folder), "user/refavs", "--dry-run"]) == 2
     complaint = capsys.readouterr().err
     assert words in complaint
@@ -192,7 +192,7 @@ def test_what_a_training_leaves_beside_the_weights_stays(checkpoint, tmp_path):
 
 
 def test_an_answer_that_differs_is_noticed(checkpoint, monkeypatch, capsys):
-    monkeypatch.setattr(publication, "load_in_clean_room", lambda *_: [["other"]])
+    monkeypatch.setattr(publish, "load_in_clean_room", lambda *_: [["other"]])
     assert main(["publish", "model", str(checkpoint), "user/refavs", "--dry-run"]) == 2
     assert "it answers otherwise than here" in capsys.readouterr().err
 

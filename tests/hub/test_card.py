@@ -9,10 +9,9 @@ import yaml
 from huggingface_hub import ModelCard
 
 from modeling_refavs.cli import main
-from modeling_refavs.hub.card import main as render
 from modeling_refavs.hub.card import render_card
 from modeling_refavs.hub.checks import check_card
-from modeling_refavs.hub.model_publication import CARD_FACTS, EVALUATION, ModelPublication
+from modeling_refavs.hub.publish import CARD_FACTS, EVALUATION, ModelPublication
 
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +22,7 @@ def test_the_card_of_an_evaluation(checkpoint, tmp_path):
     card = tmp_path / "card" / "README.md"
     card.parent.mkdir()
     files = [str(checkpoint), str(checkpoint / EVALUATION), str(checkpoint / CARD_FACTS)]
-    assert render([*files, "--output", str(card), "--repo-id", "user/refavs"]) == 0
+    assert main(["card", *files, "--output", str(card), "--repo-id", "user/refavs"]) == 0
     check_card(card.parent, ModelPublication.card)
     text, report = card.read_text(), json.loads((checkpoint / EVALUATION).read_text())
     data = ModelCard(text).data
@@ -69,7 +68,7 @@ def test_bad_input(checkpoint, tmp_path, capsys, file, change, words):
     for name, path in files.items():
         text = (checkpoint / name).read_text()
         path.write_text(text.replace(*change, 1) if name == file else text)
-    assert render([str(checkpoint), *map(str, files.values()), "--output", str(tmp_path / "card.md")]) == 2
+    assert main(["card", str(checkpoint), *map(str, files.values()), "--output", str(tmp_path / "card.md")]) == 2
     complaint = capsys.readouterr().err
     assert words in complaint
     assert complaint.count("\n") == 1

@@ -11,8 +11,8 @@ from transformers import AutoModel, AutoProcessor, BertConfig, RobertaConfig
 import modeling_refavs.auto
 from modeling_refavs import RefAVSReleasedForSegmentation, RefAVSVggishModel
 from modeling_refavs.cli import main
-from modeling_refavs.hub.convert_released_checkpoint import examine
-from tests.media.conftest import tone, write_clip
+from modeling_refavs.hub.convert import examine
+from tests.media_kit import tone, write_clip
 
 
 __all__ = ["modeling_refavs", "write_clip"]

@@ -8,8 +8,7 @@ from huggingface_hub import constants
 
 from modeling_refavs.cli import main
 from modeling_refavs.hub.checks import CardRules
-from modeling_refavs.hub.publication import Publication
-from modeling_refavs.hub.publish import publish
+from modeling_refavs.hub.publish import Publication, publish
 
 from .connection import Fault
 

@@ -18,11 +18,10 @@ from PIL import Image
 
 from dataset_script.builder_refavs import load_refavs
 from dataset_script.media_files import mask_paths, write_mask
-from modeling_refavs.metrics.evaluation import evaluate_clips, fingerprint
-from modeling_refavs.metrics.journal import Journal
-from modeling_refavs.metrics.predictors import FolderPredictor, ModelPredictor, read_wav
-from modeling_refavs.metrics.processes import Processes, join_processes
+from modeling_refavs.metrics.evaluation import Journal, Processes, evaluate_clips, fingerprint, join_processes
+from modeling_refavs.metrics.predictors import FolderPredictor, ModelPredictor
 from modeling_refavs.metrics.scoring import Conventions, score_sentence, true_masks
+from modeling_refavs.video_refavs import read_wav
 
 from ..conftest import make_model
 from .conftest import METRICS

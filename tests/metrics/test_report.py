@@ -6,13 +6,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from modeling_refavs.metrics.facts import SentenceFacts, in_order
+from modeling_refavs.metrics.evaluation import Journal
 from modeling_refavs.metrics.gallery import Panel, choose_clips, draw_gallery
-from modeling_refavs.metrics.journal import Journal
-from modeling_refavs.metrics.measuring import Pooling, _estimate, mean_of, pool_jaccard
-from modeling_refavs.metrics.published import PUBLISHED
-from modeling_refavs.metrics.report import build_report, read_splits
-from modeling_refavs.metrics.report_text import report_text
+from modeling_refavs.metrics.report import (
+    PUBLISHED,
+    Pooling,
+    SentenceFacts,
+    _estimate,
+    build_report,
+    in_order,
+    mean_of,
+    pool_jaccard,
+    read_splits,
+    report_text,
+)
 from modeling_refavs.metrics.scoring import Conventions
 
 

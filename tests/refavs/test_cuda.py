@@ -6,7 +6,7 @@ import torch
 
 from modeling_refavs import RefAVSForSegmentation, deformable_attention
 from modeling_refavs.deformable_attention import sample_levels
-from modeling_refavs.media.cuda_graphs import record_graphs
+from modeling_refavs.inference.cuda_graphs import record_graphs
 from tests.conftest import make_config, stir
 from tests.refavs.test_deformable_attention import draw_samples
 
@@ -124,8 +124,8 @@ def test_several_clips_are_replayed_too(model):
 def test_a_video_is_segmented_as_on_a_cpu():
     """Two seconds at a time, read ahead: the last ones are replayed."""
     pytest.importorskip("av")
-    from modeling_refavs.media.loading import load_model
-    from modeling_refavs.media.segmentation import segment_video
+    from modeling_refavs.inference.loading import load_model
+    from modeling_refavs.inference.segment import segment_video
 
     masks = []
     for device in ("cpu", "cuda"):

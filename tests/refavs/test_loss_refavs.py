@@ -5,11 +5,11 @@ import torch
 from transformers.models.mask2former import modeling_mask2former
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerLoss
 
+from modeling_refavs.grounding_refavs import cue_criterion
 from modeling_refavs.loss_refavs import (
     RefAVSLossCounts,
     binary_cross_entropy,
     count_masks,
-    cue_criterion,
     dice_loss,
     matching_cost,
     set_criterion,

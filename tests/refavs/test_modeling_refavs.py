@@ -7,8 +7,9 @@ import torch
 from transformers import Mask2FormerForUniversalSegmentation, RobertaModel
 
 from modeling_refavs import RefAVSForSegmentation, RefAVSModel, RefAVSVggishModel
-from modeling_refavs.loss_refavs import cue_criterion, set_criterion
-from modeling_refavs.modeling_outputs_refavs import combine_queries, light_on_masks
+from modeling_refavs.grounding_refavs import cue_criterion, light_on_masks
+from modeling_refavs.loss_refavs import set_criterion
+from modeling_refavs.modeling_outputs_refavs import combine_queries
 from tests.conftest import SENTENCES, make_config, make_model, stir
 
 

@@ -9,12 +9,12 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from modeling_refavs import RefAVSReleasedConfig, RefAVSReleasedForSegmentation
-from modeling_refavs.hub.convert_released_checkpoint import convert_released_checkpoint
-from modeling_refavs.media.segmentation import segment_video
-from modeling_refavs.media.steps import read_steps
+from modeling_refavs.hub.convert import convert_released_checkpoint
+from modeling_refavs.inference.segment import segment_video
 from modeling_refavs.modeling_refavs_released import TRAINED, fill_up, read_out, set_off
+from modeling_refavs.video_refavs import read_steps
 from tests.conftest import SENTENCES, make_released_model
-from tests.media.conftest import tone, write_clip
+from tests.media_kit import tone, write_clip
 from tests.refavs.golden.fill import fill_state_dict, make_inputs
 
 

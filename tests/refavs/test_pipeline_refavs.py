@@ -11,10 +11,10 @@ from transformers import pipeline
 from modeling_refavs.configuration_refavs import TASK
 from modeling_refavs.decoding_refavs import read_video
 from modeling_refavs.mask_rle import decode_rle
-from modeling_refavs.media.steps import read_steps
 from modeling_refavs.pipeline_refavs import RefAVSPipeline
+from modeling_refavs.video_refavs import read_steps
 from tests.conftest import SENTENCES, make_released_model
-from tests.media.conftest import rotate, tone, write_clip
+from tests.media_kit import rotate, tone, write_clip
 
 
 __all__ = ["rotate", "write_clip"]  # fixtures

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_refavs.cue_memory import RefAVSMemory
+from modeling_refavs.eemc import RefAVSMemory
 from modeling_refavs.modeling_outputs_refavs import mask_scores
 from modeling_refavs.streaming_refavs import RefAVSStream
 from tests.conftest import SENTENCES, make_model, make_released_model

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ..media.conftest import write_clip
+from ..media_kit import write_clip
 
 
 __all__ = ["write_clip"]  # fixtures

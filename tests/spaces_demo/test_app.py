@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ..media.conftest import tone
+from ..media_kit import tone
 from .conftest import ROOM
 
 

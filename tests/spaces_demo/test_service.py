@@ -7,13 +7,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from limits import LimitError
 from PIL import Image
 
 from modeling_refavs.cli import main
-from modeling_refavs.media.limits import LimitError
 
-from ..media.test_limits import write_bomb
 from .conftest import ROOM
+from .test_limits import write_bomb
 
 
 SENTENCES = ["the first object to make a sound", "the drum"]

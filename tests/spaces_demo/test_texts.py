@@ -4,8 +4,7 @@ import re
 import string
 
 import pytest
-
-from modeling_refavs.media.limits import MESSAGES, Limits
+from limits import MESSAGES, Limits
 
 from .conftest import ROOM, ROOT
 

@@ -9,12 +9,10 @@ import yaml
 
 from dataset_script.synthetic.clips import SynthesisOptions
 from dataset_script.synthetic.generate import synthesize
-from modeling_refavs.training.cache import ArrayCache
-from modeling_refavs.training.clips import SplitRows
-from modeling_refavs.training.preparing import Preparation
-from modeling_refavs.training.recipe import read_recipe
-from modeling_refavs.training.starting import start_model
-from modeling_refavs.training.train import run_training
+from modeling_refavs.training.arguments import read_recipe
+from modeling_refavs.training.cache import ArrayCache, Preparation
+from modeling_refavs.training.dataset import SplitRows
+from modeling_refavs.training.train import run_training, start_model
 
 
 SMOKE = Path(__file__).parents[2] / "modeling_refavs/training/recipes/smoke.yaml"

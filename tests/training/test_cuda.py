@@ -32,7 +32,8 @@ def test_sharded_training_is_the_whole_one(recipe, plain, tmp_path):
         "--standalone",
         "--nproc_per_node=1",
         "-m",
-        "modeling_refavs.training.train",
+        "modeling_refavs.cli",
+        "train",
     )
     words = [str(recipe), "--output_dir", str(tmp_path / "run"), *SAVING, "--fsdp"]
     answer = subprocess.run([sys.executable, *launcher, *words], capture_output=True, text=True)

@@ -10,12 +10,10 @@ from dataset_script.synthetic.conditions import World
 from dataset_script.synthetic.expressions import find_expressions
 from dataset_script.synthetic.scene import Scene
 from dataset_script.synthetic.templates import TEMPLATES
-from modeling_refavs.training.cache import ArrayCache
+from modeling_refavs.training.augmentation import mirror_sentence
+from modeling_refavs.training.cache import ArrayCache, Preparation, pixel_table
 from modeling_refavs.training.collator import ClipCollator, ClipDataset
-from modeling_refavs.training.draws import Draw
-from modeling_refavs.training.mirroring import mirror_sentence
-from modeling_refavs.training.pictures import pixel_table
-from modeling_refavs.training.preparing import Preparation
+from modeling_refavs.training.sampler import Draw
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from modeling_refavs.training.recipe import read_recipe
+from modeling_refavs.training.arguments import read_recipe
 
 from .conftest import SMOKE
 

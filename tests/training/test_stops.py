@@ -86,7 +86,7 @@ def test_killed_at_any_moment(recipe, plain, tmp_path):
     folder = tmp_path / "run"
     words = [str(recipe), "--output_dir", str(folder), *SAVING]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "modeling_refavs.training.train", *words]
+    command = [sys.executable, "-m", "modeling_refavs.cli", "train", *words]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not (folder / "checkpoint-2").exists() and process.poll() is None:  # while it is being written, likely
         time.sleep(0.002)

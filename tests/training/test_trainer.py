@@ -10,14 +10,10 @@ import torch
 import yaml
 
 from modeling_refavs import RefAVSForSegmentation, RefAVSProcessor
-from modeling_refavs.modeling_refavs_stages import (
-    RefAVSForCueAlignment,
-    RefAVSForCueLocalization,
-    unit_scale_penalty,
-)
-from modeling_refavs.training.optimizer import parameter_groups
-from modeling_refavs.training.recipe import read_recipe
+from modeling_refavs.research.stages import RefAVSForCueAlignment, RefAVSForCueLocalization, unit_scale_penalty
+from modeling_refavs.training.arguments import read_recipe
 from modeling_refavs.training.train import make_trainer, run_training
+from modeling_refavs.training.trainer import parameter_groups
 
 from .conftest import PARTS, SAVING, STEPS, curve, read_log
 
@@ -40,7 +36,8 @@ def test_two_processes_are_the_larger_batch(recipe, plain, tmp_path):
         "--standalone",
         "--nproc_per_node=2",
         "-m",
-        "modeling_refavs.training.train",
+        "modeling_refavs.cli",
+        "train",
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, *launcher, *words], check=True, env=environment, capture_output=True)

@@ -1,0 +1,81 @@
+"""`refavs dataset check|stats|export`: Ref-AVS Bench, or a tree in its layout."""
+
+import argparse
+
+
+def add_command(commands: argparse._SubParsersAction) -> None:
+    dataset = commands.add_parser("dataset", help="check, count and export Ref-AVS Bench or a tree in its layout")
+    actions = dataset.add_subparsers(dest="action", required=True, metavar="ACTION")
+    _add_check(actions)
+    _add_stats(actions)
+    _add_export(actions)
+
+
+def _add_check(actions: argparse._SubParsersAction) -> None:
+    check = actions.add_parser(
+        "check",
+        help="count and name every irregularity; exit code 0: training can go on, 1: it cannot, 2: nothing to read",
+    )
+    check.add_argument("tree", metavar="DIR", help="folder with metadata.csv, media/ and gt_mask/, or a csv alone")
+    check.add_argument("--report", metavar="FILE", help="write the whole report as JSON")
+    check.add_argument("--num-proc", type=int, default=1, help="processes that decode (default: 1)")
+    check.set_defaults(run=_run_check)
+
+
+def _add_stats(actions: argparse._SubParsersAction) -> None:
+    stats = actions.add_parser("stats", help="the paper's tables and figures, counted, as Markdown and PNG")
+    stats.add_argument("tree", metavar="DIR", help="folder with metadata.csv, or a csv alone")
+    stats.add_argument("--output", default="refavs_statistics", metavar="FOLDER", help="default: %(default)s")
+    stats.set_defaults(run=_run_stats)
+
+
+def _add_export(actions: argparse._SubParsersAction) -> None:
+    export = actions.add_parser("export", help="Parquet shards with the media inside; run again to go on when killed")
+    export.add_argument("tree", metavar="DIR", help="folder with metadata.csv, media/ and gt_mask/")
+    export.add_argument("output", metavar="OUT", help="a new folder, or that of an earlier export")
+    export.add_argument(
+        "--configurations",
+        nargs="+",
+        default=["expressions"],
+        metavar="NAME",
+        help="expressions (a row a sentence) and/or clips (a row a clip); default: expressions",
+    )
+    export.add_argument("--paper-splits", action="store_true", help="test_u with unseen categories only")
+    export.add_argument(
+        "--damaged",
+        default="error",
+        choices=["error", "skip", "trust"],
+        help="missing or broken media: stop, leave their rows out, or do not look; default: error",
+    )
+    export.add_argument("--licence", default="other", help="licence id for the card; default: other, with a note")
+    export.add_argument("--shard-mb", type=int, default=128, help="MiB of media in a shard; default: 128")
+    export.set_defaults(run=_run_export)
+
+
+def _run_check(args: argparse.Namespace) -> int:
+    from dataset_script.check_report import report_text, write_report
+    from dataset_script.checking import check_tree
+
+    report = check_tree(args.tree, num_proc=args.num_proc, progress=True)
+    if args.report:
+        write_report(report, args.report)
+    print(report_text(report))
+    return 0 if report.can_train else 1
+
+
+def _run_stats(args: argparse.Namespace) -> None:
+    from dataset_script.statistics_report import write_statistics
+
+    print(write_statistics(args.tree, args.output, progress=True))
+
+
+def _run_export(args: argparse.Namespace) -> None:
+    from dataset_script.export_parquet import export
+
+    manifest = export(
+        args.tree, args.output, tuple(args.configurations), paper_splits=args.paper_splits, damaged=args.damaged,
+        licence=args.licence, shard_bytes=args.shard_mb * 2**20, progress=True,
+    )  # fmt: skip
+    shards = manifest["shards"].values()
+    rows, left_out = sum(shard["rows"] for shard in shards), sum(shard["left_out"] for shard in shards)
+    print(f"{args.output}: {len(shards)} shards, {rows} rows, {left_out} sentences left out")

@@ -1,0 +1,158 @@
+"""`refavs segment`: one video and some sentences in, everything that was asked for out."""
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import PRECISIONS
+
+
+if TYPE_CHECKING:
+    from ..inference.segment import VideoSegmentation
+
+OUTPUT_HELP = "video to write, .mp4, .mov, .mkv or .webm; a name without a suffix is a folder of PNGs"
+
+
+def add_command(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "segment",
+        help="colour what a sentence means in a video",
+        description="Colour what each sentence means in a video of any length; print, as JSON, when it is to be seen. "
+        "A run that was stopped goes on when it is asked again.",
+    )
+    parser.add_argument("video", type=Path, help="any video file; it is only read")
+    parser.add_argument("expressions", nargs="+", metavar="sentence", help='such as "the dog that is barking"')
+    parser.add_argument("--model", required=True, help="folder of a model, or its id on the Hub")
+    parser.add_argument("--output", required=True, type=Path, help=OUTPUT_HELP)
+    parser.add_argument("--masks", type=Path, metavar="DIR", help="also write a PNG per sentence and second")
+    parser.add_argument("--contact-sheet", type=Path, metavar="PNG", help="also draw the whole video as one picture")
+    parser.add_argument("--summary", type=Path, metavar="JSON", help="write the JSON here, not to standard output")
+    parser.add_argument("--threshold", type=float, default=0.5, help="probability that counts (default: 0.5)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    _add_outputs(parser)
+    _add_times(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_outputs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--mode",
+        default="overlay",
+        choices=["overlay", "cutout", "matte", "blur-rest"],
+        help="colour the object, show it alone, white on black, or blur all but it (default: %(default)s)",
+    )
+    parser.add_argument("--coco", type=Path, metavar="JSON", help="also write the masks as COCO instances")
+    parser.add_argument("--cvat", type=Path, metavar="XML", help="also write the masks as CVAT for images 1.1")
+    parser.add_argument("--dtype", default="float32", choices=PRECISIONS, help="of the model (default: %(default)s)")
+    parser.add_argument("--compile", action="store_true", help="compile the model's layers first: minutes, once")
+
+
+def _add_times(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--fps",
+        type=_looks,
+        default=1,
+        metavar="N|video",
+        help="look N times a second, or at every picture: masks then move at the video's own frame rate; 1 (the default): "
+        "one mask a second, held",
+    )
+    parser.add_argument(
+        "--smooth",
+        type=float,
+        metavar="SECONDS",
+        help="average masks over this time to either side (default: 0.12 with --fps; 0: not at all)",
+    )
+
+
+def _looks(text: str) -> float | str:
+    return text if text == "video" else float(text)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Raises:
+    ValueError: any input or output that cannot work, before the model is loaded.
+    """
+    from tqdm import tqdm
+
+    from ..inference.export import summarize, to_json
+    from ..inference.loading import choose_device, load_model
+    from ..inference.mask_store import Journal, describe_request, journal_of
+    from ..inference.segment import check_request, segment_video
+    from ..video_refavs import probe_video
+
+    check_request(args.expressions, args.threshold, args.fps, args.smooth)
+    _check_outputs(args)
+    info = probe_video(args.video)
+    device = choose_device(args.device)
+    model, processor = load_model(args.model, device, args.dtype, args.compile)
+    # Beside the output, so that a run that was stopped goes on when the same is asked again.
+    request = describe_request(args.video, args.expressions, args.model, dtype=args.dtype, looks=args.fps)
+    journal = Journal(journal_of(args.output), request)
+    with tqdm(total=info.duration and round(info.duration), unit="s", desc="segmenting") as bar:
+        segmentation = segment_video(
+            model, processor, args.video, args.expressions, threshold=args.threshold, rate=args.fps, smoothing=args.smooth,
+            progress=bar.update, records=journal,
+        )  # fmt: skip
+    _write_results(segmentation, args)
+    if not args.summary:
+        print(to_json(summarize(segmentation)))
+    journal.remove()
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    from ..visualization.video_writer import encoding_of
+
+    folders = {"masks": args.masks, "pictures": None if args.output.suffix else args.output}
+    if args.output.suffix:
+        encoding_of(args.output)
+    for content, folder in folders.items():
+        if folder and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ValueError(
+                f"{folder}: the folder for {content} must be new or empty, so that nothing older stays in it"
+            )
+    if args.contact_sheet and args.contact_sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise ValueError(f"{args.contact_sheet}: the contact sheet must end in .png or .jpg")
+    outputs = [
+        path for path in (args.output, args.masks, args.contact_sheet, args.coco, args.cvat, args.summary) if path
+    ]
+    for path in outputs:
+        if path.resolve() == args.video.resolve():
+            raise ValueError(f"{path}: the output would overwrite the video: give it another name")
+        if sum(path.resolve() == other.resolve() for other in outputs) > 1:
+            raise ValueError(f"{path}: two outputs with one name")
+        if path not in folders.values() and path.is_dir():
+            raise ValueError(f"{path}: a folder: give a file name")
+        _check_writable(path.resolve().parent)
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ValueError(f"{folder}: cannot be written to ({os.strerror(error.errno)})") from error
+
+
+def _write_results(segmentation: "VideoSegmentation", args: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from ..inference.export import write_coco, write_cvat, write_masks, write_summary
+    from ..utils.files import whole_file
+    from ..visualization.contact_sheet import draw_contact_sheet
+    from ..visualization.render import render_frames, render_video
+
+    if args.masks:
+        write_masks(segmentation, args.masks)
+    if args.contact_sheet:
+        with whole_file(args.contact_sheet) as unfinished:
+            draw_contact_sheet(segmentation).save(unfinished)
+    if args.coco:
+        write_coco(segmentation, args.coco)
+    if args.cvat:
+        write_cvat(segmentation, args.cvat)
+    with tqdm(total=round(segmentation.duration), unit="s", desc="drawing") as bar:
+        render = render_video if args.output.suffix else render_frames
+        render(segmentation, args.output, bar.update, args.mode)
+    if args.summary:
+        write_summary(segmentation, args.summary)

@@ -1,0 +1,1 @@
+"""A model, a video and sentences in: masks, presence and exports out."""

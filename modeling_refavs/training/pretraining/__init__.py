@@ -1,1 +1,0 @@
-"""The three pretrained parts that EEMC starts from, for a synthetic benchmark: what Swin, VGGish and RoBERTa are for Ref-AVS."""

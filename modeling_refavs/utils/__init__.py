@@ -1,0 +1,1 @@
+"""What several rooms need: files that appear whole, Markdown tables."""

@@ -1,0 +1,1 @@
+"""Masks made visible: overlays, contact sheets, plots."""

@@ -1,0 +1,176 @@
+"""Files that appear whole or not at all, videos with sound among them: H.264, and VP9 with transparency."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image
+
+from ..inference.export import frame_name
+from ..utils.files import whole_file, whole_folder
+
+
+VIDEO_CLOCK = 90_000  # ticks/s: exact for 24, 25, 29.97, 30 and 60 frames/s
+SOUND_RATE = 48_000  # Hz
+SOUND_LAYOUT = "stereo"
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What FFmpeg calls the two codecs of a container, and how they are set."""
+
+    video: str
+    sound: str
+    options: dict[str, str]
+
+
+# No B-frames and no alternate reference: the last picture's length, variable rates and transparency survive.
+H264 = Encoding("libx264", "aac", {"crf": "20", "preset": "veryfast", "bf": "0"})
+VP9 = Encoding(
+    "libvpx-vp9",
+    "libopus",
+    {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "5", "row-mt": "1", "auto-alt-ref": "0"},
+)
+ENCODINGS = {".mp4": H264, ".mov": H264, ".mkv": H264, ".webm": VP9}
+TRANSPARENT_SUFFIXES = (".webm",)
+
+
+class VideoWriter:
+    """Writes pictures at their own times, and a sound track beside them: made by [`write_video`]."""
+
+    def __init__(
+        self,
+        container: av.container.OutputContainer,
+        encoding: Encoding,
+        size: tuple[int, int],
+        frame_rate: float,
+        sound: Iterator[np.ndarray] | None,
+        transparent: bool,
+    ):
+        self.container, self.size, self.sound = container, size, sound
+        rate = Fraction(frame_rate).limit_denominator(1001)
+        self.video = container.add_stream(encoding.video, rate=rate, options=encoding.options)
+        self.video.width, self.video.height = (side + side % 2 for side in size)
+        self.video.pix_fmt = "yuva420p" if transparent else "yuv420p"
+        self.num_channels = 4 if transparent else 3
+        context = self.video.codec_context
+        context.time_base = Fraction(1, VIDEO_CLOCK)
+        context.colorspace = context.color_primaries = context.color_trc = 1  # BT.709
+        context.color_range = 1  # studio levels
+        self.lengths: dict[int, int] = {}  # of pictures inside the encoder, by their pts, in ticks
+        self.next_pts = self.sound_samples = 0
+        if sound is not None:
+            self.audio = container.add_stream(encoding.sound, rate=SOUND_RATE, layout=SOUND_LAYOUT)
+
+    def write(self, picture: np.ndarray, time: float, end: float) -> None:
+        """Show `picture (height, width, 3)` uint8 RGB, or RGBA in a transparent video, from `time` to `end` (s); later
+        calls have later times."""
+        height, width, num_channels = picture.shape
+        if (width, height) != self.size or num_channels != self.num_channels:
+            raise ValueError(
+                f"pictures must be {self.size} (width, height) of {self.num_channels} channels as the video is, "
+                f"got {(width, height)} of {num_channels}"
+            )
+        even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        frame = av.VideoFrame.from_ndarray(even, format="rgba" if num_channels == 4 else "rgb24")
+        frame = frame.reformat(format=self.video.pix_fmt, dst_colorspace="ITU709", dst_color_range="MPEG")
+        frame.time_base = Fraction(1, VIDEO_CLOCK)
+        frame.pts = self.next_pts = max(round(time * VIDEO_CLOCK), self.next_pts)
+        self.next_pts += 1
+        self.lengths[frame.pts] = max(1, round(end * VIDEO_CLOCK) - frame.pts)
+        self._mux_pictures(frame)
+        self._mux_sound(until=time)
+
+    def finish(self) -> None:
+        """Empty the encoders, and write what is left of the sound."""
+        self._mux_pictures(None)
+        if self.sound is not None:
+            self._mux_sound(until=float("inf"))
+            self.container.mux(self.audio.encode(None))
+
+    def _mux_pictures(self, frame: av.VideoFrame | None) -> None:
+        for packet in self.video.encode(frame):
+            packet.duration = self.lengths.pop(packet.pts)
+            self.container.mux(packet)
+
+    def _mux_sound(self, until: float) -> None:
+        """Sound up to `until` seconds, so that pictures and sound lie side by side in the file."""
+        while self.sound is not None and self.sound_samples <= until * SOUND_RATE:
+            block = next(self.sound, None)
+            if block is None:
+                return
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), format="fltp", layout=SOUND_LAYOUT)
+            frame.sample_rate, frame.time_base = SOUND_RATE, Fraction(1, SOUND_RATE)
+            frame.pts = self.sound_samples
+            self.sound_samples += block.shape[1]
+            self.container.mux(self.audio.encode(frame))
+
+
+@contextmanager
+def write_video(
+    path: str | Path,
+    size: tuple[int, int],
+    frame_rate: float,
+    sound: Iterator[np.ndarray] | None = None,
+    transparent: bool = False,
+) -> Iterator[VideoWriter]:
+    """Write a video that browsers play; it takes its name only when it is complete.
+
+    Args:
+        path: ends in .mp4, .mov or .mkv (H.264 with AAC), or in .webm (VP9 with Opus).
+        size: (width, height); the colours are stored for 2x2 pixels together, so an odd side gains a pixel.
+        frame_rate: mean frames/s, for the encoder's budget; pictures are shown at their own times.
+        sound: blocks `(2, samples)` float32 at 48 kHz from time 0, as [`read_sound`] yields; None for a silent video.
+        transparent: pictures are RGBA; .webm alone can keep that.
+
+    Raises:
+        ValueError: the suffix is another, or cannot be transparent.
+    """
+    encoding, suffix = encoding_of(path), Path(path).suffix.lower()
+    if transparent and suffix not in TRANSPARENT_SUFFIXES:
+        raise ValueError(f"{path}: {suffix} cannot be transparent: use {', '.join(TRANSPARENT_SUFFIXES)}")
+    starts_fast = suffix in (".mp4", ".mov")  # its index first: a browser plays it before it is all there
+    options = {"movflags": "+faststart"} if starts_fast else {}
+    with (
+        whole_file(path) as unfinished,
+        av.open(str(unfinished.absolute()), "w", options=options) as container,
+    ):
+        writer = VideoWriter(container, encoding, size, frame_rate, sound, transparent)
+        yield writer
+        writer.finish()
+
+
+def encoding_of(path: str | Path) -> Encoding:
+    """The codecs that go with a suffix; `ValueError` for a container that cannot be written."""
+    encoding = ENCODINGS.get(Path(path).suffix.lower())
+    if encoding is None:
+        raise ValueError(
+            f"{path}: the output must end in {', '.join(ENCODINGS)} (H.264 with AAC; .webm: VP9 with Opus)"
+        )
+    return encoding
+
+
+FAST = 3  # of PNG's compression levels 0 to 9: half the time of the usual 6, files a few percent larger
+
+
+class FrameFolderWriter:
+    """Takes pictures as [`VideoWriter`] does: made by [`write_frame_folder`]."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.num_frames = folder, 0
+
+    def write(self, picture: np.ndarray, time: float, end: float) -> None:
+        """`picture (height, width, 3 or 4)` uint8, RGB or RGBA; a folder has no clock, so its times are not kept."""
+        Image.fromarray(picture).save(self.folder / frame_name(self.num_frames), compress_level=FAST)
+        self.num_frames += 1
+
+
+@contextmanager
+def write_frame_folder(folder: str | Path) -> Iterator[FrameFolderWriter]:
+    """Write `folder/frame_000000.png` and so on; the folder, new or empty, appears when it is complete."""
+    with whole_folder(folder) as unfinished:
+        yield FrameFolderWriter(unfinished)

@@ -1,0 +1,130 @@
+"""Masks at the video's frame rate: which answers make them, which pictures and sounds the model is shown, what it is asked."""
+
+import numpy as np
+import pytest
+import torch
+
+from modeling_refavs.inference.export import summarize
+from modeling_refavs.inference.mask_store import Journal
+from modeling_refavs.inference.segment import Timeline, decode_with_cues, read_looks, segment_video
+from modeling_refavs.visualization.contact_sheet import draw_contact_sheet
+from tests.conftest import SENTENCES, make_model
+from tests.media_kit import tone
+from tests.refavs.test_video_refavs import grey_of
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_model().double()
+
+
+@pytest.fixture
+def video(write_clip):
+    """2.5 s at ten pictures a second, brighter each time; the sound ends in the middle of second 1."""
+    return write_clip(times=tuple(np.arange(25) / 10), end=2.5, sound=[(0.0, tone(1.5))])
+
+
+def test_looks_are_at_every_picture_with_the_sound_of_its_second(video):
+    looks = list(read_looks(video, 10.0))
+    assert [grey_of(look.frame) for look in looks] == list(range(25))
+    assert [look.second for look in looks] == [0] * 10 + [1] * 10 + [2] * 5
+    assert [len(look.audio) for look in looks[::10]] == [16000, 8000, 0]
+    assert looks[-1].end == pytest.approx(2.5, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected"), [(2.0, [0, 5, 10, 15, 20]), (4.0, [0, 2, 5, 7, 10, 12, 15, 17, 20, 22])]
+)
+def test_fewer_looks_than_pictures(video, rate, expected):
+    assert [grey_of(look.frame) for look in read_looks(video, rate)] == expected
+
+
+def test_time_stamps_that_are_rounded_cost_no_picture(write_clip):
+    times = tuple(np.round(np.arange(60) / 29.97, 3))
+    path = write_clip(times=times, end=2.002)
+    assert [grey_of(look.frame) for look in read_looks(path, 29.97)][:60] == list(range(60))
+
+
+def test_with_a_pictures_own_cues_it_is_the_usual_answer(model, processor, clip):
+    """Every second's first look is what the second alone would give; the later ones take its cues, not their own."""
+    inputs = processor(text=SENTENCES[:2], **clip).to(torch.double)
+    tokens = {name: inputs.pop(name) for name in ("input_ids", "attention_mask")}
+    index = inputs.pop("clip_index")
+    with torch.no_grad():
+        features = model.encode_clips(**inputs)
+        usual = model.segment(features, **tokens, clip_index=index)
+        dense = decode_with_cues(model, features, features, tokens, None)
+    torch.testing.assert_close(dense.mask_logits[:, 0], usual.mask_logits[:, 0], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(dense.cue_hidden_states[:, 3], usual.cue_hidden_states[:, 0], rtol=1e-9, atol=1e-9)
+    assert (dense.mask_logits[:, 1] - usual.mask_logits[:, 1]).abs().max() > 1e-3
+    torch.testing.assert_close(dense.memory.visual.count, torch.ones(2).double())
+
+
+def test_groups_and_journals_change_nothing(model, processor, video, tmp_path):
+    whole = segment_video(model, processor, video, SENTENCES[:2], rate="video", smoothing=0, steps_per_chunk=30)
+    seconds = segment_video(model, processor, video, SENTENCES[:2])
+    done = []
+    journal = Journal(tmp_path / "journal", {})
+    parts = segment_video(
+        model, processor, video, SENTENCES[:2], rate="video", smoothing=0, steps_per_chunk=3, records=journal, progress=done.append,
+    )  # fmt: skip
+    assert (whole.num_steps, done, whole.duration) == (25, [1, 1, 1], pytest.approx(2.5, abs=2e-3))
+    torch.testing.assert_close(parts.mask_logits, whole.mask_logits, rtol=2e-3, atol=1e-5)
+    torch.testing.assert_close(whole.mask_logits[:, ::10], seconds.mask_logits, rtol=2e-3, atol=1e-5)
+    np.testing.assert_allclose(whole.presence[:, ::10], seconds.presence, atol=1e-6)
+
+
+def test_a_dense_run_goes_on(model, processor, video, tmp_path, monkeypatch):
+    options = {"rate": 5, "steps_per_chunk": 2}
+    whole = segment_video(model, processor, video, SENTENCES[:1], **options)
+
+    def stop(seconds):
+        raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            segment_video(
+                model, processor, video, SENTENCES[:1], **options, records=Journal(tmp_path / "j", {}), progress=stop
+            )
+    resumed = segment_video(model, processor, video, SENTENCES[:1], **options, records=Journal(tmp_path / "j", {}))
+    torch.testing.assert_close(resumed.mask_logits, whole.mask_logits, rtol=2e-3, atol=1e-5)
+    assert resumed.num_steps == whole.num_steps == 25
+
+
+def test_what_is_told_of_pictures_agrees(model, processor, video):
+    result = segment_video(model, processor, video, SENTENCES[:1], rate=5)
+    assert [result.step_at(time) for time in (0.0, 0.0999, 0.2, 2.4, 9.0)] == [0, 1, 2, 24, 24]
+    assert result.time_of(7) == pytest.approx(0.7)
+    assert result.masks(7).shape == (1, 48, 64)
+    summary = summarize(result)
+    assert (summary["video"]["steps"], summary["video"]["steps_per_second"]) == (25, 10.0)
+    assert len(summary["expressions"][0]["presence"]) == 25
+    assert np.asarray(draw_contact_sheet(result)).shape[0] > 100
+
+
+@pytest.mark.parametrize(
+    ("timeline", "step", "expected"),
+    [
+        (Timeline(), 3, {3: 1.0}),
+        (Timeline(), 99, {9: 1.0}),
+        (Timeline(25, 25), 3, {3: 1.0}),
+        (Timeline(25, 5), 12, {2: 0.6, 3: 0.4}),  # 0.48 s: answers at 0.4 and 0.6 s
+        (Timeline(25, 25, 0.08), 3, {2: 0.25, 3: 0.5, 4: 0.25}),
+        (Timeline(25, 25, 0.08), 0, {0: 2 / 3, 1: 1 / 3}),
+        (Timeline(25, 5), 48, {9: 1.0}),
+        (Timeline(1, 1, 2.0), 3, {2: 0.25, 3: 0.5, 4: 0.25}),
+    ],
+)
+def test_which_answers_make_a_mask(timeline, step, expected):
+    indices, weights = timeline.answers(step, num_answers=10)
+    found = {int(index): weight for index, weight in zip(indices, weights, strict=True) if weight > 1e-4}
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"rate": 0.5}, "at least 1"), ({"rate": "fast"}, "or 'video'"), ({"smoothing": -1.0}, "at least 0"), ({"rate": float("nan")}, "at least 1")],
+)  # fmt: skip
+def test_bad_requests(model, processor, video, change, words):
+    with pytest.raises(ValueError, match=words):
+        segment_video(model, processor, video, SENTENCES[:1], **change)

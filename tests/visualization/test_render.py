@@ -1,0 +1,104 @@
+"""What is drawn: the right colour at the right time and place, the sentence legible, the sound the clip's own."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from modeling_refavs.inference.segment import segment_video
+from modeling_refavs.video_refavs import read_frames, read_sound
+from modeling_refavs.visualization.contact_sheet import MAX_COLUMNS, draw_contact_sheet
+from modeling_refavs.visualization.overlay import COLOURS, NOTHING, Captions, font_of, tint_of, wrap
+from modeling_refavs.visualization.render import SMALLEST_CANVAS, render_video
+from tests.media_kit import tone
+
+
+@pytest.fixture
+def half(write_clip, fake_model):
+    """A clip whose left half is meant in second 0 and 2 and not in second 1."""
+
+    def make(**clip):
+        path = write_clip(**{"times": (0, 0.5, 1.0, 1.4, 1.999, 2.0, 2.5), "end": 3.0, "size": (480, 360), **clip})
+        result = segment_video(*fake_model, path, ["the left half"])
+        result.presence[0, 1] = 0.1
+        return result
+
+    return make
+
+
+def test_masks_and_pictures_stay_in_step(half, tmp_path):
+    result = half()
+    render_video(result, tmp_path / "out.mp4")
+    drawn, source = list(read_frames(tmp_path / "out.mp4")), list(read_frames(result.info.path))
+    np.testing.assert_allclose([frame.time for frame in drawn], [frame.time for frame in source], atol=2e-3)
+    blueness = [frame.rgb[200, 60, 0] - float(frame.rgb[200, 60, 2]) for frame in drawn]  # orange: more red than blue
+    assert [value > 40 for value in blueness] == [True, True, False, False, False, True, True]
+    for before, after in zip(source, drawn, strict=True):
+        assert np.abs(after.rgb[:360, 300:].astype(int) - before.rgb[:, 300:]).max() < 12  # the rest is untouched
+
+
+def test_the_sound_is_the_clips_own(half, tmp_path):
+    result = half(sound=[(0.5, tone(1.5))])
+    render_video(result, tmp_path / "out.mp4")
+    before, after = (
+        np.concatenate(list(read_sound(path, 16000, "mono")), axis=1)[0]
+        for path in (result.info.path, tmp_path / "out.mp4")
+    )
+    assert len(after) == pytest.approx(len(before), abs=400)
+    np.testing.assert_allclose(after[8800:31000], before[8800:31000], atol=0.05)
+    assert np.abs(after[:7000]).max() < 0.01
+
+
+def test_tiny_and_rotated_videos_are_enlarged_until_the_caption_can_be_read(half, rotate, tmp_path):
+    result = half(name="tiny.mp4", size=(96, 64))
+    rotate(result.info.path, 1)
+    render_video(segment_again(result), tmp_path / "out.mp4")
+    frame = next(read_frames(tmp_path / "out.mp4"))
+    height, width = frame.rgb.shape[:2]
+    assert min(width, height) >= SMALLEST_CANVAS
+    assert height > 96 * 4  # the turned picture, and the caption below it
+
+
+def segment_again(result):
+    from .conftest import FakeModel, FakeProcessor
+
+    return segment_video(FakeModel(), FakeProcessor(), result.info.path, result.expressions)
+
+
+def test_a_mask_is_light_inside_and_strong_at_its_edge():
+    mask = np.zeros((2, 50, 60), dtype=bool)
+    mask[1, 10:40, 20:50] = True
+    tint = np.asarray(tint_of(mask))
+    assert tint.shape == (50, 60, 4)
+    assert tint[25, 35].tolist() == [*COLOURS[1], 100]
+    assert tint[10, 35].tolist() == [*COLOURS[1], 255]
+    assert tint[5, 5].tolist() == [0, 0, 0, 0]
+    assert (np.asarray(tint_of(mask[1:], first=1)) == tint).all()
+
+
+@pytest.mark.parametrize("text", ["short", "word " * 200, "unbreakable" * 60])
+def test_every_line_fits(text):
+    font = font_of(16)
+    lines = wrap(text, font, 300, max_lines=3)
+    assert 1 <= len(lines) <= 3
+    assert all(font.getlength(line) <= 300 for line in lines)
+    assert lines[-1].endswith("...") == (len(text) > 100)
+
+
+def test_the_caption_says_when_nothing_fits_and_shows_where_we_are():
+    captions = Captions(["a dog", "a cat"], [[(1.0, 2.0)], []], duration=3.0, width=480, font_size=16)
+    assert captions.lines == [["a dog"], ["a cat", NOTHING]]
+    absent, present = (np.asarray(captions.draw(time)) for time in (0.0, 1.0))
+    assert absent.shape == (captions.height, 480, 3)
+    disc = (slice(10, 25), slice(8, 24))
+    assert (present[disc] == COLOURS[0]).all(-1).sum() > 1.5 * (absent[disc] == COLOURS[0]).all(-1).sum()
+
+
+@pytest.mark.parametrize(("seconds", "sound"), [(1, ()), (4, [(0.0, tone(2))]), (25, [(3.0, tone(2))])])
+def test_contact_sheet(write_clip, fake_model, seconds, sound):
+    path = write_clip(times=tuple(range(seconds)), end=seconds, sound=sound)
+    result = segment_video(*fake_model, path, ["the left half", "everything", "nothing of the kind"])
+    sheet = np.asarray(draw_contact_sheet(result))
+    first, second = (int(sheet[top, 56, 0]) - int(sheet[top, 56, 2]) for top in (120, 289))
+    assert first > 40 > -20 > second  # orange, then blue, over the grey picture of the first column
+    assert sheet.shape[1] <= 2 * 16 + MAX_COLUMNS * 164
+    assert Image.fromarray(sheet).size[0] >= 640
