@@ -10,7 +10,9 @@ DEMO = ["gradio>=6.0"]
 BROWSER = [
     "playwright>=1.50"
 ]  # 165 MB: the page's browser tests run where it and Chromium are, and are skipped elsewhere
-KERNELS = ["triton; sys_platform == 'linux'"]  # torch for CUDA brings its own; elsewhere to interpret them in tests
+KERNELS = [
+    "triton; sys_platform == 'linux'"
+]  # torch for CUDA brings its own; elsewhere to interpret them in tests
 DEV = ["pycocotools", "pytest>=8.0", "pytest-xdist", "ruff", "setuptools", *KERNELS, *TRAIN, *DEMO]
 
 setup(
@@ -42,6 +44,13 @@ setup(
         "av>=14.0",
         "tqdm",
     ],
-    extras_require={"data": DATA, "metrics": METRICS, "train": TRAIN, "demo": DEMO, "browser": BROWSER, "dev": DEV},
+    extras_require={
+        "data": DATA,
+        "metrics": METRICS,
+        "train": TRAIN,
+        "demo": DEMO,
+        "browser": BROWSER,
+        "dev": DEV,
+    },
     entry_points={"console_scripts": ["refavs = modeling_refavs.cli:main"]},
 )

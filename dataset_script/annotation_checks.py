@@ -24,11 +24,17 @@ def annotation_findings(annotations: Annotations, taxonomy: Taxonomy) -> Iterato
         for code in _row_codes(row, taxonomy):
             yield code, f"line {row.line}: {row.uid}: {row.raw_expression!r}"
     yield from _repeated("duplicate_uid", rows, lambda row: row.uid)
-    yield from _repeated("duplicate_row", rows, lambda row: (row.uid, row.vid, row.split, row.fid, row.raw_expression))
+    yield from _repeated(
+        "duplicate_row",
+        rows,
+        lambda row: (row.uid, row.vid, row.split, row.fid, row.raw_expression),
+    )
     # two sentences are one when they differ in spaces, `_`, capitals or the full stop
     sentence = lambda row: (row.clip_id, row.expression.lower().rstrip("."))  # noqa: E731
     yield from _divided("ambiguous_sentence", rows, sentence, lambda row: row.fid)
-    yield from _divided("two_categories", rows, lambda row: (row.clip_id, row.fid), lambda row: row.category)
+    yield from _divided(
+        "two_categories", rows, lambda row: (row.clip_id, row.fid), lambda row: row.category
+    )
     for clip_id, fids in _sets(rows, lambda row: row.clip_id, lambda row: row.fid).items():
         if len(fids) <= max(fids):
             yield "fid_gap", f"{clip_id}: fids {', '.join(map(str, sorted(fids)))}"
@@ -42,7 +48,9 @@ def leaks(rows: Iterable[Annotation]) -> Iterator[tuple[str, str, str]]:
     A null reference counts as the clip whose picture and sound it borrows.
     """
     sources = _sets(rows, lambda row: row.split, lambda row: split_clip_id(row.clip_id)["source"])
-    videos = _sets(rows, lambda row: row.split, lambda row: split_clip_id(row.clip_id)["youtube_id"])
+    videos = _sets(
+        rows, lambda row: row.split, lambda row: split_clip_id(row.clip_id)["youtube_id"]
+    )
     for one, other in itertools.combinations([split for split in SPLITS if split in sources], 2):
         for source in sorted(sources[one] & sources[other]):
             yield "leaked_clip", f"{one} and {other}", source
@@ -61,7 +69,9 @@ def _row_codes(row: Annotation, taxonomy: Taxonomy) -> Iterator[str]:
         yield "vid_not_clip"
     if row.is_null and row.fid != 0:
         yield "null_fid"
-    if row.is_null != (row.clip_id.startswith("null_")) or (row.split == "test_n" and not row.is_null):
+    if row.is_null != (row.clip_id.startswith("null_")) or (
+        row.split == "test_n" and not row.is_null
+    ):
         yield "null_name"
     if not row.is_null and row.category not in taxonomy.categories:
         yield "unknown_category"
@@ -87,7 +97,9 @@ def _repeated(
             yield code, f"{value if isinstance(value, str) else value[0]} occurs {count} times"
 
 
-def _divided(code: str, rows: Iterable[Annotation], key: Callable, value: Callable) -> Iterator[tuple[str, str]]:
+def _divided(
+    code: str, rows: Iterable[Annotation], key: Callable, value: Callable
+) -> Iterator[tuple[str, str]]:
     for (clip_id, which), values in _sets(rows, key, value).items():
         if len(values) > 1:
             yield code, f"{clip_id}, {which!r}: {', '.join(sorted(map(str, values)))}"

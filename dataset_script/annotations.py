@@ -13,7 +13,9 @@ from .taxonomy import NULL_CATEGORY
 
 CSV_COLUMNS = ("vid", "uid", "split", "fid", "exp")
 LARGEST_FID = 2**31 - 1  # the fid column is int32
-_CLIP_NAME = re.compile(r"(?:null_(?P<null_kind>[^-/]+)-)?(?P<source>(?P<youtube_id>.+)_(?P<start>\d+)_(?P<end>\d+))")
+_CLIP_NAME = re.compile(
+    r"(?:null_(?P<null_kind>[^-/]+)-)?(?P<source>(?P<youtube_id>.+)_(?P<start>\d+)_(?P<end>\d+))"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,13 @@ def split_clip_id(clip_id: str) -> dict[str, str | int | None]:
     """
     match = _CLIP_NAME.fullmatch(clip_id)
     if match is None:
-        return {"null_kind": None, "source": clip_id, "youtube_id": clip_id, "start_ms": None, "end_ms": None}
+        return {
+            "null_kind": None,
+            "source": clip_id,
+            "youtube_id": clip_id,
+            "start_ms": None,
+            "end_ms": None,
+        }
     parts = match.groupdict()
     return {
         "null_kind": parts["null_kind"],
@@ -145,7 +153,9 @@ def _check_header(path: str | Path, columns: Iterable[str] | None) -> None:
         raise ValueError(f"{path} is empty")
     missing = [name for name in CSV_COLUMNS if name not in columns]
     if missing:
-        raise ValueError(f"{path} lacks the column {', '.join(missing)}: its header is {','.join(columns)}")
+        raise ValueError(
+            f"{path} lacks the column {', '.join(missing)}: its header is {','.join(columns)}"
+        )
 
 
 def _add_row(annotations: Annotations, line: int, row: dict[str | None, str | None]) -> None:
@@ -164,11 +174,17 @@ def _why_malformed(row: dict[str | None, str | None]) -> str | None:
     if row["split"] not in (*SPLITS, LEFTOVER_SPLIT):
         return f"split {row['split']!r} is none of {', '.join(SPLITS)}"
     parts = row["uid"].rsplit("_", 2)
-    names_a_folder = "/" not in row["uid"] and row["uid"].isprintable() and parts[0] not in (".", "..")
+    names_a_folder = (
+        "/" not in row["uid"] and row["uid"].isprintable() and parts[0] not in (".", "..")
+    )
     if len(parts) < 3 or not all(parts) or not names_a_folder:
         return f"uid {row['uid']!r} is not <clip>_<category>_<number>"
     fid = row["fid"]
-    if not (fid.isascii() and fid.isdigit()) or len(fid) > len(str(LARGEST_FID)) or int(fid) > LARGEST_FID:
+    if (
+        not (fid.isascii() and fid.isdigit())
+        or len(fid) > len(str(LARGEST_FID))
+        or int(fid) > LARGEST_FID
+    ):
         return f"fid {fid[:40]!r} is not a number from 0 to {LARGEST_FID}"
     if not row["exp"].strip():
         return "the expression is empty"

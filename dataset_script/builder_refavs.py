@@ -38,7 +38,9 @@ class RefAVSBuilder(datasets.GeneratorBasedBuilder):
     BUILDER_CONFIG_CLASS = RefAVSBuilderConfig
     BUILDER_CONFIGS = [RefAVSBuilderConfig(name=name, version=VERSION) for name in CONFIGURATIONS]  # noqa: RUF012
     DEFAULT_CONFIG_NAME = "expressions"
-    DEFAULT_WRITER_BATCH_SIZE = 16  # rows of 1-2 MB wait in memory; the default would keep 1,000 of them
+    DEFAULT_WRITER_BATCH_SIZE = (
+        16  # rows of 1-2 MB wait in memory; the default would keep 1,000 of them
+    )
 
     def __init__(self, *args, data_dir: str | Path, hash: str | None = None, **kwargs):
         data_dir = str(find_csv(data_dir).parent.resolve())
@@ -66,7 +68,9 @@ class RefAVSBuilder(datasets.GeneratorBasedBuilder):
         for clip in clips:
             usable, problems = usable_part(tree, clip)
             if problems:
-                logger.warning(f"{clip.clip_id}: rows left out, {problems[0].code} {problems[0].where}")
+                logger.warning(
+                    f"{clip.clip_id}: rows left out, {problems[0].code} {problems[0].where}"
+                )
             if usable is not None:
                 yield from clip_examples(tree, usable, self.config.name)
 
@@ -103,9 +107,16 @@ def load_refavs(
     cache_dir = None if cache_dir is None else str(cache_dir)
     if not (Path(path).is_dir() and (Path(path) / "metadata.csv").is_file()):
         if paper_splits or damaged != "error":
-            raise ValueError(f"paper_splits and damaged are chosen when a tree is exported; {path} is not a tree")
+            raise ValueError(
+                f"paper_splits and damaged are chosen when a tree is exported; {path} is not a tree"
+            )
         return datasets.load_dataset(
-            str(path), configuration, split=split, streaming=streaming, num_proc=num_proc, cache_dir=cache_dir
+            str(path),
+            configuration,
+            split=split,
+            streaming=streaming,
+            num_proc=num_proc,
+            cache_dir=cache_dir,
         )
     builder = RefAVSBuilder(
         config_name=configuration,

@@ -101,7 +101,9 @@ class Report:
 def write_report(report: Report, path: str | Path) -> None:
     """Write the report as JSON, under a temporary name first."""
     temporary = Path(f"{path}.tmp")
-    temporary.write_text(json.dumps(report.as_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.write_text(
+        json.dumps(report.as_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     os.replace(temporary, path)
 
 
@@ -117,8 +119,12 @@ def report_text(report: Report) -> str:
             f"{'':13}{report.examples[code][0]}",
         ]
     for splits, shared in report.leaks.items():
-        lines.append(f"      {splits} share {shared['leaked_video']} videos, {shared['leaked_clip']} of their clips")
-    lines += [] if report.media_checked else ["No media were looked at: a csv was given, not a folder."]
+        lines.append(
+            f"      {splits} share {shared['leaked_video']} videos, {shared['leaked_clip']} of their clips"
+        )
+    lines += (
+        [] if report.media_checked else ["No media were looked at: a csv was given, not a folder."]
+    )
     lines.append(_verdict(report))
     return "\n".join(lines)
 
@@ -126,7 +132,11 @@ def report_text(report: Report) -> str:
 def _verdict(report: Report) -> str:
     usable, rows = sum(report.usable_rows.values()), sum(report.rows.values())
     if report.can_train:
-        return "Training can go on." if report.media_checked else "The csv alone does not forbid training."
+        return (
+            "Training can go on."
+            if report.media_checked
+            else "The csv alone does not forbid training."
+        )
     if not report.usable_rows["train"]:
         return "Training cannot go on: no row of split train can be used."
     return f"Training cannot go on as it is: mend the errors, or load with damaged='skip' ({usable} of {rows} rows)."

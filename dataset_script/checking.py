@@ -63,7 +63,9 @@ def _checked_clips(
     check = partial(clip_problems, root)
     with ProcessPoolExecutor(num_proc) if num_proc > 1 else nullcontext() as pool:
         checked = pool.map(check, clips, chunksize=16) if pool else map(check, clips)
-        bar = tqdm(checked, total=len(clips), desc="checking clips", unit="clip", disable=not progress)
+        bar = tqdm(
+            checked, total=len(clips), desc="checking clips", unit="clip", disable=not progress
+        )
         yield from zip(clips, bar, strict=True)
 
 

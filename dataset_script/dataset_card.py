@@ -73,7 +73,11 @@ def card_text(facts: CardFacts, shards: dict[str, dict]) -> str:
 
 
 def _title(facts: CardFacts) -> str:
-    return "Ref-AVS Bench" if facts.is_ref_avs else "Objects in scenes with sound, referred to by sentences"
+    return (
+        "Ref-AVS Bench"
+        if facts.is_ref_avs
+        else "Objects in scenes with sound, referred to by sentences"
+    )
 
 
 def _yaml(facts: CardFacts, shards: dict[str, dict]) -> str:

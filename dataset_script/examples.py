@@ -44,7 +44,9 @@ def open_tree(root: str | Path, paper_splits: bool = False, damaged: str = "erro
     if damaged not in DAMAGED:
         raise ValueError(f"damaged must be one of {', '.join(DAMAGED)}, got {damaged!r}")
     if Path(root).is_file():
-        raise ValueError(f"{root} is a file: give the folder that holds metadata.csv, media/ and gt_mask/")
+        raise ValueError(
+            f"{root} is a file: give the folder that holds metadata.csv, media/ and gt_mask/"
+        )
     root, csv_path = Path(root).resolve(), find_csv(root)
     annotations, taxonomy = read_annotations(csv_path), read_taxonomy(root)
     if annotations.malformed and damaged != "skip":
@@ -64,9 +66,13 @@ def find_csv(path: str | Path) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        raise ValueError(f"{path} does not exist: give the folder that holds metadata.csv, media/ and gt_mask/")
+        raise ValueError(
+            f"{path} does not exist: give the folder that holds metadata.csv, media/ and gt_mask/"
+        )
     if not (path / "metadata.csv").is_file():
-        raise ValueError(f"{path} holds no metadata.csv: give the folder that holds it beside media/ and gt_mask/")
+        raise ValueError(
+            f"{path} holds no metadata.csv: give the folder that holds it beside media/ and gt_mask/"
+        )
     return path / "metadata.csv"
 
 
@@ -78,7 +84,9 @@ def usable_part(tree: Tree, clip: Clip) -> tuple[Clip | None, list[Problem]]:
     """
     if tree.damaged == "trust":
         return clip, []
-    problems = [problem for problem in clip_problems(tree.root, clip) if problem.code in FATAL_PROBLEMS]
+    problems = [
+        problem for problem in clip_problems(tree.root, clip) if problem.code in FATAL_PROBLEMS
+    ]
     if problems and tree.damaged == "error":
         raise ValueError(f"{problems[0].code}: {problems[0].where}. {_advice(tree.root)}")
     lost = {problem.fid for problem in problems}
@@ -96,7 +104,10 @@ def clip_examples(tree: Tree, clip: Clip, configuration: str) -> Iterator[tuple[
     sentences = [_sentence_columns(tree.taxonomy, row) for row in clip.rows]
     if configuration == "clips":
         objects = [{"fid": fid, "masks": masks[fid]} for fid in clip.fids]
-        yield f"{clip.split}/{clip.clip_id}", {**shared, "expressions": sentences, "objects": objects}
+        yield (
+            f"{clip.split}/{clip.clip_id}",
+            {**shared, "expressions": sentences, "objects": objects},
+        )
         return
     for row, sentence in zip(clip.rows, sentences, strict=True):
         yield f"{clip.split}/{row.line}", {**sentence, **shared, "masks": masks[row.fid]}

@@ -58,7 +58,11 @@ def export(
         features_of(configuration)
     output, tree = Path(output), open_tree(root, paper_splits, damaged)
     earlier = _read_manifest(output)
-    shards = [shard for name in dict.fromkeys(configurations) for shard in plan_shards(tree, name, shard_bytes)]
+    shards = [
+        shard
+        for name in dict.fromkeys(configurations)
+        for shard in plan_shards(tree, name, shard_bytes)
+    ]
     manifest = {"paper_splits": paper_splits, "damaged": damaged, "shards": {}}
     _write(output / MANIFEST, _json({**manifest, "shards": earlier}))
     total = sum(len(shard.clips) for shard in shards)
@@ -72,7 +76,11 @@ def export(
             manifest["shards"][shard.name] = entry
             _write(output / MANIFEST, _json({**manifest, "shards": earlier | manifest["shards"]}))
     _remove(output, earlier.keys() - manifest["shards"].keys())
-    _finish(output, manifest, CardFacts(tree, tuple(dict.fromkeys(configurations)), licence, paper_splits))
+    _finish(
+        output,
+        manifest,
+        CardFacts(tree, tuple(dict.fromkeys(configurations)), licence, paper_splits),
+    )
     return manifest
 
 
@@ -96,7 +104,9 @@ def _read_manifest(output: Path) -> dict[str, dict]:
     try:
         return dict(json.loads((output / MANIFEST).read_text(encoding="utf-8"))["shards"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{output} holds something that is no export: give a new or empty folder") from error
+        raise ValueError(
+            f"{output} holds something that is no export: give a new or empty folder"
+        ) from error
 
 
 def _remove(output: Path, names: Iterable[str]) -> None:

@@ -16,7 +16,12 @@ SOUND_TOLERANCE_MS = 500  # a sound that is shorter by more gives VGGish fewer t
 FATAL_PROBLEMS = frozenset(
     f"{state}_{what}" for state in ("missing", "damaged") for what in ("frame", "sound", "mask")
 ) | {"missing_clip"}
-_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises on damage
+_UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    Image.DecompressionBombError,
+)  # what Pillow raises on damage
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +74,17 @@ def _sound_problems(root: str | Path, clip_id: str) -> Iterator[Problem]:
         yield Problem("damaged_sound", f"{where}: {error}")
         return
     if header.missing_bytes:
-        yield Problem("damaged_sound", f"{where}: the last {header.missing_bytes} bytes are missing")
+        yield Problem(
+            "damaged_sound", f"{where}: the last {header.missing_bytes} bytes are missing"
+        )
         return
     name = split_clip_id(clip_id)
     expected = CLIP_MS if name["end_ms"] is None else name["end_ms"] - name["start_ms"]
     if abs(header.duration_ms - expected) > SOUND_TOLERANCE_MS:
-        yield Problem("sound_length", f"{where}: {header.duration_ms / 1000:.2f} s, not {expected / 1000:.2f} s")
+        yield Problem(
+            "sound_length",
+            f"{where}: {header.duration_ms / 1000:.2f} s, not {expected / 1000:.2f} s",
+        )
 
 
 def _mask_problems(
@@ -96,7 +106,9 @@ def _mask_problems(
         except _UNREADABLE:
             yield Problem("damaged_mask", _relative(root, path), fid)
     for width, height in sorted(sizes - {frame_size}) if frame_size else ():
-        yield Problem("mask_size", f"{folder}: {width}x{height}, frames {frame_size[0]}x{frame_size[1]}", fid)
+        yield Problem(
+            "mask_size", f"{folder}: {width}x{height}, frames {frame_size[0]}x{frame_size[1]}", fid
+        )
     if is_null and occupied:
         yield Problem("null_with_object", f"{folder}: {occupied} masks are not empty", fid)
     if not is_null and decoded == NUM_FRAMES and not occupied:

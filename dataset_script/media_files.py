@@ -32,7 +32,10 @@ def sound_path(root: str | Path, clip_id: str) -> Path:
 
 
 def mask_paths(root: str | Path, clip_id: str, fid: int) -> list[Path]:
-    return [Path(root, "gt_mask", clip_id, f"fid_{fid}", f"{index:05d}.png") for index in range(NUM_FRAMES)]
+    return [
+        Path(root, "gt_mask", clip_id, f"fid_{fid}", f"{index:05d}.png")
+        for index in range(NUM_FRAMES)
+    ]
 
 
 def media_paths(root: str | Path, clip: Clip) -> list[Path]:
@@ -83,7 +86,9 @@ def read_sound_header(sound: bytes, file_bytes: int | None = None) -> SoundHeade
             _, channels, rate, bytes_a_second = struct.unpack_from("<HHII", sound, position)
         if name == b"data" and rate and bytes_a_second:
             present = min(size, file_bytes - position)
-            streamed = size >= 0xFFFFFFFE or size == 0  # a writer that could not seek back leaves no true size
+            streamed = (
+                size >= 0xFFFFFFFE or size == 0
+            )  # a writer that could not seek back leaves no true size
             held = file_bytes - position if streamed else present
             missing = 0 if streamed else size - present
             return SoundHeader(rate, channels, held * 1000 / bytes_a_second, missing)

@@ -7,7 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from .schema import SPLITS
-from .statistics import CUE_WORDS, LONGEST_SHOWN, PAPER_COUNTS, PAPER_OBJECT_SHARES, Statistics, at_least
+from .statistics import (
+    CUE_WORDS,
+    LONGEST_SHOWN,
+    PAPER_COUNTS,
+    PAPER_OBJECT_SHARES,
+    Statistics,
+    at_least,
+)
 from .taxonomy import PAPER_TAXONOMY
 
 
@@ -34,7 +41,10 @@ def draw_plots(statistics: Statistics, output: Path) -> list[Path]:
         raise ValueError("plots need matplotlib: pip install matplotlib") from error
     drawings: dict[str, tuple[Callable[[Figure, Statistics], None], tuple[float, float]]] = {
         "splits": (_draw_splits, (11, 3.6)),
-        "categories_by_split": (_draw_categories, (9, 2 + 0.21 * len(statistics.taxonomy.categories))),
+        "categories_by_split": (
+            _draw_categories,
+            (9, 2 + 0.21 * len(statistics.taxonomy.categories)),
+        ),
         "objects_per_video": (_draw_objects, (7, 4)),
         "expressions": (_draw_expressions, (11, 4)),
         "co_occurrence": (_draw_co_occurrence, (10, 9)),
@@ -52,7 +62,9 @@ def draw_plots(statistics: Statistics, output: Path) -> list[Path]:
 
 def _draw_splits(figure, statistics: Statistics) -> None:
     paper = statistics.taxonomy == PAPER_TAXONOMY
-    figure.suptitle("Splits: this tree beside the paper's Table 2" if paper else "Splits", color=INK)
+    figure.suptitle(
+        "Splits: this tree beside the paper's Table 2" if paper else "Splits", color=INK
+    )
     for column, (axes, what) in enumerate(
         zip(figure.subplots(1, 3, sharey=True), ("videos", "objects", "expressions"), strict=True)
     ):
@@ -63,7 +75,9 @@ def _draw_splits(figure, statistics: Statistics) -> None:
             values = [PAPER_COUNTS[split][column] for split in SPLITS]
             bars.append((axes.barh(places + 0.2, values, 0.38, color=PAPER, label="paper"), values))
         for container, values in bars:
-            axes.bar_label(container, [f"{value:,}" for value in values], padding=3, fontsize=8, color=INK)
+            axes.bar_label(
+                container, [f"{value:,}" for value in values], padding=3, fontsize=8, color=INK
+            )
         axes.set_yticks(places, SPLITS)
         axes.set_title(what, fontsize=10)
         _plain(axes, max(here) * 1.25)
@@ -109,13 +123,17 @@ def _draw_objects(figure, statistics: Statistics) -> None:
         for number, share in PAPER_OBJECT_SHARES.items():
             label = "paper" if number == 2 else None
             axes.hlines(share, number - 0.42, number + 0.42, color=PAPER, linewidth=3, label=label)
-            axes.annotate(f"{share:.0%}", (number + 0.44, share), va="center", fontsize=8, color=INK)
+            axes.annotate(
+                f"{share:.0%}", (number + 0.44, share), va="center", fontsize=8, color=INK
+            )
         axes.legend(frameon=False)
     axes.set_xticks(numbers, [f"{number}+" for number in numbers])
     axes.set_xlabel("objects that sentences refer to in a clip")
     axes.set_ylabel("share of clips")
     axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-    axes.set_title(f"Objects a video ({sum(counts.values()):,} clips that hold an object)", color=INK)
+    axes.set_title(
+        f"Objects a video ({sum(counts.values()):,} clips that hold an object)", color=INK
+    )
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -124,18 +142,26 @@ def _draw_expressions(figure, statistics: Statistics) -> None:
     total = max(sum(statistics.lengths.values()), 1)
     words = range(1, LONGEST_SHOWN + 1)
     counts = [statistics.lengths[length] for length in words]
-    counts[-1] += sum(count for length, count in statistics.lengths.items() if length > LONGEST_SHOWN)
+    counts[-1] += sum(
+        count for length, count in statistics.lengths.items() if length > LONGEST_SHOWN
+    )
     lengths_axes.bar(words, counts, color=HERE)
     for edge in (4.5, 8.5, 12.5):
         lengths_axes.axvline(edge, color=INK, linewidth=0.8, linestyle=":")
-    lengths_axes.set_xticks([1, 4, 8, 12, 16, 20, LONGEST_SHOWN], [1, 4, 8, 12, 16, 20, f"{LONGEST_SHOWN}+"])
+    lengths_axes.set_xticks(
+        [1, 4, 8, 12, 16, 20, LONGEST_SHOWN], [1, 4, 8, 12, 16, 20, f"{LONGEST_SHOWN}+"]
+    )
     lengths_axes.set_xlabel("words (dotted: the paper's groups, up to 4, 8, 12 and more)")
     lengths_axes.set_ylabel("expressions")
     lengths_axes.set_title("Length of an expression", color=INK)
     lengths_axes.spines[["top", "right"]].set_visible(False)
-    shares = [statistics.cues[cue] / total for cue in CUE_WORDS] + [statistics.cues_per_sentence[0] / total]
+    shares = [statistics.cues[cue] / total for cue in CUE_WORDS] + [
+        statistics.cues_per_sentence[0] / total
+    ]
     bars = cues_axes.barh([*CUE_WORDS, "none of these"], shares, color=HERE)
-    cues_axes.bar_label(bars, [f"{share:.0%}" for share in shares], padding=3, fontsize=9, color=INK)
+    cues_axes.bar_label(
+        bars, [f"{share:.0%}" for share in shares], padding=3, fontsize=9, color=INK
+    )
     cues_axes.invert_yaxis()
     cues_axes.set_title("Expressions that speak of each cue (by key words)", color=INK)
     _plain(cues_axes, max(shares) * 1.15)
@@ -151,14 +177,18 @@ def _draw_co_occurrence(figure, statistics: Statistics) -> None:
     for (one, other), count in statistics.co_occurrence.items():
         clips[place[one], place[other]] = clips[place[other], place[one]] = count
     image = axes.imshow(
-        np.where(clips > 0, clips, np.nan), cmap="viridis_r", norm=LogNorm(1, max(clips.max(initial=0), 2))
+        np.where(clips > 0, clips, np.nan),
+        cmap="viridis_r",
+        norm=LogNorm(1, max(clips.max(initial=0), 2)),
     )
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
     axes.set_yticks(range(len(names)), names, fontsize=7)
     for start, _, _ in _groups(statistics, names)[1:]:
         axes.axhline(start - 0.5, color=INK, linewidth=0.6)
         axes.axvline(start - 0.5, color=INK, linewidth=0.6)
-    figure.colorbar(image, shrink=0.7, format="{x:g}", label="clips in which both are referred to (white: none)")
+    figure.colorbar(
+        image, shrink=0.7, format="{x:g}", label="clips in which both are referred to (white: none)"
+    )
     axes.set_title("Categories that meet in a clip, by super-category", color=INK)
 
 
@@ -166,8 +196,12 @@ def _by_group(statistics: Statistics) -> list[str]:
     """Categories by super-category, the frequent first; those that the taxonomy does not know come last."""
     taxonomy = statistics.taxonomy
     groups = list(dict.fromkeys(taxonomy.categories.values()))
-    counted = {name: sum(statistics.categories.get(name, {}).values()) for name in taxonomy.categories}
-    known = sorted(counted, key=lambda name: (groups.index(taxonomy.categories[name]), -counted[name]))
+    counted = {
+        name: sum(statistics.categories.get(name, {}).values()) for name in taxonomy.categories
+    }
+    known = sorted(
+        counted, key=lambda name: (groups.index(taxonomy.categories[name]), -counted[name])
+    )
     return known + sorted(statistics.categories.keys() - counted.keys() - {"null"})
 
 

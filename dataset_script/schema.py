@@ -22,7 +22,9 @@ def features_of(configuration: str) -> "Features":
         ValueError: for a name that is neither `expressions` nor `clips`.
     """
     if configuration not in CONFIGURATIONS:
-        raise ValueError(f"configuration must be one of {', '.join(CONFIGURATIONS)}, got {configuration!r}")
+        raise ValueError(
+            f"configuration must be one of {', '.join(CONFIGURATIONS)}, got {configuration!r}"
+        )
     return _expression_features() if configuration == "expressions" else _clip_features()
 
 
@@ -63,4 +65,6 @@ def _clip_features() -> "Features":
     from datasets import Features, Image, List, Value
 
     objects = List({"fid": Value("int32"), "masks": List(Image(mode="L"))})
-    return Features({**_clip_columns(), "expressions": List(_sentence_columns()), "objects": objects})
+    return Features(
+        {**_clip_columns(), "expressions": List(_sentence_columns()), "objects": objects}
+    )

@@ -47,8 +47,12 @@ def plan_shards(tree: Tree, configuration: str, shard_bytes: int) -> Iterator[Sh
             room -= size
         for index, (clips, state) in enumerate(zip(parts, states, strict=True)):
             name = f"{configuration}/{split}-{index:05d}-of-{len(parts):05d}.parquet"
-            deciding = repr((FORMAT, tree.damaged, sorted(tree.taxonomy.categories.items()), clips, state))
-            yield Shard(name, configuration, tuple(clips), hashlib.sha256(deciding.encode()).hexdigest())
+            deciding = repr(
+                (FORMAT, tree.damaged, sorted(tree.taxonomy.categories.items()), clips, state)
+            )
+            yield Shard(
+                name, configuration, tuple(clips), hashlib.sha256(deciding.encode()).hexdigest()
+            )
 
 
 def write_shard(tree: Tree, shard: Shard, path: Path, advance: Callable[[], object]) -> dict:
@@ -74,7 +78,9 @@ def write_shard(tree: Tree, shard: Shard, path: Path, advance: Callable[[], obje
     return entry
 
 
-def _row_groups(tree: Tree, shard: Shard, entry: dict, advance: Callable[[], object]) -> Iterator[list[dict]]:
+def _row_groups(
+    tree: Tree, shard: Shard, entry: dict, advance: Callable[[], object]
+) -> Iterator[list[dict]]:
     """Rows in groups of whole clips, so that a clip's media stand in one dictionary."""
     waiting, waiting_bytes = [], 0
     for clip in shard.clips:
@@ -99,7 +105,10 @@ def _rows(tree: Tree, clip: Clip, configuration: str) -> Iterator[tuple[dict, in
         if isinstance(picture, dict):
             return picture
         if picture not in pictures:
-            pictures[picture] = {"bytes": Path(picture).read_bytes(), "path": os.path.basename(picture)}
+            pictures[picture] = {
+                "bytes": Path(picture).read_bytes(),
+                "path": os.path.basename(picture),
+            }
         return pictures[picture]
 
     for _, example in clip_examples(tree, clip, configuration):
@@ -108,9 +117,14 @@ def _rows(tree: Tree, clip: Clip, configuration: str) -> Iterator[tuple[dict, in
             row["masks"] = [read(mask) for mask in row["masks"]]
             masks = row["masks"]
         else:
-            row["objects"] = [{**item, "masks": [read(mask) for mask in item["masks"]]} for item in row["objects"]]
+            row["objects"] = [
+                {**item, "masks": [read(mask) for mask in item["masks"]]} for item in row["objects"]
+            ]
             masks = [mask for item in row["objects"] for mask in item["masks"]]
-        yield row, len(row["audio"]) + sum(len(picture["bytes"]) for picture in (*row["frames"], *masks))
+        yield (
+            row,
+            len(row["audio"]) + sum(len(picture["bytes"]) for picture in (*row["frames"], *masks)),
+        )
 
 
 def _media_state(root: Path, clip: Clip) -> tuple[int, str]:

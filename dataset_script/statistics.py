@@ -70,7 +70,10 @@ def count_tree(path: str | Path, progress: bool = False) -> Statistics:
     csv_path = find_csv(path)
     annotations, taxonomy = read_annotations(csv_path), read_taxonomy(csv_path.parent)
     statistics = count_rows(annotations.rows, taxonomy)
-    statistics.leftovers, statistics.malformed = len(annotations.leftovers), len(annotations.malformed)
+    statistics.leftovers, statistics.malformed = (
+        len(annotations.leftovers),
+        len(annotations.malformed),
+    )
     if not Path(path).is_file() and (csv_path.parent / "media").is_dir():
         statistics.media = count_media(csv_path.parent, group_clips(annotations.rows), progress)
     return statistics
@@ -98,7 +101,9 @@ def count_rows(rows: list[Annotation], taxonomy: Taxonomy) -> Statistics:
         lengths=Counter(len(row.expression.split()) for row in rows),
         cues=Counter(cue for found in cues for cue in found),
         cues_per_sentence=Counter(map(len, cues)),
-        co_occurrence=Counter(pair for found in names.values() for pair in combinations(sorted(found), 2)),
+        co_occurrence=Counter(
+            pair for found in names.values() for pair in combinations(sorted(found), 2)
+        ),
         leftovers=0,
         malformed=0,
     )
@@ -122,12 +127,18 @@ def length_bin(words: int) -> str:
 def at_least(counts: Counter, number: int) -> float:
     """The share of a counter's items that are `number` or more."""
     total = sum(counts.values())
-    return sum(count for value, count in counts.items() if value >= number) / total if total else 0.0
+    return (
+        sum(count for value, count in counts.items() if value >= number) / total if total else 0.0
+    )
 
 
 def _sizes(rows: Iterable[Annotation]) -> tuple[int, int, int]:
     rows = list(rows)
-    return len({row.clip_id for row in rows}), len({(row.clip_id, row.fid) for row in rows}), len(rows)
+    return (
+        len({row.clip_id for row in rows}),
+        len({(row.clip_id, row.fid) for row in rows}),
+        len(rows),
+    )
 
 
 _CUE_SETS = {cue: frozenset(words.split()) for cue, words in CUE_WORDS.items()}

@@ -41,8 +41,18 @@ def write_statistics(path: str | Path, output: str | Path, progress: bool = Fals
 
 
 def statistics_text(statistics: Statistics) -> str:
-    parts = ["# What this tree holds\n", _left_aside(statistics), _table_2(statistics), _table_1(statistics)]
-    parts += [_objects(statistics), _sentences(statistics), _categories(statistics), _pairs(statistics)]
+    parts = [
+        "# What this tree holds\n",
+        _left_aside(statistics),
+        _table_2(statistics),
+        _table_1(statistics),
+    ]
+    parts += [
+        _objects(statistics),
+        _sentences(statistics),
+        _categories(statistics),
+        _pairs(statistics),
+    ]
     return "\n".join(parts)
 
 
@@ -64,17 +74,24 @@ def _table_2(statistics: Statistics) -> str:
         lines.append("In brackets: the difference to the paper's figure.")
     lines += ["\n| split | videos | objects | expressions |", "|---|---|---|---|"]
     for split in (*SPLITS, "all"):
-        lines.append(_counts_line(split, statistics.splits[split], PAPER_COUNTS[split] if paper else None))
+        lines.append(
+            _counts_line(split, statistics.splits[split], PAPER_COUNTS[split] if paper else None)
+        )
         if split == "test_u" and statistics.unseen_only != statistics.splits["test_u"]:
             reference = PAPER_COUNTS["test_u"] if paper else None
-            lines.append(_counts_line("test_u, unseen categories only", statistics.unseen_only, reference))
+            lines.append(
+                _counts_line("test_u, unseen categories only", statistics.unseen_only, reference)
+            )
     return "\n".join(lines) + "\n"
 
 
 def _counts_line(name: str, counts: tuple[int, ...], paper: tuple[int, ...] | None) -> str:
     cells = [f"{count:,}" for count in counts]
     if paper:
-        cells = [f"{cell} ({count - one:+,})" for cell, count, one in zip(cells, counts, paper, strict=True)]
+        cells = [
+            f"{cell} ({count - one:+,})"
+            for cell, count, one in zip(cells, counts, paper, strict=True)
+        ]
     return f"| {name} | {' | '.join(cells)} |"
 
 
@@ -104,7 +121,11 @@ def _table_1(statistics: Statistics) -> str:
     lines = ["## As a whole (the data set's row of the paper's Table 1)\n"]
     if _is_ref_avs(statistics):
         lines += ["The paper's frames and ratios are computed from its Table 2.\n"]
-        lines += ["| what | here | paper |", "|---|---|---|", *(f"| {a} | {b} | {c} |" for a, b, c in rows)]
+        lines += [
+            "| what | here | paper |",
+            "|---|---|---|",
+            *(f"| {a} | {b} | {c} |" for a, b, c in rows),
+        ]
     else:
         lines += ["| what | here |", "|---|---|", *(f"| {a} | {b} |" for a, b, _ in rows)]
     return "\n".join(lines) + "\n"
@@ -112,13 +133,18 @@ def _table_1(statistics: Statistics) -> str:
 
 def _objects(statistics: Statistics) -> str:
     counts = statistics.objects_per_video
-    lines = ["## Objects a video\n", f"Over the {sum(counts.values()):,} clips that hold an object.\n"]
+    lines = [
+        "## Objects a video\n",
+        f"Over the {sum(counts.values()):,} clips that hold an object.\n",
+    ]
     lines += ["| at least | clips | share | paper |", "|---|---|---|---|"]
     for number in range(1, max(counts, default=0) + 1):
         share = at_least(counts, number)
         paper = PAPER_OBJECT_SHARES.get(number) if _is_ref_avs(statistics) else None
         clips = sum(count for value, count in counts.items() if value >= number)
-        lines.append(f"| {number} | {clips:,} | {share:.0%} | {'-' if paper is None else f'{paper:.0%}'} |")
+        lines.append(
+            f"| {number} | {clips:,} | {share:.0%} | {'-' if paper is None else f'{paper:.0%}'} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -134,13 +160,19 @@ def _sentences(statistics: Statistics) -> str:
     ]
     lines += ["| words | expressions | share |", "|---|---|---|"]
     lines += [f"| {name} | {count:,} | {count / total:.0%} |" for name, count in bins.items()]
-    lines += ["\nCues, told by words of ours (the csv does not label them; a sentence may have several):\n"]
+    lines += [
+        "\nCues, told by words of ours (the csv does not label them; a sentence may have several):\n"
+    ]
     lines += ["| cue | expressions | share |", "|---|---|---|"]
-    lines += [f"| {c} | {statistics.cues[c]:,} | {statistics.cues[c] / total:.0%} |" for c in CUE_WORDS]
+    lines += [
+        f"| {c} | {statistics.cues[c]:,} | {statistics.cues[c] / total:.0%} |" for c in CUE_WORDS
+    ]
     lines += [
         f"| none of these | {statistics.cues_per_sentence[0]:,} | {statistics.cues_per_sentence[0] / total:.0%} |"
     ]
-    lines += ["\nGrades of difficulty (the paper: 20 % easy, 60 % medium, 20 % hard) are not in the csv: not counted."]
+    lines += [
+        "\nGrades of difficulty (the paper: 20 % easy, 60 % medium, 20 % hard) are not in the csv: not counted."
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -164,7 +196,10 @@ def _categories(statistics: Statistics) -> str:
 def _pairs(statistics: Statistics) -> str:
     lines = [f"## Categories that meet in a clip (the {MOST_SHOWN} most frequent pairs)\n"]
     lines += ["| pair | clips |", "|---|---|"]
-    lines += [f"| {a}, {b} | {count:,} |" for (a, b), count in statistics.co_occurrence.most_common(MOST_SHOWN)]
+    lines += [
+        f"| {a}, {b} | {count:,} |"
+        for (a, b), count in statistics.co_occurrence.most_common(MOST_SHOWN)
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -41,12 +41,20 @@ def read_taxonomy(root: str | Path) -> Taxonomy:
         raise ValueError(f"{path} is not JSON: {error}") from error
     categories = content.get("categories") if isinstance(content, dict) else None
     unseen = content.get("unseen", []) if isinstance(content, dict) else None
-    named = isinstance(categories, dict) and all(isinstance(name, str) for name in categories.values())
+    named = isinstance(categories, dict) and all(
+        isinstance(name, str) for name in categories.values()
+    )
     if not named or not isinstance(unseen, list):
-        raise ValueError(f'{path} must hold {{"categories": {{name: super-category}}, "unseen": [name, ...]}}')
-    unknown = sorted(str(name) for name in unseen if not isinstance(name, str) or name not in categories)
+        raise ValueError(
+            f'{path} must hold {{"categories": {{name: super-category}}, "unseen": [name, ...]}}'
+        )
+    unknown = sorted(
+        str(name) for name in unseen if not isinstance(name, str) or name not in categories
+    )
     if unknown:
-        raise ValueError(f"{path} calls {', '.join(unknown)} unseen, but does not list it among its categories")
+        raise ValueError(
+            f"{path} calls {', '.join(unknown)} unseen, but does not list it among its categories"
+        )
     return Taxonomy(categories=categories, unseen=frozenset(unseen))
 
 

@@ -22,4 +22,6 @@ AutoModel.register(RefAVSReleasedConfig, RefAVSReleasedForSegmentation)
 for config in (RefAVSConfig, RefAVSReleasedConfig):
     AutoFeatureExtractor.register(config, RefAVSFeatureExtractor)
     AutoProcessor.register(config, RefAVSProcessor)
-PIPELINE_REGISTRY.register_pipeline(TASK, pipeline_class=RefAVSPipeline, pt_model=AutoModel, type="multimodal")
+PIPELINE_REGISTRY.register_pipeline(
+    TASK, pipeline_class=RefAVSPipeline, pt_model=AutoModel, type="multimodal"
+)

@@ -47,7 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return args.run(args) or 0
     except ModuleNotFoundError as error:
-        print(f"refavs {args.command}: {error.name} is missing: pip install -e '.[train]'", file=sys.stderr)
+        print(
+            f"refavs {args.command}: {error.name} is missing: pip install -e '.[train]'",
+            file=sys.stderr,
+        )
         return 2
     except (ValueError, OSError) as error:
         print(f"refavs {args.command}: {error}", file=sys.stderr)

@@ -41,7 +41,10 @@ ROBERTA_BASE = {"max_position_embeddings": 514, "type_vocab_size": 1, "layer_nor
 LABELS = {0: "the referred object"}  # Mask2Former's class head: this, or nothing
 TASK = "referring-audio-visual-segmentation"
 PIPELINE = {"impl": "pipeline_refavs.RefAVSPipeline", "pt": ["AutoModel"], "type": "multimodal"}
-PAPER = {"mask2former_config": {"backbone_config": SWIN_BASE, "id2label": LABELS}, "text_config": ROBERTA_BASE}
+PAPER = {
+    "mask2former_config": {"backbone_config": SWIN_BASE, "id2label": LABELS},
+    "text_config": ROBERTA_BASE,
+}
 
 
 def refuse_unknown_keys(config: PreTrainedConfig, keys: dict) -> None:
@@ -50,7 +53,9 @@ def refuse_unknown_keys(config: PreTrainedConfig, keys: dict) -> None:
     for key in keys:
         if key not in known:
             nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
-            raise ValueError(f"{type(config).__name__} has no field `{key}`: did you mean `{nearest}`?")
+            raise ValueError(
+                f"{type(config).__name__} has no field `{key}`: did you mean `{nearest}`?"
+            )
 
 
 @strict
@@ -171,7 +176,9 @@ class RefAVSConfig(PreTrainedConfig):
     @property
     def custom_pipelines(self) -> dict[str, dict]:
         """Tells `pipeline` which class of a saved folder does the task; nothing where the installed package is registered."""
-        from transformers.pipelines import PIPELINE_REGISTRY  # late: it imports every model's Auto class
+        from transformers.pipelines import (
+            PIPELINE_REGISTRY,
+        )  # late: it imports every model's Auto class
 
         return {} if TASK in PIPELINE_REGISTRY.get_supported_tasks() else {TASK: dict(PIPELINE)}
 
@@ -209,7 +216,9 @@ class RefAVSConfig(PreTrainedConfig):
         if not math.isfinite(self.claim_bias):
             raise ValueError(f"claim_bias must be a finite number, got {self.claim_bias}")
         if self.claim_from_cues and not self.cue_loss_weight:
-            raise ValueError("claim_from_cues needs cues that tell where the object is: set cue_loss_weight above 0")
+            raise ValueError(
+                "claim_from_cues needs cues that tell where the object is: set cue_loss_weight above 0"
+            )
         if self.hidden_size != self.mask2former_config.hidden_dim:
             raise ValueError(
                 f"hidden_size must equal mask2former_config.hidden_dim, since the cues prompt its queries (Eq. 5): "
@@ -220,7 +229,9 @@ class RefAVSConfig(PreTrainedConfig):
                 f"hidden_size must be a multiple of num_attention_heads, got {self.hidden_size} and {self.num_attention_heads}"
             )
         if self.hidden_size % 4:
-            raise ValueError(f"hidden_size must be a multiple of 4 (2-D sine position), got {self.hidden_size}")
+            raise ValueError(
+                f"hidden_size must be a multiple of 4 (2-D sine position), got {self.hidden_size}"
+            )
 
 
 # Saved checkpoints carry the code, for `trust_remote_code`.

@@ -59,7 +59,9 @@ class RefAVSReleasedConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         refuse_unknown_keys(self, kwargs)
         if self.mask2former_config is None:
-            self.mask2former_config = Mask2FormerConfig(backbone_config=RELEASED_SWIN, num_labels=150)
+            self.mask2former_config = Mask2FormerConfig(
+                backbone_config=RELEASED_SWIN, num_labels=150
+            )
         for name, config_class in self.sub_configs.items():
             if isinstance(fields := getattr(self, name), dict):
                 setattr(self, name, config_class(**fields))
@@ -69,19 +71,33 @@ class RefAVSReleasedConfig(PreTrainedConfig):
 
     def _check(self) -> None:
         if self.hidden_size != (stage := self.mask2former_config.backbone_config.hidden_size):
-            raise ValueError(f"hidden_size must be the last Swin stage's, {stage}, got {self.hidden_size}")
+            raise ValueError(
+                f"hidden_size must be the last Swin stage's, {stage}, got {self.hidden_size}"
+            )
         for name, size, heads in (
             ("hidden_size", self.hidden_size, self.num_attention_heads),
-            ("mask2former_config.hidden_dim", self.mask2former_config.hidden_dim, self.num_catf_heads),
+            (
+                "mask2former_config.hidden_dim",
+                self.mask2former_config.hidden_dim,
+                self.num_catf_heads,
+            ),
         ):
             if size % heads:
-                raise ValueError(f"{name} must be a multiple of its number of heads, got {size} and {heads}")
+                raise ValueError(
+                    f"{name} must be a multiple of its number of heads, got {size} and {heads}"
+                )
         for encoder, size, name in (
             (self.text_config and self.text_config.hidden_size, self.text_feature_size, "text"),
-            (self.audio_config and self.audio_config.embedding_size, self.audio_feature_size, "audio"),
+            (
+                self.audio_config and self.audio_config.embedding_size,
+                self.audio_feature_size,
+                "audio",
+            ),
         ):
             if encoder and encoder != size:
-                raise ValueError(f"{name}_feature_size must be the {name} encoder's, {encoder}, got {size}")
+                raise ValueError(
+                    f"{name}_feature_size must be the {name} encoder's, {encoder}, got {size}"
+                )
 
 
 RefAVSReleasedConfig.register_for_auto_class()

@@ -42,7 +42,9 @@ def read_video(source: str | Path | bytes) -> Iterator[tuple[np.ndarray, np.ndar
                 raise ValueError(f"{_name(source)}: no moving picture in it")
             yield from zip(_pictures_by_second(pictures), _sound_by_second(av, sound), strict=False)
     except av.FFmpegError as error:
-        raise ValueError(f"{_name(source)}: not a video that FFmpeg can read ({error.strerror})") from error
+        raise ValueError(
+            f"{_name(source)}: not a video that FFmpeg can read ({error.strerror})"
+        ) from error
 
 
 def _open(av: Any, source: str | Path | bytes) -> Any:
@@ -68,7 +70,9 @@ def _start(container: Any) -> float:
 def _pictures_by_second(container: Any) -> Iterator[np.ndarray]:
     """The picture on display at k seconds, k = 0, 1, ..., for each second that lasts long enough."""
     shown, end, second, start = None, 0.0, 0, _start(container)
-    usual = 1 / float(container.streams.video[0].average_rate or 25)  # s from one picture to the next
+    usual = 1 / float(
+        container.streams.video[0].average_rate or 25
+    )  # s from one picture to the next
     for picture in container.decode(video=0):
         time = end if picture.time is None else picture.time - start
         while shown is not None and second + 1e-6 < time:
@@ -81,14 +85,19 @@ def _pictures_by_second(container: Any) -> Iterator[np.ndarray]:
 
 
 def _upright(picture: Any) -> np.ndarray:
-    return np.ascontiguousarray(np.rot90(picture.to_ndarray(format="rgb24"), round(picture.rotation / 90) % 4))
+    return np.ascontiguousarray(
+        np.rot90(picture.to_ndarray(format="rgb24"), round(picture.rotation / 90) % 4)
+    )
 
 
 def _sound_by_second(av: Any, container: Any) -> Iterator[np.ndarray | None]:
     """Mono seconds, counted from the first picture; the last one cut short, then empty ones for ever."""
     if not container.streams.audio:
         yield from repeat(None)
-    resampler, heard = av.AudioResampler(format="fltp", rate=SAMPLING_RATE), np.zeros(0, dtype=np.float32)
+    resampler, heard = (
+        av.AudioResampler(format="fltp", rate=SAMPLING_RATE),
+        np.zeros(0, dtype=np.float32),
+    )
     early = None  # samples from before the first picture that are still to be left out
     for frame in chain(container.decode(audio=0), [None]):  # None empties the resampler
         for resampled in resampler.resample(frame) if frame or early is not None else ():

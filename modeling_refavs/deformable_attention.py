@@ -16,7 +16,10 @@ from transformers.models.mask2former.modeling_mask2former import (
 from transformers.utils import is_triton_available
 
 
-BEFORE, AFTER = 1, 2  # rows and columns of zeros around a level: a sample outside of it is worth nothing
+BEFORE, AFTER = (
+    1,
+    2,
+)  # rows and columns of zeros around a level: a sample outside of it is worth nothing
 
 
 class RefAVSDeformableAttention(Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention):
@@ -41,11 +44,21 @@ class RefAVSDeformableAttention(Mask2FormerPixelDecoderEncoderMultiscaleDeformab
         """
         sample = choose_sampling(tokens.device, tokens.dtype)
         if sample is None:
-            places = {"reference_points": reference_points.to(tokens.dtype), "spatial_shapes_list": shapes}
-            return super().forward(tokens, encoder_hidden_states=tokens, position_embeddings=position, **places)[0]
-        value, queries = self.value_proj(tokens).unflatten(-1, (self.n_heads, -1)), tokens + position
+            places = {
+                "reference_points": reference_points.to(tokens.dtype),
+                "spatial_shapes_list": shapes,
+            }
+            return super().forward(
+                tokens, encoder_hidden_states=tokens, position_embeddings=position, **places
+            )[0]
+        value, queries = (
+            self.value_proj(tokens).unflatten(-1, (self.n_heads, -1)),
+            tokens + position,
+        )
         weights = self.attention_weights(queries).unflatten(-1, (self.n_heads, -1)).softmax(dim=-1)
-        exact = torch.promote_types(queries.dtype, torch.float32)  # bfloat16 cannot tell pixel 257 from 256
+        exact = torch.promote_types(
+            queries.dtype, torch.float32
+        )  # bfloat16 cannot tell pixel 257 from 256
         samples = (self.n_heads, self.n_levels, self.n_points, 2)
         offsets = self.sampling_offsets(queries).unflatten(-1, samples).to(exact)
         heights, widths = zip(*shapes, strict=True)
@@ -72,7 +85,11 @@ def choose_sampling(device: torch.device, dtype: torch.dtype) -> Callable[..., t
 
 
 def sample_levels(
-    value: torch.Tensor, shapes: list[tuple[int, int]], x: torch.Tensor, y: torch.Tensor, weights: torch.Tensor
+    value: torch.Tensor,
+    shapes: list[tuple[int, int]],
+    x: torch.Tensor,
+    y: torch.Tensor,
+    weights: torch.Tensor,
 ) -> torch.Tensor:
     """The weighted sum of bilinear samples of all levels.
 
@@ -95,10 +112,18 @@ def sample_levels(
 
     heights, widths = (of_points(sizes) for sizes in zip(*shapes, strict=True))
     pitch = widths + BEFORE + AFTER
-    first = of_points(starts) + torch.arange(heads).repeat_interleave(points) * table.shape[2] + BEFORE * (pitch + 1)
-    first = first + torch.arange(batch)[:, None, None] * heads * table.shape[2]  # pixel (0, 0) of each sample's level
+    first = (
+        of_points(starts)
+        + torch.arange(heads).repeat_interleave(points) * table.shape[2]
+        + BEFORE * (pitch + 1)
+    )
+    first = (
+        first + torch.arange(batch)[:, None, None] * heads * table.shape[2]
+    )  # pixel (0, 0) of each sample's level
 
-    x, y, weights = (values.flatten(2) for values in (x, y, weights))  # (batch, queries, heads * levels * points)
+    x, y, weights = (
+        values.flatten(2) for values in (x, y, weights)
+    )  # (batch, queries, heads * levels * points)
     outside = torch.full_like(widths, -1, dtype=x.dtype)
     x, y = x.clamp(outside, widths.to(x.dtype)), y.clamp(outside, heights.to(y.dtype))
     left, top = x.detach().floor(), y.detach().floor()
@@ -122,7 +147,10 @@ class _SumOfPixels(torch.autograd.Function):
     def forward(ctx, table, corner, pitch, shapes, *shares):
         """`table (batch, heads, pixels, D)`; `corner` and `shares (batch, queries, heads * samples)`; `pitch (heads * samples,)`."""
         samples = corner.shape[-1] // table.shape[1]
-        indices = [index.view(-1, samples) for index in (corner, corner + 1, corner + pitch, corner + pitch + 1)]
+        indices = [
+            index.view(-1, samples)
+            for index in (corner, corner + 1, corner + pitch, corner + pitch + 1)
+        ]
         ctx.save_for_backward(table, *indices, *shares)
         ctx.shapes = shapes
         pixels, shares = table.flatten(0, 2), [share.reshape(-1, samples) for share in shares]
@@ -132,11 +160,19 @@ class _SumOfPixels(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, change):
         table, *saved = ctx.saved_tensors
-        indices, shares, pixels, change = saved[:4], saved[4:], table.flatten(0, 2), change.contiguous()
+        indices, shares, pixels, change = (
+            saved[:4],
+            saved[4:],
+            table.flatten(0, 2),
+            change.contiguous(),
+        )
         samples, first = indices[0].shape[1], indices[0].flatten()
         order, counts = first.argsort(), first.bincount(minlength=len(pixels))
         asking, starts = order // samples, counts.cumsum(dim=0) - counts
-        asked = [_sum_bags(asking, change, share.flatten()[order], starts).view(table.shape) for share in shares]
+        asked = [
+            _sum_bags(asking, change, share.flatten()[order], starts).view(table.shape)
+            for share in shares
+        ]
         bags = torch.arange(len(change), dtype=first.dtype)
         bag_of, starts = bags.repeat_interleave(samples), bags * samples
         share_changes = [
@@ -149,7 +185,10 @@ class _SumOfPixels(torch.autograd.Function):
 
 
 def _sum_bags(
-    index: torch.Tensor, rows: torch.Tensor, weights: torch.Tensor, starts: torch.Tensor | None = None
+    index: torch.Tensor,
+    rows: torch.Tensor,
+    weights: torch.Tensor,
+    starts: torch.Tensor | None = None,
 ) -> torch.Tensor:
     return nn.functional.embedding_bag(index, rows, starts, per_sample_weights=weights, mode="sum")
 
@@ -170,7 +209,9 @@ def _place_corners(sums: list[torch.Tensor], shapes: list[tuple[int, int]]) -> t
 def _surround(value: torch.Tensor, shapes: list[tuple[int, int]]) -> tuple[torch.Tensor, list[int]]:
     """Levels with zeros around each, `(batch, heads, pixels, D)`, and where each starts."""
     levels, starts, end = [], [], 0
-    for level, (height, width) in zip(value.split([h * w for h, w in shapes], dim=1), shapes, strict=True):
+    for level, (height, width) in zip(
+        value.split([h * w for h, w in shapes], dim=1), shapes, strict=True
+    ):
         level = level.transpose(1, 2).unflatten(2, (height, width))
         levels.append(nn.functional.pad(level, (0, 0, BEFORE, AFTER, BEFORE, AFTER)).flatten(2, 3))
         starts.append(end)

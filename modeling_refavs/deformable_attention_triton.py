@@ -10,7 +10,9 @@ import torch
 from transformers.utils import is_triton_available
 
 
-if is_triton_available():  # who loads the code from the Hub need not have it: nothing but CUDA imports this file
+if (
+    is_triton_available()
+):  # who loads the code from the Hub need not have it: nothing but CUDA imports this file
     import triton
     import triton.language as tl
 
@@ -37,8 +39,20 @@ def _sample(x, y, height, width):
     in_top, in_bottom = (top >= 0) & (top < height), (top >= -1) & (top < height - 1)
     column = tl.where(in_left | in_right, left, 0.0)
     row = tl.where(in_top | in_bottom, top, 0.0)
-    right, below = tl.where(in_left | in_right, x - left, 0.0), tl.where(in_top | in_bottom, y - top, 0.0)
-    return column.to(tl.int32), row.to(tl.int32), right[:, None], below[:, None], in_left, in_right, in_top, in_bottom
+    right, below = (
+        tl.where(in_left | in_right, x - left, 0.0),
+        tl.where(in_top | in_bottom, y - top, 0.0),
+    )
+    return (
+        column.to(tl.int32),
+        row.to(tl.int32),
+        right[:, None],
+        below[:, None],
+        in_left,
+        in_right,
+        in_top,
+        in_bottom,
+    )
 
 
 @triton.jit
@@ -51,25 +65,42 @@ def _forward(
     total = tl.zeros((ROWS, BLOCK), tl.float32)
     for level in tl.static_range(LEVELS):
         height, width = tl.load(levels + level * 3), tl.load(levels + level * 3 + 1)
-        first = (rows // (heads * queries) * pixels + tl.load(levels + level * 3 + 2)) * heads + rows % heads
+        first = (
+            rows // (heads * queries) * pixels + tl.load(levels + level * 3 + 2)
+        ) * heads + rows % heads
         for point in tl.static_range(POINTS):
             sample = rows * (LEVELS * POINTS) + level * POINTS + point
             column, row, right, below, in_left, in_right, in_top, in_bottom = _sample(
-                tl.load(x + sample, mask=real, other=-9.0), tl.load(y + sample, mask=real, other=-9.0), height, width
+                tl.load(x + sample, mask=real, other=-9.0),
+                tl.load(y + sample, mask=real, other=-9.0),
+                height,
+                width,
             )
-            at, there = _pixel(first, column, row, width, in_left & in_top, heads, channel, CHANNELS)
+            at, there = _pixel(
+                first, column, row, width, in_left & in_top, heads, channel, CHANNELS
+            )
             one = tl.load(value + at, mask=there, other=0.0).to(tl.float32)
-            at, there = _pixel(first, column + 1, row, width, in_right & in_top, heads, channel, CHANNELS)
+            at, there = _pixel(
+                first, column + 1, row, width, in_right & in_top, heads, channel, CHANNELS
+            )
             two = tl.load(value + at, mask=there, other=0.0).to(tl.float32)
-            at, there = _pixel(first, column, row + 1, width, in_left & in_bottom, heads, channel, CHANNELS)
+            at, there = _pixel(
+                first, column, row + 1, width, in_left & in_bottom, heads, channel, CHANNELS
+            )
             three = tl.load(value + at, mask=there, other=0.0).to(tl.float32)
-            at, there = _pixel(first, column + 1, row + 1, width, in_right & in_bottom, heads, channel, CHANNELS)
+            at, there = _pixel(
+                first, column + 1, row + 1, width, in_right & in_bottom, heads, channel, CHANNELS
+            )
             four = tl.load(value + at, mask=there, other=0.0).to(tl.float32)
             weight = tl.load(weights + sample, mask=real, other=0.0).to(tl.float32)[:, None]
             upper, lower = one + (two - one) * right, three + (four - three) * right
             total += weight * (upper + (lower - upper) * below)
     places = rows[:, None] * CHANNELS + channel[None, :]
-    tl.store(output + places, total.to(output.dtype.element_ty), mask=real[:, None] & (channel < CHANNELS)[None, :])
+    tl.store(
+        output + places,
+        total.to(output.dtype.element_ty),
+        mask=real[:, None] & (channel < CHANNELS)[None, :],
+    )
 
 
 @triton.jit
@@ -80,27 +111,42 @@ def _backward(
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     channel, real = tl.arange(0, BLOCK), rows < num_rows
     kept = real[:, None] & (channel < CHANNELS)[None, :]
-    asked = tl.load(change + rows[:, None] * CHANNELS + channel[None, :], mask=kept, other=0.0).to(tl.float32)
+    asked = tl.load(change + rows[:, None] * CHANNELS + channel[None, :], mask=kept, other=0.0).to(
+        tl.float32
+    )
     for level in tl.static_range(LEVELS):
         height, width = tl.load(levels + level * 3), tl.load(levels + level * 3 + 1)
-        first = (rows // (heads * queries) * pixels + tl.load(levels + level * 3 + 2)) * heads + rows % heads
+        first = (
+            rows // (heads * queries) * pixels + tl.load(levels + level * 3 + 2)
+        ) * heads + rows % heads
         for point in tl.static_range(POINTS):
             sample = rows * (LEVELS * POINTS) + level * POINTS + point
             column, row, right, below, in_left, in_right, in_top, in_bottom = _sample(
-                tl.load(x + sample, mask=real, other=-9.0), tl.load(y + sample, mask=real, other=-9.0), height, width
+                tl.load(x + sample, mask=real, other=-9.0),
+                tl.load(y + sample, mask=real, other=-9.0),
+                height,
+                width,
             )
             weight = tl.load(weights + sample, mask=real, other=0.0).to(tl.float32)[:, None]
             weighed = asked * weight
-            at, there = _pixel(first, column, row, width, in_left & in_top, heads, channel, CHANNELS)
+            at, there = _pixel(
+                first, column, row, width, in_left & in_top, heads, channel, CHANNELS
+            )
             one = tl.load(value + at, mask=there, other=0.0).to(tl.float32)
             tl.atomic_add(value_change + at, weighed * (1 - right) * (1 - below), mask=there & kept)
-            at, there = _pixel(first, column + 1, row, width, in_right & in_top, heads, channel, CHANNELS)
+            at, there = _pixel(
+                first, column + 1, row, width, in_right & in_top, heads, channel, CHANNELS
+            )
             two = tl.load(value + at, mask=there, other=0.0).to(tl.float32)
             tl.atomic_add(value_change + at, weighed * right * (1 - below), mask=there & kept)
-            at, there = _pixel(first, column, row + 1, width, in_left & in_bottom, heads, channel, CHANNELS)
+            at, there = _pixel(
+                first, column, row + 1, width, in_left & in_bottom, heads, channel, CHANNELS
+            )
             three = tl.load(value + at, mask=there, other=0.0).to(tl.float32)
             tl.atomic_add(value_change + at, weighed * (1 - right) * below, mask=there & kept)
-            at, there = _pixel(first, column + 1, row + 1, width, in_right & in_bottom, heads, channel, CHANNELS)
+            at, there = _pixel(
+                first, column + 1, row + 1, width, in_right & in_bottom, heads, channel, CHANNELS
+            )
             four = tl.load(value + at, mask=there, other=0.0).to(tl.float32)
             tl.atomic_add(value_change + at, weighed * right * below, mask=there & kept)
             upper, lower = one + (two - one) * right, three + (four - three) * right
@@ -125,14 +171,30 @@ class _SampleLevels(torch.autograd.Function):
     def backward(ctx, change):
         value, x, y, weights = ctx.saved_tensors
         value_change = torch.zeros_like(value, dtype=torch.float32)
-        x_change, y_change, weights_change = (torch.empty_like(tensor) for tensor in (x, y, weights))
+        x_change, y_change, weights_change = (
+            torch.empty_like(tensor) for tensor in (x, y, weights)
+        )
         changes = (value_change, x_change, y_change, weights_change)
-        _launch(_backward, BACKWARD_WARPS, ctx.shapes, value, x, y, weights, change.contiguous(), *changes)
+        _launch(
+            _backward,
+            BACKWARD_WARPS,
+            ctx.shapes,
+            value,
+            x,
+            y,
+            weights,
+            change.contiguous(),
+            *changes,
+        )
         return value_change.to(value.dtype), x_change, y_change, weights_change, None
 
 
 def sample_levels_triton(
-    value: torch.Tensor, shapes: list[tuple[int, int]], x: torch.Tensor, y: torch.Tensor, weights: torch.Tensor
+    value: torch.Tensor,
+    shapes: list[tuple[int, int]],
+    x: torch.Tensor,
+    y: torch.Tensor,
+    weights: torch.Tensor,
 ) -> torch.Tensor:
     """See [`sample_levels`]; `x` and `y` in float32."""
     return _SampleLevels.apply(value, x, y, weights, tuple(shapes)).flatten(2)

@@ -24,7 +24,10 @@ class RefAVSAttention(nn.Module):
         self.output_projection = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(
-        self, hidden_states: torch.Tensor, context: torch.Tensor, context_mask: torch.Tensor | None = None
+        self,
+        hidden_states: torch.Tensor,
+        context: torch.Tensor,
+        context_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """
         Args:
@@ -42,10 +45,15 @@ class RefAVSAttention(nn.Module):
             attn_mask=None if context_mask is None else context_mask[:, None, None, :],
             dropout_p=self.dropout if self.training else 0.0,
         )
-        return self.output_projection(attended.transpose(1, 2).flatten(2))  # (N, heads, S, d) -> (N, S, D)
+        return self.output_projection(
+            attended.transpose(1, 2).flatten(2)
+        )  # (N, heads, S, d) -> (N, S, D)
 
     def weights(
-        self, hidden_states: torch.Tensor, context: torch.Tensor, context_mask: torch.Tensor | None = None
+        self,
+        hidden_states: torch.Tensor,
+        context: torch.Tensor,
+        context_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """`softmax(Q K^T / sqrt(d))`, which `forward` never holds: `(N, heads, queries, keys)`, 0 where a key is padding."""
         queries = self._split_heads(self.query_projection(hidden_states))
@@ -56,7 +64,9 @@ class RefAVSAttention(nn.Module):
         return scores.softmax(dim=-1)
 
     def _split_heads(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return hidden_states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (N, S, D) -> (N, heads, S, d)
+        return hidden_states.unflatten(-1, (self.num_heads, -1)).transpose(
+            1, 2
+        )  # (N, S, D) -> (N, heads, S, d)
 
 
 class RefAVSTransformerLayer(GradientCheckpointingLayer):
@@ -64,7 +74,11 @@ class RefAVSTransformerLayer(GradientCheckpointingLayer):
 
     def __init__(self, config: RefAVSConfig):
         super().__init__()
-        self.pre_norm = config.mask2former_config.pre_norm if config.cue_pre_norm is None else config.cue_pre_norm
+        self.pre_norm = (
+            config.mask2former_config.pre_norm
+            if config.cue_pre_norm is None
+            else config.cue_pre_norm
+        )
         self.attention = RefAVSAttention(config)
         self.attention_norm = nn.LayerNorm(config.hidden_size)
         self.feed_forward = nn.Sequential(
@@ -87,10 +101,16 @@ class RefAVSTransformerLayer(GradientCheckpointingLayer):
             normed = self.attention_norm(hidden_states)
             attended = self.attention(normed, normed if context is None else context, context_mask)
             hidden_states = hidden_states + self.dropout(attended)
-            return hidden_states + self.dropout(self.feed_forward(self.feed_forward_norm(hidden_states)))
-        attended = self.attention(hidden_states, hidden_states if context is None else context, context_mask)
+            return hidden_states + self.dropout(
+                self.feed_forward(self.feed_forward_norm(hidden_states))
+            )
+        attended = self.attention(
+            hidden_states, hidden_states if context is None else context, context_mask
+        )
         hidden_states = self.attention_norm(hidden_states + self.dropout(attended))
-        return self.feed_forward_norm(hidden_states + self.dropout(self.feed_forward(hidden_states)))
+        return self.feed_forward_norm(
+            hidden_states + self.dropout(self.feed_forward(hidden_states))
+        )
 
 
 class RefAVSCueProjection(nn.Module):
@@ -99,7 +119,9 @@ class RefAVSCueProjection(nn.Module):
     def __init__(self, config: RefAVSConfig):
         super().__init__()
         self.grid_size = config.visual_grid_size
-        self.visual = nn.Linear(config.mask2former_config.backbone_config.hidden_size, config.hidden_size)
+        self.visual = nn.Linear(
+            config.mask2former_config.backbone_config.hidden_size, config.hidden_size
+        )
         # Without a place on each token no sentence about left and right could be understood.
         self.position = Mask2FormerSinePositionEmbedding(config.hidden_size // 2, normalize=True)
         self.audio = self.text = None
@@ -116,8 +138,12 @@ class RefAVSCueProjection(nn.Module):
         """F_V `(clips, steps, C, h, w)` -> F'_V `(clips, steps, 64, D)`."""
         clips = frame_features.shape[0]
         pooled = nn.functional.adaptive_avg_pool2d(frame_features.flatten(0, 1), self.grid_size)
-        tokens = self.visual(pooled.flatten(2).transpose(1, 2))  # (steps, C, 8, 8) -> (steps, 64, D)
-        position = self.position((1, 0, self.grid_size, self.grid_size), tokens.device, tokens.dtype)
+        tokens = self.visual(
+            pooled.flatten(2).transpose(1, 2)
+        )  # (steps, C, 8, 8) -> (steps, 64, D)
+        position = self.position(
+            (1, 0, self.grid_size, self.grid_size), tokens.device, tokens.dtype
+        )
         return (tokens + position.flatten(2).transpose(1, 2)).unflatten(0, (clips, -1))
 
     def project_text(self, text_features: torch.Tensor) -> torch.Tensor:
@@ -130,7 +156,9 @@ class RefAVSTemporalBimodalTransformer(nn.Module):
 
     def __init__(self, config: RefAVSConfig):
         super().__init__()
-        self.layers = nn.ModuleList(RefAVSTransformerLayer(config) for _ in range(config.num_cue_layers))
+        self.layers = nn.ModuleList(
+            RefAVSTransformerLayer(config) for _ in range(config.num_cue_layers)
+        )
 
     def forward(
         self,
@@ -182,8 +210,16 @@ class RefAVSMemory(NamedTuple):
 
     def to_dict(self) -> dict[str, torch.Tensor]:
         """Its tensors by name, such as `visual.total`."""
-        parts = {modality: part._asdict() for modality, part in self._asdict().items() if part is not None}
-        return {f"{modality}.{name}": value for modality, part in parts.items() for name, value in part.items()}
+        parts = {
+            modality: part._asdict()
+            for modality, part in self._asdict().items()
+            if part is not None
+        }
+        return {
+            f"{modality}.{name}": value
+            for modality, part in parts.items()
+            for name, value in part.items()
+        }
 
     @classmethod
     def from_dict(cls, tensors: dict[str, torch.Tensor]) -> "RefAVSMemory | None":
@@ -216,16 +252,24 @@ class RefAVSCachedMemory(nn.Module):
         Returns:
             Q_M and C_M, `(expressions, steps, S, D)` each, and the memory after the last step.
         """
-        wide = torch.promote_types(cues.dtype, torch.float32)  # bfloat16 cannot count beyond 256 steps
+        wide = torch.promote_types(
+            cues.dtype, torch.float32
+        )  # bfloat16 cannot count beyond 256 steps
         if memory is None:
-            memory = RefAVSCueMemory(torch.zeros_like(cues[:, 0], dtype=wide), cues.new_zeros(len(cues), dtype=wide))
+            memory = RefAVSCueMemory(
+                torch.zeros_like(cues[:, 0], dtype=wide), cues.new_zeros(len(cues), dtype=wide)
+            )
         weights = step_mask.to(wide)
         kept = cues * weights[:, :, None, None]
         totals = memory.total.unsqueeze(1) + kept.cumsum(dim=1)  # the current step included
         counts = memory.count.unsqueeze(1) + weights.cumsum(dim=1)
         past = (totals - kept) / (counts - weights).clamp(min=1)[:, :, None, None]
         recalled = (self.beta + 1) * cues - self.beta * past
-        return recalled.to(cues.dtype), past.to(cues.dtype), RefAVSCueMemory(totals[:, -1], counts[:, -1])
+        return (
+            recalled.to(cues.dtype),
+            past.to(cues.dtype),
+            RefAVSCueMemory(totals[:, -1], counts[:, -1]),
+        )
 
 
 class RefAVSMultimodalIntegration(nn.Module):
@@ -242,12 +286,16 @@ class RefAVSMultimodalIntegration(nn.Module):
             self.visual_tag = nn.Parameter(torch.zeros(1, config.hidden_size))
             if config.use_audio_cues:
                 self.audio_tag = nn.Parameter(torch.zeros(1, config.hidden_size))
-        self.layers = nn.ModuleList(RefAVSTransformerLayer(config) for _ in range(config.num_cue_layers))
+        self.layers = nn.ModuleList(
+            RefAVSTransformerLayer(config) for _ in range(config.num_cue_layers)
+        )
 
     def visual_tokens(self, cues: torch.Tensor, num_text_tokens: int) -> torch.Tensor:
         """The visual segment of Q_m `(..., M, D)`."""
         start = int(self.audio_tag is not None) + self.num_audio_tokens
-        return cues[..., start : cues.shape[-2] - int(self.visual_tag is not None) - num_text_tokens, :]
+        return cues[
+            ..., start : cues.shape[-2] - int(self.visual_tag is not None) - num_text_tokens, :
+        ]
 
     def forward(
         self,
@@ -280,7 +328,10 @@ class RefAVSMultimodalIntegration(nn.Module):
         cues = torch.cat([tokens for tokens, _ in present], dim=1)
         everything = [tokens.new_ones(tokens.shape[:2], dtype=torch.bool) for tokens, _ in present]
         cue_mask = torch.cat(
-            [ones if mask is None else mask for ones, (_, mask) in zip(everything, present, strict=True)],
+            [
+                ones if mask is None else mask
+                for ones, (_, mask) in zip(everything, present, strict=True)
+            ],
             dim=1,
         )
         for layer in self.layers:
@@ -300,10 +351,14 @@ class RefAVSCrossAttentionTransformer(nn.Module):
 
     def __init__(self, config: RefAVSConfig):
         super().__init__()
-        self.layers = nn.ModuleList(RefAVSTransformerLayer(config) for _ in range(config.num_cue_layers))
+        self.layers = nn.ModuleList(
+            RefAVSTransformerLayer(config) for _ in range(config.num_cue_layers)
+        )
         self.update_projection = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, queries: torch.Tensor, cues: torch.Tensor, cue_mask: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, queries: torch.Tensor, cues: torch.Tensor, cue_mask: torch.Tensor
+    ) -> torch.Tensor:
         """
         Args:
             queries: `(steps, num_queries, D)`, q.

@@ -21,7 +21,9 @@ NUM_MEL_BANDS = 64
 MIN_FREQUENCY, MAX_FREQUENCY = 125.0, 7500.0  # Hz
 LOG_OFFSET = 0.01
 NUM_MEL_FRAMES = 96  # in an example, 0.96 s
-EXAMPLE_SPAN = (NUM_MEL_FRAMES - 1) * HOP_LENGTH + WINDOW_LENGTH  # samples that one example looks at, 0.975 s
+EXAMPLE_SPAN = (
+    NUM_MEL_FRAMES - 1
+) * HOP_LENGTH + WINDOW_LENGTH  # samples that one example looks at, 0.975 s
 EXAMPLE_HOP = {
     "aligned": SAMPLING_RATE,
     "contiguous": NUM_MEL_FRAMES * HOP_LENGTH,
@@ -72,9 +74,13 @@ class RefAVSFeatureExtractor(FeatureExtractionMixin):
         waveforms = [self.prepare(waveform, sampling_rate) for waveform in _as_batch(audio)]
         if num_examples is None:
             num_examples = max(self.count_examples(len(waveform)) for waveform in waveforms)
-        features = np.stack([self._log_mel_examples(waveform, num_examples) for waveform in waveforms])
+        features = np.stack(
+            [self._log_mel_examples(waveform, num_examples) for waveform in waveforms]
+        )
         masks = np.stack([self._mask(len(waveform), num_examples) for waveform in waveforms])
-        return BatchFeature({"input_features": features, "input_features_mask": masks}, tensor_type=return_tensors)
+        return BatchFeature(
+            {"input_features": features, "input_features_mask": masks}, tensor_type=return_tensors
+        )
 
     def count_examples(self, num_samples: int) -> int:
         """How many examples `num_samples` samples at 16 kHz give.
@@ -91,12 +97,17 @@ class RefAVSFeatureExtractor(FeatureExtractionMixin):
         hop = EXAMPLE_HOP[self.mode]
         length = max(num_examples - 1, 0) * hop + EXAMPLE_SPAN
         waveform = np.pad(waveform[:length], (0, max(length - len(waveform), 0)))
-        spans = np.lib.stride_tricks.sliding_window_view(waveform, EXAMPLE_SPAN)[::hop][:num_examples]
+        spans = np.lib.stride_tricks.sliding_window_view(waveform, EXAMPLE_SPAN)[::hop][
+            :num_examples
+        ]
         return log_mel_spectrogram(spans)
 
     def _mask(self, num_samples: int, num_examples: int) -> np.ndarray:
         """`(examples, 96)`: 1 where a mel frame starts inside the sound."""
-        starts = np.arange(num_examples)[:, None] * EXAMPLE_HOP[self.mode] + np.arange(NUM_MEL_FRAMES) * HOP_LENGTH
+        starts = (
+            np.arange(num_examples)[:, None] * EXAMPLE_HOP[self.mode]
+            + np.arange(NUM_MEL_FRAMES) * HOP_LENGTH
+        )
         return (starts < num_samples).astype(np.int64)
 
     def prepare(self, waveform: np.ndarray | None, sampling_rate: int | None) -> np.ndarray:
@@ -118,7 +129,9 @@ class RefAVSFeatureExtractor(FeatureExtractionMixin):
 
 def log_mel_spectrogram(waveform: np.ndarray) -> np.ndarray:
     """`(..., samples)` at 16 kHz -> `(..., mel frames, 64)`: log(mel magnitude + 0.01), 25 ms windows every 10 ms."""
-    windows = np.lib.stride_tricks.sliding_window_view(waveform, WINDOW_LENGTH, axis=-1)[..., ::HOP_LENGTH, :]
+    windows = np.lib.stride_tricks.sliding_window_view(waveform, WINDOW_LENGTH, axis=-1)[
+        ..., ::HOP_LENGTH, :
+    ]
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW_LENGTH) / WINDOW_LENGTH)  # periodic
     magnitude = np.abs(np.fft.rfft(windows * hann, FFT_LENGTH))
     return np.log(magnitude @ _mel_filters() + LOG_OFFSET).astype(np.float32)
@@ -150,9 +163,13 @@ def _to_mono(waveform: np.ndarray) -> np.ndarray:
     if np.issubdtype(waveform.dtype, np.signedinteger):
         waveform = waveform / np.float32(np.iinfo(waveform.dtype).max + 1)
     if waveform.ndim == 2:
-        waveform = waveform.mean(axis=int(np.argmin(waveform.shape)))  # there are fewer channels than samples
+        waveform = waveform.mean(
+            axis=int(np.argmin(waveform.shape))
+        )  # there are fewer channels than samples
     if waveform.ndim != 1:
-        raise ValueError(f"audio must be (samples,), (channels, samples) or (samples, channels), got {waveform.shape}")
+        raise ValueError(
+            f"audio must be (samples,), (channels, samples) or (samples, channels), got {waveform.shape}"
+        )
     return waveform.astype(np.float32)
 
 
@@ -164,9 +181,13 @@ def _resample(waveform: np.ndarray, sampling_rate: int | None) -> np.ndarray:
     if sampling_rate == SAMPLING_RATE or not len(waveform):
         return waveform
     if not is_scipy_available():
-        raise ValueError(f"to resample from {sampling_rate} to 16000 Hz scipy is needed: pip install scipy")
+        raise ValueError(
+            f"to resample from {sampling_rate} to 16000 Hz scipy is needed: pip install scipy"
+        )
     divisor = np.gcd(int(sampling_rate), SAMPLING_RATE)
-    return resample_poly(waveform, SAMPLING_RATE // divisor, int(sampling_rate) // divisor).astype(np.float32)
+    return resample_poly(waveform, SAMPLING_RATE // divisor, int(sampling_rate) // divisor).astype(
+        np.float32
+    )
 
 
 RefAVSFeatureExtractor.register_for_auto_class()

@@ -22,7 +22,9 @@ def light_on_masks(masks_queries_logits: torch.Tensor, cue_logits: torch.Tensor)
     """
     grid = math.isqrt(cue_logits.shape[-1])
     cover = (
-        nn.functional.adaptive_avg_pool2d((masks_queries_logits > 0).to(cue_logits.dtype), grid).flatten(2).square()
+        nn.functional.adaptive_avg_pool2d((masks_queries_logits > 0).to(cue_logits.dtype), grid)
+        .flatten(2)
+        .square()
     )
     return (cover @ cue_logits.unsqueeze(-1)).squeeze(-1) / cover.sum(dim=-1).clamp(min=LEAST)
 

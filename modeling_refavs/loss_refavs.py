@@ -44,7 +44,9 @@ def set_criterion(
     shown = mask_labels.flatten(1).any(dim=1)
     counts = counts or count_masks(mask_labels)
     size = masks_queries_logits.shape[-2:]
-    labels = nn.functional.interpolate(mask_labels.float().unsqueeze(1), size=size, mode="area").flatten(1)
+    labels = nn.functional.interpolate(
+        mask_labels.float().unsqueeze(1), size=size, mode="area"
+    ).flatten(1)
     logits = masks_queries_logits.float().flatten(2)  # (N, Q, h, w) -> (N, Q, h*w)
     class_logits = class_queries_logits.float()
     frames = torch.arange(len(labels), device=labels.device)
@@ -64,15 +66,21 @@ def set_criterion(
     )
     masks = counts.masks.clamp(min=1)
     num_queries = class_logits.shape[1]
-    total_weight = counts.masks + config.no_object_weight * (counts.frames * num_queries - counts.masks)
+    total_weight = counts.masks + config.no_object_weight * (
+        counts.frames * num_queries - counts.masks
+    )
     return {
-        "loss_mask": config.mask_weight * (binary_cross_entropy(matched, labels) * shown).sum() / masks,
+        "loss_mask": config.mask_weight
+        * (binary_cross_entropy(matched, labels) * shown).sum()
+        / masks,
         "loss_dice": config.dice_weight * (dice_loss(matched, labels) * shown).sum() / masks,
         "loss_cross_entropy": config.class_weight * cross_entropy / total_weight,
     }
 
 
-def matching_cost(logits: torch.Tensor, labels: torch.Tensor, config: Mask2FormerConfig) -> torch.Tensor:
+def matching_cost(
+    logits: torch.Tensor, labels: torch.Tensor, config: Mask2FormerConfig
+) -> torch.Tensor:
     """Weighted BCE and Dice of every query `(frames, num_queries, pixels)` with its frame's mask `(frames, pixels)`, as `(frames,
     num_queries)`; what is common to both is one matrix product."""
     labels, pixels = labels.unsqueeze(-1), labels.shape[-1]

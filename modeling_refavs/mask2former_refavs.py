@@ -52,7 +52,9 @@ class RefAVSMaskDecoderOutput(NamedTuple):
 class RefAVSMaskedCrossAttention(nn.MultiheadAttention):
     """Queries of all sentences of a clip look at its map. Parameters of torch's class."""
 
-    def forward(self, queries: torch.Tensor, level: RefAVSMapTokens, hidden: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, queries: torch.Tensor, level: RefAVSMapTokens, hidden: torch.Tensor
+    ) -> torch.Tensor:
         """
         Args:
             queries: `(expressions * steps, queries, D)`, the expressions of a clip one after the other, as many of each.
@@ -64,18 +66,24 @@ class RefAVSMaskedCrossAttention(nn.MultiheadAttention):
         clips, size = level.tokens.shape[:2], self.embed_dim
         weight, bias = self.in_proj_weight, self.in_proj_bias
         asking = fold(nn.functional.linear(queries, weight[:size], bias[:size]), clips)
-        keys, values = nn.functional.linear(level.tokens, weight[size:], bias[size:]).chunk(2, dim=-1)
+        keys, values = nn.functional.linear(level.tokens, weight[size:], bias[size:]).chunk(
+            2, dim=-1
+        )
         keys = keys + nn.functional.linear(level.position, weight[size : 2 * size])
         attended = nn.functional.scaled_dot_product_attention(
             *(self._split_heads(states.flatten(0, 1)) for states in (asking, keys, values)),
             attn_mask=~hidden.flatten(0, 1).unsqueeze(1),
             dropout_p=self.dropout if self.training else 0.0,
         )
-        attended = attended.transpose(1, 2).flatten(2).unflatten(0, clips)  # (clips, steps, E * Q, D)
+        attended = (
+            attended.transpose(1, 2).flatten(2).unflatten(0, clips)
+        )  # (clips, steps, E * Q, D)
         return self.out_proj(unfold(attended, queries.shape[1]))
 
     def _split_heads(self, states: torch.Tensor) -> torch.Tensor:
-        return states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (N, S, D) -> (N, heads, S, d)
+        return states.unflatten(-1, (self.num_heads, -1)).transpose(
+            1, 2
+        )  # (N, S, D) -> (N, heads, S, d)
 
 
 class RefAVSMaskDecoderLayer(Mask2FormerMaskedAttentionDecoderLayer):
@@ -83,11 +91,17 @@ class RefAVSMaskDecoderLayer(Mask2FormerMaskedAttentionDecoderLayer):
 
     def __init__(self, config: Mask2FormerConfig, adapter_size: int):
         super().__init__(config)
-        self.cross_attn = RefAVSMaskedCrossAttention(config.hidden_dim, config.num_attention_heads, config.dropout)
+        self.cross_attn = RefAVSMaskedCrossAttention(
+            config.hidden_dim, config.num_attention_heads, config.dropout
+        )
         self.adapter = RefAVSAdapter(config.hidden_dim, adapter_size)
 
     def forward(
-        self, queries: torch.Tensor, position: torch.Tensor, level: RefAVSMapTokens, hidden: torch.Tensor
+        self,
+        queries: torch.Tensor,
+        position: torch.Tensor,
+        level: RefAVSMapTokens,
+        hidden: torch.Tensor,
     ) -> torch.Tensor:
         """
         Args:
@@ -95,8 +109,14 @@ class RefAVSMaskDecoderLayer(Mask2FormerMaskedAttentionDecoderLayer):
             level, hidden: see [`RefAVSMaskedCrossAttention`].
         """
         changes = (
-            (self.cross_attn_layer_norm, lambda states: self.cross_attn(states + position, level, hidden)),
-            (self.self_attn_layer_norm, lambda states: self._attend_to_each_other(states, position)),
+            (
+                self.cross_attn_layer_norm,
+                lambda states: self.cross_attn(states + position, level, hidden),
+            ),
+            (
+                self.self_attn_layer_norm,
+                lambda states: self._attend_to_each_other(states, position),
+            ),
             (self.final_layer_norm, self._feed_forward),
         )
         for norm, change in changes:
@@ -110,13 +130,18 @@ class RefAVSMaskDecoderLayer(Mask2FormerMaskedAttentionDecoderLayer):
         attention, placed = self.self_attn, queries + position
         projected = (attention.q_proj(placed), attention.k_proj(placed), attention.v_proj(queries))
         attended = nn.functional.scaled_dot_product_attention(
-            *(states.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for states in projected),
+            *(
+                states.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+                for states in projected
+            ),
             dropout_p=attention.dropout if self.training else 0.0,
         )
         return attention.out_proj(attended.transpose(1, 2).flatten(2))
 
     def _feed_forward(self, queries: torch.Tensor) -> torch.Tensor:
-        inner = nn.functional.dropout(self.activation_fn(self.fc1(queries)), self.activation_dropout, self.training)
+        inner = nn.functional.dropout(
+            self.activation_fn(self.fc1(queries)), self.activation_dropout, self.training
+        )
         return self.fc2(inner)
 
     def _drop(self, states: torch.Tensor) -> torch.Tensor:
@@ -133,7 +158,10 @@ class RefAVSMaskDecoder(Mask2FormerTransformerModule):
         )
 
     def forward(
-        self, queries: torch.Tensor, multi_scale_features: tuple[torch.Tensor, ...], mask_features: torch.Tensor
+        self,
+        queries: torch.Tensor,
+        multi_scale_features: tuple[torch.Tensor, ...],
+        mask_features: torch.Tensor,
     ) -> RefAVSMaskDecoderOutput:
         """
         Args:
@@ -172,11 +200,18 @@ class RefAVSMaskDecoder(Mask2FormerTransformerModule):
 
     def _multiply(self, states: torch.Tensor, mask_features: torch.Tensor) -> torch.Tensor:
         """`(clips, steps, expressions of a clip * queries, pixels)` mask logits."""
-        embeddings = fold(self.decoder.mask_predictor.mask_embedder(states), mask_features.shape[:2])
+        embeddings = fold(
+            self.decoder.mask_predictor.mask_embedder(states), mask_features.shape[:2]
+        )
         return embeddings @ mask_features.flatten(3)
 
     def _tokens(self, number: int, maps: torch.Tensor) -> RefAVSMapTokens:
-        projected = self.input_projections[number](maps.flatten(0, 1)).flatten(2).transpose(1, 2).contiguous()
+        projected = (
+            self.input_projections[number](maps.flatten(0, 1))
+            .flatten(2)
+            .transpose(1, 2)
+            .contiguous()
+        )
         position = self.position_embedder((1, 0, *maps.shape[-2:]), maps.device, maps.dtype)
         tokens = (projected + self.level_embed.weight[number]).unflatten(0, maps.shape[:2])
         return RefAVSMapTokens(tokens, position.flatten(2)[0].transpose(0, 1))
@@ -204,7 +239,9 @@ def shrink(maps: torch.Tensor, size: torch.Size) -> torch.Tensor:
     flat = maps.flatten(0, 1)
     (height, width), (ratio, rest) = size, divmod(maps.shape[-1], size[-1])
     if rest or ratio % 2 or maps.shape[-2] != height * ratio:
-        smaller = nn.functional.interpolate(flat, size=(height, width), mode="bilinear", align_corners=False)
+        smaller = nn.functional.interpolate(
+            flat, size=(height, width), mode="bilinear", align_corners=False
+        )
     else:
         start = ratio // 2 - 1
         smaller = nn.functional.avg_pool2d(flat[..., start:, start:], kernel_size=2, stride=ratio)
@@ -224,7 +261,9 @@ class RefAVSPixelDecoderLayer(Mask2FormerPixelDecoderEncoderLayer):
     def __init__(self, config: Mask2FormerConfig, adapter_size: int):
         super().__init__(config)
         plain = self.self_attn
-        self.self_attn = RefAVSDeformableAttention(plain.d_model, plain.n_heads, plain.n_levels, plain.n_points)
+        self.self_attn = RefAVSDeformableAttention(
+            plain.d_model, plain.n_heads, plain.n_levels, plain.n_points
+        )
         self.adapter = RefAVSAdapter(config.feature_size, adapter_size)
 
     def forward(
@@ -237,7 +276,9 @@ class RefAVSPixelDecoderLayer(Mask2FormerPixelDecoderEncoderLayer):
         """`(frames, pixels, D)` to the same; arguments of [`RefAVSDeformableAttention`]."""
         attended = self.self_attn(tokens, position, reference_points, shapes)
         tokens = self.self_attn_layer_norm(tokens + self._drop(attended))
-        inner = nn.functional.dropout(self.activation_fn(self.fc1(tokens)), self.activation_dropout, self.training)
+        inner = nn.functional.dropout(
+            self.activation_fn(self.fc1(tokens)), self.activation_dropout, self.training
+        )
         return self.adapter(self.final_layer_norm(tokens + self._drop(self.fc2(inner))))
 
     def _drop(self, states: torch.Tensor) -> torch.Tensor:
@@ -256,27 +297,36 @@ class RefAVSPixelDecoder(Mask2FormerPixelDecoder):
     def forward(self, stages: Sequence[torch.Tensor]) -> RefAVSPixels:
         """Swin's four stages `(frames, C, h, w)` to maps."""
         coarse_first = stages[: -len(self.input_projections) - 1 : -1]
-        maps = [project(stage) for project, stage in zip(self.input_projections, coarse_first, strict=True)]
+        maps = [
+            project(stage)
+            for project, stage in zip(self.input_projections, coarse_first, strict=True)
+        ]
         shapes = [tuple(level.shape[-2:]) for level in maps]
         tokens = torch.cat([level.flatten(2).transpose(1, 2) for level in maps], dim=1)
         position, places = self._position(shapes, tokens), reference_points(shapes, tokens.device)
         for layer in self.encoder.layers:
             tokens = layer(tokens, position, places, shapes)
         split = tokens.split([height * width for height, width in shapes], dim=1)
-        maps = [level.transpose(1, 2).unflatten(2, shape) for level, shape in zip(split, shapes, strict=True)]
+        maps = [
+            level.transpose(1, 2).unflatten(2, shape)
+            for level, shape in zip(split, shapes, strict=True)
+        ]
         finest_last = stages[: self.num_fpn_levels][::-1]
         for lateral, blend, stage in zip(
             self.lateral_convolutions, self.output_convolutions, finest_last, strict=True
         ):
             beside = lateral(stage)
-            larger = nn.functional.interpolate(maps[-1], beside.shape[-2:], mode="bilinear", align_corners=False)
+            larger = nn.functional.interpolate(
+                maps[-1], beside.shape[-2:], mode="bilinear", align_corners=False
+            )
             maps.append(blend(beside + larger))
         return RefAVSPixels(tuple(maps[: len(shapes)]), self.mask_projection(maps[-1]))
 
     def _position(self, shapes: list[tuple[int, int]], like: torch.Tensor) -> torch.Tensor:
         """`(pixels, D)`: where a pixel is in its level, and which level that is."""
         levels = [
-            self.position_embedding((1, 0, *shape), like.device, torch.float32).flatten(2)[0].T + embedding
+            self.position_embedding((1, 0, *shape), like.device, torch.float32).flatten(2)[0].T
+            + embedding
             for shape, embedding in zip(shapes, self.level_embed, strict=True)
         ]
         return torch.cat(levels).to(like.dtype)
@@ -286,7 +336,10 @@ def reference_points(shapes: list[tuple[int, int]], device: torch.device) -> tor
     """Where each pixel looks first, its own place: `(1, pixels, levels, 2)` float32, x and y from 0 to 1, the same for each level."""
     places = []
     for height, width in shapes:
-        y, x = ((torch.arange(size, device=device, dtype=torch.float32) + 0.5) / size for size in (height, width))
+        y, x = (
+            (torch.arange(size, device=device, dtype=torch.float32) + 0.5) / size
+            for size in (height, width)
+        )
         places.append(torch.stack([x.repeat(height), y.repeat_interleave(width)], dim=-1))
     return torch.cat(places)[None, :, None].expand(-1, -1, len(shapes), -1)
 
@@ -318,7 +371,9 @@ class RefAVSMask2FormerModel(Mask2FormerModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, (RefAVSPixelDecoderLayer, RefAVSMaskDecoderLayer)):  # after the layer's own Xavier
+        if isinstance(
+            module, (RefAVSPixelDecoderLayer, RefAVSMaskDecoderLayer)
+        ):  # after the layer's own Xavier
             init.zeros_(module.adapter.up.weight)
             init.zeros_(module.adapter.up.bias)
 
@@ -337,16 +392,26 @@ class RefAVSMask2FormerModel(Mask2FormerModel):
         return RefAVSPixels(tuple(map(_join, zip(*levels, strict=True))), _join(masks))
 
     def forward(self, *args, **kwargs):
-        raise NotImplementedError("call encode_frames, decode_pixels, then transformer_module on queries and features")
+        raise NotImplementedError(
+            "call encode_frames, decode_pixels, then transformer_module on queries and features"
+        )
 
 
 def _frames_at_once(maps: torch.Tensor, places: int) -> int:
     """As many maps as have so many places, at least one; not on a CPU: all."""
-    return max(1, places // (maps.shape[-1] * maps.shape[-2]) if maps.device.type == "cpu" else len(maps))
+    return max(
+        1, places // (maps.shape[-1] * maps.shape[-2]) if maps.device.type == "cpu" else len(maps)
+    )
 
 
 def _join(parts: Sequence[torch.Tensor]) -> torch.Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
-__all__ = ["RefAVSAdapter", "RefAVSMask2FormerModel", "RefAVSMaskDecoder", "RefAVSPixelDecoder", "RefAVSPixels"]
+__all__ = [
+    "RefAVSAdapter",
+    "RefAVSMask2FormerModel",
+    "RefAVSMaskDecoder",
+    "RefAVSPixelDecoder",
+    "RefAVSPixels",
+]

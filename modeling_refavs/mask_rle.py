@@ -31,7 +31,10 @@ def encode_rle(mask: np.ndarray, compressed: bool = True) -> dict[str, Any]:
     if mask.ndim != 2:
         raise ValueError(f"a mask must be (height, width), got {mask.shape}")
     counts = count_runs(mask.ravel(order="F"))
-    return {"size": list(mask.shape), "counts": _to_string(counts) if compressed else counts.tolist()}
+    return {
+        "size": list(mask.shape),
+        "counts": _to_string(counts) if compressed else counts.tolist(),
+    }
 
 
 def decode_rle(rle: dict[str, Any]) -> np.ndarray:
@@ -47,9 +50,15 @@ def decode_rle(rle: dict[str, Any]) -> np.ndarray:
         ValueError: the counts are damaged, or do not fill the size.
     """
     (height, width), counts = rle["size"], rle["counts"]
-    runs = _from_string(counts) if isinstance(counts, (str, bytes)) else np.asarray(counts, dtype=np.int64)
+    runs = (
+        _from_string(counts)
+        if isinstance(counts, (str, bytes))
+        else np.asarray(counts, dtype=np.int64)
+    )
     if (runs < 0).any() or runs.sum() != height * width:
-        raise ValueError(f"runs of {runs.sum()} pixels do not fill a mask of {height} x {width}: the RLE is damaged")
+        raise ValueError(
+            f"runs of {runs.sum()} pixels do not fill a mask of {height} x {width}: the RLE is damaged"
+        )
     values = np.arange(len(runs)) % 2 == 1
     return np.repeat(values, runs).reshape((height, width), order="F")
 
@@ -72,7 +81,9 @@ def _to_string(counts: np.ndarray) -> str:
         more = values != np.where(digit & SIGN_BIT, -1, 0)
         digits.append(np.where(unfinished, digit + MORE_BIT * more + FIRST_CHARACTER, 0))
         unfinished &= more
-    characters = np.stack(digits, axis=1).astype(np.uint8) if digits else np.zeros(0, dtype=np.uint8)
+    characters = (
+        np.stack(digits, axis=1).astype(np.uint8) if digits else np.zeros(0, dtype=np.uint8)
+    )
     return characters[characters > 0].tobytes().decode("ascii")
 
 

@@ -36,7 +36,11 @@ class RefAVSClipFeatures(ModelOutput):
 
     def of_expressions(self, clip_index: torch.Tensor | None) -> "RefAVSClipFeatures":
         """A row for each sentence in place of one for each clip."""
-        rows = {name: of_expressions(value, clip_index) for name, value in self.items() if name != "step_index"}
+        rows = {
+            name: of_expressions(value, clip_index)
+            for name, value in self.items()
+            if name != "step_index"
+        }
         return RefAVSClipFeatures(**rows, step_index=self.step_index)
 
 
@@ -154,7 +158,9 @@ def combine_queries(
         -1, masks_queries_logits.shape[-2:]
     )
     presence_logits = torch.logit(presence, eps=LEAST)
-    return mask_logits.to(masks_queries_logits.dtype), presence_logits.to(class_queries_logits.dtype)
+    return mask_logits.to(masks_queries_logits.dtype), presence_logits.to(
+        class_queries_logits.dtype
+    )
 
 
 def mask_scores(mask_logits: torch.Tensor, threshold: float) -> torch.Tensor:
@@ -179,7 +185,9 @@ def is_regular(clip_index: torch.Tensor | None, clips: int) -> bool:
     if clip_index.is_cuda and torch.cuda.is_current_stream_capturing():
         return False
     each, rest = divmod(len(clip_index), clips)
-    return not rest and torch.equal(clip_index, torch.arange(clips, device=clip_index.device).repeat_interleave(each))
+    return not rest and torch.equal(
+        clip_index, torch.arange(clips, device=clip_index.device).repeat_interleave(each)
+    )
 
 
 def count_expressions(
@@ -198,7 +206,9 @@ def count_expressions(
             f"{expressions} sentences on {num_clips} clips: pass clip_index (expressions,) to say which clip each is asked of"
         )
     if clip_index is not None and len(clip_index) != expressions:
-        raise ValueError(f"clip_index needs one entry for each of {expressions} sentences, got {len(clip_index)}")
+        raise ValueError(
+            f"clip_index needs one entry for each of {expressions} sentences, got {len(clip_index)}"
+        )
     return expressions
 
 

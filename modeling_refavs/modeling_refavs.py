@@ -46,7 +46,12 @@ class RefAVSPreTrainedModel(PreTrainedModel):
     input_modalities = ("video", "audio", "text")
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # the loss is a mean over masks: Trainer must not rescale it
-    _no_split_modules = ("SwinLayer", "RefAVSPixelDecoderLayer", "RefAVSMaskDecoderLayer", "RefAVSTransformerLayer")
+    _no_split_modules = (
+        "SwinLayer",
+        "RefAVSPixelDecoderLayer",
+        "RefAVSMaskDecoderLayer",
+        "RefAVSTransformerLayer",
+    )
 
     @classmethod
     def is_custom_code(cls) -> bool:
@@ -56,7 +61,9 @@ class RefAVSPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, nn.Linear):  # Xavier, as Mask2Former starts its layers: a narrow model needs it to learn
+        if isinstance(
+            module, nn.Linear
+        ):  # Xavier, as Mask2Former starts its layers: a narrow model needs it to learn
             init.xavier_uniform_(module.weight)
         elif isinstance(module, RefAVSAttention) and self.config.cue_tied_start:
             init.copy_(module.key_projection.weight, module.query_projection.weight)
@@ -82,7 +89,9 @@ class RefAVSPreTrainedModel(PreTrainedModel):
         """
         changed = config_fields.pop("mask2former_config", {})
         config = RefAVSConfig(
-            mask2former_config=RefAVSMask2FormerModel.config_class.from_pretrained(mask2former, **changed),
+            mask2former_config=RefAVSMask2FormerModel.config_class.from_pretrained(
+                mask2former, **changed
+            ),
             text_config=RobertaModel.config_class.from_pretrained(text_model),
             audio_config=RefAVSVggishModel.config_class.from_pretrained(vggish),
             **config_fields,
@@ -135,7 +144,10 @@ class RefAVSModel(RefAVSPreTrainedModel):
         if self.config.freeze_pixel_decoder:
             self.mask2former.pixel_level_module.decoder.requires_grad_(False)
         if self.config.freeze_mask_decoder:
-            for decoder in (self.mask2former.pixel_level_module.decoder, self.mask2former.transformer_module):
+            for decoder in (
+                self.mask2former.pixel_level_module.decoder,
+                self.mask2former.transformer_module,
+            ):
                 for name, parameter in decoder.named_parameters():
                     parameter.requires_grad_("adapter." in name)
         return self
@@ -169,7 +181,11 @@ class RefAVSModel(RefAVSPreTrainedModel):
         given = [frames for frames in (pixel_values, vision_features) if frames is not None]
         if len(given) > 1 or (not given and (decode or frame_features is None)):
             raise ValueError("frames are needed: pass pixel_values or vision_features, one of them")
-        stages = self._encode_frames(pixel_values) if vision_features is None and given else vision_features
+        stages = (
+            self._encode_frames(pixel_values)
+            if vision_features is None and given
+            else vision_features
+        )
         if frame_features is None:
             frame_features = stages[-1]
             stages = tuple(of_steps(stage, step_index) for stage in stages)
@@ -177,7 +193,9 @@ class RefAVSModel(RefAVSPreTrainedModel):
         steps = frame_features.shape[:2]
         everything = torch.ones(steps, dtype=torch.bool, device=frame_features.device)
         frame_mask = everything if frame_mask is None else frame_mask.bool()
-        audio_features, audio_mask = self._encode_audio(steps, input_features, input_features_mask, audio_features)
+        audio_features, audio_mask = self._encode_audio(
+            steps, input_features, input_features_mask, audio_features
+        )
         clips = RefAVSClipFeatures(
             frame_features=frame_features,
             audio_features=audio_features,
@@ -188,7 +206,9 @@ class RefAVSModel(RefAVSPreTrainedModel):
         if pixels is not None:
             chosen = stages[0].shape[:2]
             clips.mask_features = pixels.mask_features.unflatten(0, chosen)
-            clips.multi_scale_features = tuple(level.unflatten(0, chosen) for level in pixels.multi_scale_features)
+            clips.multi_scale_features = tuple(
+                level.unflatten(0, chosen) for level in pixels.multi_scale_features
+            )
         return clips
 
     def segment(
@@ -209,7 +229,9 @@ class RefAVSModel(RefAVSPreTrainedModel):
             text_features: `(expressions, L, 768)`, F_T in place of `input_ids`.
             memory: what the previous piece of the same clips left; None at the start.
         """
-        outputs = self.gather_cues(clip_features, input_ids, attention_mask, clip_index, text_features, memory)
+        outputs = self.gather_cues(
+            clip_features, input_ids, attention_mask, clip_index, text_features, memory
+        )
         cues, cue_mask = outputs.cue_hidden_states.flatten(0, 1), outputs.cue_mask.flatten(0, 1)
         decoder = self.mask2former.transformer_module
         queries = decoder.queries_features.weight.expand(cues.shape[0], -1, -1)
@@ -281,7 +303,9 @@ class RefAVSModel(RefAVSPreTrainedModel):
             frame_features,
             step_index,
         )
-        return self.segment(clip_features, input_ids, attention_mask, clip_index, text_features, memory)
+        return self.segment(
+            clip_features, input_ids, attention_mask, clip_index, text_features, memory
+        )
 
     def _gather_cues(
         self,
@@ -302,22 +326,30 @@ class RefAVSModel(RefAVSPreTrainedModel):
             return of_steps(tokens.unflatten(0, steps), clips.step_index).flatten(0, 1)
 
         if text is not None:
-            text = text.repeat_interleave(steps[1], dim=0)  # (E, L, D) -> (E*T, L, D): the same at every step
+            text = text.repeat_interleave(
+                steps[1], dim=0
+            )  # (E, L, D) -> (E*T, L, D): the same at every step
             text_mask = text_mask.repeat_interleave(steps[1], dim=0)
         text_cues = [text]
         audio_mask = audio_memory = past_sound = None
         if audio is not None:
             audio_mask = clips.audio_mask.flatten().unsqueeze(1)  # (E, T) -> (E*T, 1)
-            audio, text_of_audio = self.audio_fusion(audio.flatten(0, 1), text, audio_mask, text_mask)
+            audio, text_of_audio = self.audio_fusion(
+                audio.flatten(0, 1), text, audio_mask, text_mask
+            )
             audio, past_sound, audio_memory = self._recall(
                 audio.unflatten(0, steps), clips.audio_mask, memory and memory.audio
             )
             text_cues.append(text_of_audio)
         visual, text_of_visual = self.visual_fusion(visual.flatten(0, 1), text, text_mask=text_mask)
-        visual, _, visual_memory = self._recall(visual.unflatten(0, steps), clips.frame_mask, memory and memory.visual)
+        visual, _, visual_memory = self._recall(
+            visual.unflatten(0, steps), clips.frame_mask, memory and memory.visual
+        )
         text_cues.append(text_of_visual)
         text = None if text is None else torch.stack(text_cues).mean(dim=0)  # Q_T
-        cues, cue_mask = self.integration(*map(wanted, (audio, visual, text, audio_mask, text_mask, past_sound)))
+        cues, cue_mask = self.integration(
+            *map(wanted, (audio, visual, text, audio_mask, text_mask, past_sound))
+        )
         return cues, cue_mask, RefAVSMemory(audio_memory, visual_memory)
 
     def _recall(
@@ -343,7 +375,11 @@ class RefAVSModel(RefAVSPreTrainedModel):
         return self.mask2former.decode_pixels([stage.flatten(0, 1) for stage in stages])
 
     def _project_clips(self, clips: RefAVSClipFeatures) -> tuple[torch.Tensor | None, torch.Tensor]:
-        audio = self.cue_projection.project_audio(clips.audio_features) if self.config.use_audio_cues else None
+        audio = (
+            self.cue_projection.project_audio(clips.audio_features)
+            if self.config.use_audio_cues
+            else None
+        )
         return audio, self.cue_projection.project_frames(clips.frame_features)
 
     def _encode_audio(
@@ -360,13 +396,18 @@ class RefAVSModel(RefAVSPreTrainedModel):
             size = self.config.audio_config.embedding_size
             silence = torch.zeros(*steps, size, device=self.device, dtype=self.dtype)
             return silence, torch.zeros(steps, dtype=torch.bool, device=self.device)
-        audio_features = self.audio_encoder(input_features) if audio_features is None else audio_features
+        audio_features = (
+            self.audio_encoder(input_features) if audio_features is None else audio_features
+        )
         if audio_features.shape[:2] != steps:
             raise ValueError(
                 f"each frame needs one second of sound: got {tuple(steps)} (clips, frames) "
                 f"and {tuple(audio_features.shape[:2])} (clips, log-mel examples)"
             )
-        return audio_features, None if input_features_mask is None else input_features_mask.bool().any(dim=-1)
+        return (
+            audio_features,
+            None if input_features_mask is None else input_features_mask.bool().any(dim=-1),
+        )
 
     def encode_text(
         self,
@@ -379,7 +420,9 @@ class RefAVSModel(RefAVSPreTrainedModel):
         tokens = text_features[..., 0] if input_ids is None else input_ids
         attention_mask = torch.ones_like(tokens) if attention_mask is None else attention_mask
         if text_features is None:
-            text_features = self.text_encoder(input_ids, attention_mask=attention_mask).last_hidden_state
+            text_features = self.text_encoder(
+                input_ids, attention_mask=attention_mask
+            ).last_hidden_state
         return self.cue_projection.project_text(text_features), attention_mask.bool()
 
     def _frozen_modules(self) -> list[nn.Module]:
@@ -426,15 +469,23 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
                 `step_index`, of its frames.
             loss_counts: what the loss is a mean over, if this is one of several calls before an update.
         """
-        outputs = self.model.segment(clip_features, input_ids, attention_mask, clip_index, text_features, memory)
-        frame_mask = of_steps(of_expressions(clip_features.frame_mask, clip_index), clip_features.step_index)
+        outputs = self.model.segment(
+            clip_features, input_ids, attention_mask, clip_index, text_features, memory
+        )
+        frame_mask = of_steps(
+            of_expressions(clip_features.frame_mask, clip_index), clip_features.step_index
+        )
         cue_logits = None
         if self.cue_predictor is not None:
-            cue_logits = self.cue_predictor(outputs.visual_cues.flatten(0, 1)).squeeze(-1)  # (E*T, tokens)
+            cue_logits = self.cue_predictor(outputs.visual_cues.flatten(0, 1)).squeeze(
+                -1
+            )  # (E*T, tokens)
         class_logits = [self.class_predictor(states) for states in outputs.query_hidden_states]
         loss = parts = None
         if mask_labels is not None:
-            loss, parts = self._compute_loss(outputs, class_logits, cue_logits, mask_labels, frame_mask, loss_counts)
+            loss, parts = self._compute_loss(
+                outputs, class_logits, cue_logits, mask_labels, frame_mask, loss_counts
+            )
         masks_queries_logits = outputs.masks_queries_logits.unflatten(0, frame_mask.shape)
         class_logits = self._light_up(class_logits[-1], outputs.masks_queries_logits, cue_logits)
         referred, nothing = class_logits.unflatten(0, frame_mask.shape).unbind(-1)
@@ -484,7 +535,14 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
             step_index,
         )
         return self.segment(
-            clip_features, input_ids, attention_mask, clip_index, text_features, mask_labels, memory, loss_counts
+            clip_features,
+            input_ids,
+            attention_mask,
+            clip_index,
+            text_features,
+            mask_labels,
+            memory,
+            loss_counts,
         )
 
     def _light_up(
@@ -548,7 +606,9 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         with torch.no_grad():
             masks = decoder.predict_masks(states, pixels)[real]
         classes = self._light_up(classes[real], masks, cue_logits)
-        return set_criterion(masks, classes, labels, self.config.mask2former_config, counts, predict)
+        return set_criterion(
+            masks, classes, labels, self.config.mask2former_config, counts, predict
+        )
 
 
 RefAVSForSegmentation.register_for_auto_class("AutoModel")

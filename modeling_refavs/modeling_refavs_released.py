@@ -18,15 +18,31 @@ from transformers.utils import can_return_tuple
 
 from .configuration_refavs_released import RefAVSReleasedConfig
 from .feature_extraction_refavs import LOG_OFFSET
-from .modeling_outputs_refavs import RefAVSClipFeatures, RefAVSSegmentationOutput, count_expressions, of_expressions
+from .modeling_outputs_refavs import (
+    RefAVSClipFeatures,
+    RefAVSSegmentationOutput,
+    count_expressions,
+    of_expressions,
+)
 from .modeling_vggish import RefAVSVggishModel
 
 
-TRAINED = ("audio_proj", "text_proj", "prompt_proj", "avs_adapt", "ref_avs_attn")  # the rest is frozen (quirk 1)
-READOUT_SIZE, MASK_SIZE = 384, 256  # pixels; a map is resized to the one, then to the other (quirk 10)
+TRAINED = (
+    "audio_proj",
+    "text_proj",
+    "prompt_proj",
+    "avs_adapt",
+    "ref_avs_attn",
+)  # the rest is frozen (quirk 1)
+READOUT_SIZE, MASK_SIZE = (
+    384,
+    256,
+)  # pixels; a map is resized to the one, then to the other (quirk 10)
 
 
-def read_out(masks_queries_logits: torch.Tensor, class_queries_logits: torch.Tensor) -> torch.Tensor:
+def read_out(
+    masks_queries_logits: torch.Tensor, class_queries_logits: torch.Tensor
+) -> torch.Tensor:
     """Quirk 10: each query's raw mask logits, weighted by p(class 0 rather than no object), summed.
 
     Args:
@@ -38,7 +54,10 @@ def read_out(masks_queries_logits: torch.Tensor, class_queries_logits: torch.Ten
     """
     weights = class_queries_logits.softmax(dim=-1)[..., 0]
     mask_logits = torch.einsum("nq,nqhw->nhw", weights, masks_queries_logits).unsqueeze(1)
-    for size in (READOUT_SIZE, MASK_SIZE):  # linear, so summing before resizing changes nothing but the cost
+    for size in (
+        READOUT_SIZE,
+        MASK_SIZE,
+    ):  # linear, so summing before resizing changes nothing but the cost
         mask_logits = nn.functional.interpolate(mask_logits, size=(size, size), mode="bilinear")
     return mask_logits.squeeze(1)
 
@@ -56,7 +75,9 @@ def fill_up(steps: torch.Tensor, frame_mask: torch.Tensor, num_frames: int) -> t
     return steps[torch.arange(len(steps), device=steps.device)[:, None], index]
 
 
-class RefAVSReleasedDeformableAttention(Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention):
+class RefAVSReleasedDeformableAttention(
+    Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention
+):
     """Deformable attention whose output the adapter replaces: there is no residual around it (quirk 9)."""
 
     def __init__(self, config: Mask2FormerConfig, adapter_size: int):
@@ -88,12 +109,20 @@ class RefAVSReleasedCrossAttention(nn.Module):
             self._split_heads(self.key_embedding(cues)),
             self._split_heads(self.value_embedding(cues)),
         )
-        attended = self.out_projection(attended.transpose(1, 2).flatten(2))  # (N, heads, Q, d) -> (N, Q, D)
+        attended = self.out_projection(
+            attended.transpose(1, 2).flatten(2)
+        )  # (N, heads, Q, d) -> (N, Q, D)
         pooled = cues.mean(dim=1, keepdim=True)
-        return queries + self.beta_source_attn.sigmoid() * attended + self.beta_source_pool.sigmoid() * pooled
+        return (
+            queries
+            + self.beta_source_attn.sigmoid() * attended
+            + self.beta_source_pool.sigmoid() * pooled
+        )
 
     def _split_heads(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return hidden_states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (N, L, D) -> (N, heads, L, d)
+        return hidden_states.unflatten(-1, (self.num_heads, -1)).transpose(
+            1, 2
+        )  # (N, L, D) -> (N, heads, L, d)
 
 
 class RefAVSReleasedMaskDecoder(Mask2FormerTransformerModule):
@@ -119,7 +148,8 @@ class RefAVSReleasedMaskDecoder(Mask2FormerTransformerModule):
         for level, feature in enumerate(multi_scale_features):
             position = self.position_embedder(feature.shape, feature.device, feature.dtype)
             projected = (
-                self.input_projections[level](feature).flatten(2) + self.level_embed.weight[level][None, :, None]
+                self.input_projections[level](feature).flatten(2)
+                + self.level_embed.weight[level][None, :, None]
             )
             features.append(projected.permute(2, 0, 1))  # (steps, D, h*w) -> (h*w, steps, D)
             positions.append(position.flatten(2).permute(2, 0, 1))
@@ -128,7 +158,9 @@ class RefAVSReleasedMaskDecoder(Mask2FormerTransformerModule):
             multi_stage_positional_embeddings=positions,
             pixel_embeddings=mask_features,
             encoder_hidden_states=features,
-            query_position_embeddings=self.queries_embedder.weight.unsqueeze(1).expand(-1, queries.shape[0], -1),
+            query_position_embeddings=self.queries_embedder.weight.unsqueeze(1).expand(
+                -1, queries.shape[0], -1
+            ),
             feature_size_list=[feature.shape[-2:] for feature in multi_scale_features],
             return_dict=True,
         )
@@ -142,7 +174,9 @@ class RefAVSReleasedMask2FormerModel(Mask2FormerModel):
         for layer in self.pixel_level_module.decoder.encoder.layers:
             layer.self_attn = RefAVSReleasedDeformableAttention(config, adapter_size)
         self.transformer_module = RefAVSReleasedMaskDecoder(config.feature_size, config)
-        self.transformer_module.ref_avs_attn = RefAVSReleasedCrossAttention(config.hidden_dim, num_catf_heads)
+        self.transformer_module.ref_avs_attn = RefAVSReleasedCrossAttention(
+            config.hidden_dim, num_catf_heads
+        )
         self.post_init()
 
     @classmethod
@@ -178,14 +212,20 @@ class RefAVSReleasedForSegmentation(PreTrainedModel):
     def __init__(self, config: RefAVSReleasedConfig):
         super().__init__(config)
         size, mask2former = config.hidden_size, config.mask2former_config
-        self.mask2former = RefAVSReleasedMask2FormerModel(mask2former, config.adapter_size, config.num_catf_heads)
+        self.mask2former = RefAVSReleasedMask2FormerModel(
+            mask2former, config.adapter_size, config.num_catf_heads
+        )
         self.class_predictor = nn.Linear(mask2former.hidden_dim, mask2former.num_labels + 1)
         self.audio_proj = _two_layers(config.audio_feature_size, config.intermediate_size, size)
         self.text_proj = _two_layers(config.text_feature_size, config.intermediate_size, size)
-        self.prompt_proj = _two_layers(size, config.intermediate_size, mask2former.hidden_dim)  # quirk 2
+        self.prompt_proj = _two_layers(
+            size, config.intermediate_size, mask2former.hidden_dim
+        )  # quirk 2
         self.mha_A_T = nn.MultiheadAttention(size, config.num_attention_heads, batch_first=True)
         self.mha_V_T = nn.MultiheadAttention(size, config.num_attention_heads, batch_first=True)
-        self.mha_mm = nn.MultiheadAttention(size, config.num_attention_heads)  # sequence first (quirk 7)
+        self.mha_mm = nn.MultiheadAttention(
+            size, config.num_attention_heads
+        )  # sequence first (quirk 7)
         self.text_encoder = self.audio_encoder = None
         if config.text_config is not None:
             self.text_encoder = RobertaModel(config.text_config, add_pooling_layer=False)
@@ -236,13 +276,17 @@ class RefAVSReleasedForSegmentation(PreTrainedModel):
                 f"the released model sees clips of {self.config.num_frames} frames, got {steps[1]}: "
                 f"cut the video in pieces of {self.config.num_frames}"
             )
-        pixels = self.mask2former.pixel_level_module(pixel_values.flatten(0, 1))  # (B, T, ...) -> (B*T, ...)
+        pixels = self.mask2former.pixel_level_module(
+            pixel_values.flatten(0, 1)
+        )  # (B, T, ...) -> (B*T, ...)
         if frame_mask is None:
             frame_mask = torch.ones(steps, device=pixel_values.device)
         return RefAVSClipFeatures(
             frame_features=pixels.encoder_last_hidden_state.unflatten(0, steps),
             mask_features=pixels.decoder_last_hidden_state.unflatten(0, steps),
-            multi_scale_features=tuple(level.unflatten(0, steps) for level in pixels.decoder_hidden_states),
+            multi_scale_features=tuple(
+                level.unflatten(0, steps) for level in pixels.decoder_hidden_states
+            ),
             audio_features=self._encode_audio(steps, input_features, audio_features),
             frame_mask=frame_mask.bool(),
         )
@@ -276,7 +320,9 @@ class RefAVSReleasedForSegmentation(PreTrainedModel):
         clips = RefAVSClipFeatures(
             **{name: of_expressions(value, clip_index) for name, value in clip_features.items()}
         )
-        cues = self.prompt_proj(self._gather_cues(clips, text)).flatten(0, 1)  # (E, T, M, D) -> (E*T, M, 256)
+        cues = self.prompt_proj(self._gather_cues(clips, text)).flatten(
+            0, 1
+        )  # (E, T, M, D) -> (E*T, M, 256)
         decoder, steps = self.mask2former.transformer_module, clips.frame_mask.shape
         decoded = decoder(
             decoder.ref_avs_attn(decoder.queries_features.weight.expand(len(cues), -1, -1), cues),
@@ -284,10 +330,16 @@ class RefAVSReleasedForSegmentation(PreTrainedModel):
             clips.mask_features.flatten(0, 1),
         )
         masks_queries_logits = decoded.masks_queries_logits[-1]
-        queries = decoded.intermediate_hidden_states[-1].transpose(0, 1)  # (num_queries, E*T, D) -> (E*T, ...)
+        queries = decoded.intermediate_hidden_states[-1].transpose(
+            0, 1
+        )  # (num_queries, E*T, D) -> (E*T, ...)
         class_queries_logits = self.class_predictor(queries)[..., [0, -1]]
         mask_logits = read_out(masks_queries_logits, class_queries_logits).unflatten(0, steps)
-        loss = None if mask_labels is None else _compute_loss(mask_logits, mask_labels, clips.frame_mask)
+        loss = (
+            None
+            if mask_labels is None
+            else _compute_loss(mask_logits, mask_labels, clips.frame_mask)
+        )
         nothing = torch.finfo(mask_logits.dtype).min  # in a frame that is only padding
         mask_logits = mask_logits.masked_fill(~clips.frame_mask[..., None, None], nothing)
         return RefAVSSegmentationOutput(
@@ -319,7 +371,9 @@ class RefAVSReleasedForSegmentation(PreTrainedModel):
         clip_features = self.encode_clips(
             pixel_values, input_features, input_features_mask, frame_mask, audio_features
         )
-        return self.segment(clip_features, input_ids, attention_mask, clip_index, text_features, mask_labels, memory)
+        return self.segment(
+            clip_features, input_ids, attention_mask, clip_index, text_features, mask_labels, memory
+        )
 
     def _gather_cues(self, clips: RefAVSClipFeatures, text: torch.Tensor) -> torch.Tensor:
         """F_A, F_V and F'_T of each sentence's clip to its cues, `(E, frames, 10 + 1 + 144 + 1 + 25, D)`."""
@@ -334,28 +388,44 @@ class RefAVSReleasedForSegmentation(PreTrainedModel):
         text = (text + text_of_audio + text_of_visual) / 3  # Q_T
         audio, visual = set_off(audio), set_off(visual)
         steps = clips.frame_mask.shape
-        visual = visual.unflatten(1, (self.config.num_frames, -1))[:, : steps[1]]  # -> (E, frames, h*w, D)
-        audio_tag, visual_tag = torch.zeros_like(visual[:, :, :1]), torch.ones_like(visual[:, :, :1])  # quirk 6
+        visual = visual.unflatten(1, (self.config.num_frames, -1))[
+            :, : steps[1]
+        ]  # -> (E, frames, h*w, D)
+        audio_tag, visual_tag = (
+            torch.zeros_like(visual[:, :, :1]),
+            torch.ones_like(visual[:, :, :1]),
+        )  # quirk 6
         audio, text = (cue.unsqueeze(1).expand(-1, steps[1], -1, -1) for cue in (audio, text))
         return self._integrate(torch.cat([audio, audio_tag, visual, visual_tag, text], dim=2))
 
     def _integrate(self, cues: torch.Tensor) -> torch.Tensor:
         """Quirk 7: no token attends to another of its own sentence. `(E, frames, M, D)` -> the same."""
-        sentences = cues.flatten(1, 2)  # -> (E, frames*M, D), which `mha_mm` takes for (sequence, batch, D)
+        sentences = cues.flatten(
+            1, 2
+        )  # -> (E, frames*M, D), which `mha_mm` takes for (sequence, batch, D)
         if not self.config.attend_across_clips:
-            sentences = sentences.flatten(0, 1).unsqueeze(0)  # -> (1, E*frames*M, D): sequences of one
+            sentences = sentences.flatten(0, 1).unsqueeze(
+                0
+            )  # -> (1, E*frames*M, D): sequences of one
         return self.mha_mm(sentences, sentences, sentences, need_weights=False)[0].view(cues.shape)
 
     def _encode_audio(
-        self, steps: torch.Size, input_features: torch.Tensor | None, audio_features: torch.Tensor | None
+        self,
+        steps: torch.Size,
+        input_features: torch.Tensor | None,
+        audio_features: torch.Tensor | None,
     ) -> torch.Tensor:
         """F_A `(clips, frames, 128)`; silence where there is no sound."""
         if audio_features is None:
             if self.audio_encoder is None:
-                raise ValueError("this checkpoint has no VGGish: pass audio_features (clips, frames, 128)")
+                raise ValueError(
+                    "this checkpoint has no VGGish: pass audio_features (clips, frames, 128)"
+                )
             if input_features is None:
                 audio = self.config.audio_config
-                silence = torch.full((audio.num_mel_frames, audio.num_mel_bands), math.log(LOG_OFFSET))
+                silence = torch.full(
+                    (audio.num_mel_frames, audio.num_mel_bands), math.log(LOG_OFFSET)
+                )
                 input_features = silence.to(self.device, self.dtype).expand(*steps, -1, -1)
             audio_features = self.audio_encoder(input_features)
         if audio_features.shape[:2] != steps:
@@ -375,19 +445,31 @@ class RefAVSReleasedForSegmentation(PreTrainedModel):
         length = self.config.text_length
         if text_features is None:
             if self.text_encoder is None:
-                raise ValueError(f"this checkpoint has no text encoder: pass text_features (expressions, {length}, D)")
-            attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+                raise ValueError(
+                    f"this checkpoint has no text encoder: pass text_features (expressions, {length}, D)"
+                )
+            attention_mask = (
+                torch.ones_like(input_ids) if attention_mask is None else attention_mask
+            )
             missing = (0, max(length - input_ids.shape[1], 0))
-            input_ids = nn.functional.pad(input_ids, missing, value=self.config.text_config.pad_token_id)
+            input_ids = nn.functional.pad(
+                input_ids, missing, value=self.config.text_config.pad_token_id
+            )
             attention_mask = nn.functional.pad(attention_mask, missing)
-            text_features = self.text_encoder(input_ids, attention_mask=attention_mask).last_hidden_state
+            text_features = self.text_encoder(
+                input_ids, attention_mask=attention_mask
+            ).last_hidden_state
         if text_features.shape[1] != length:
-            raise ValueError(f"a sentence must have {length} tokens, padding included, got {text_features.shape[1]}")
+            raise ValueError(
+                f"a sentence must have {length} tokens, padding included, got {text_features.shape[1]}"
+            )
         return text_features
 
 
 def _two_layers(input_size: int, hidden_size: int, output_size: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(input_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, output_size))
+    return nn.Sequential(
+        nn.Linear(input_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, output_size)
+    )
 
 
 def _fuse(
@@ -399,15 +481,22 @@ def _fuse(
     return fused.split([tokens.shape[1], text.shape[1]], dim=1)
 
 
-def _compute_loss(mask_logits: torch.Tensor, mask_labels: torch.Tensor, frame_mask: torch.Tensor) -> torch.Tensor:
+def _compute_loss(
+    mask_logits: torch.Tensor, mask_labels: torch.Tensor, frame_mask: torch.Tensor
+) -> torch.Tensor:
     """BCE with logits over the pixels of all real frames (quirk 10), in float32. Labels are resized as released."""
     if mask_labels.shape[:2] != frame_mask.shape:
         raise ValueError(
             f"mask_labels must be (expressions, frames, h, w) with {tuple(frame_mask.shape)} (expressions, frames), "
             f"got {tuple(mask_labels.shape)}"
         )
-    labels = nn.functional.interpolate(mask_labels.float(), size=mask_logits.shape[-2:], mode="bilinear") > 0
-    return nn.functional.binary_cross_entropy_with_logits(mask_logits[frame_mask].float(), labels[frame_mask].float())
+    labels = (
+        nn.functional.interpolate(mask_labels.float(), size=mask_logits.shape[-2:], mode="bilinear")
+        > 0
+    )
+    return nn.functional.binary_cross_entropy_with_logits(
+        mask_logits[frame_mask].float(), labels[frame_mask].float()
+    )
 
 
 RefAVSReleasedForSegmentation.register_for_auto_class("AutoModel")

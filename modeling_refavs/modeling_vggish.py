@@ -22,7 +22,11 @@ class RefAVSVggishModel(PreTrainedModel):
         super().__init__(config)
         self.features = nn.Sequential(*_stages(config))
         pooled = 2 ** len(config.depths)
-        flat_size = (config.num_mel_frames // pooled) * (config.num_mel_bands // pooled) * config.hidden_sizes[-1]
+        flat_size = (
+            (config.num_mel_frames // pooled)
+            * (config.num_mel_bands // pooled)
+            * config.hidden_sizes[-1]
+        )
         self.embeddings = nn.Sequential(
             nn.Linear(flat_size, config.intermediate_size),
             nn.ReLU(),
@@ -47,8 +51,12 @@ class RefAVSVggishModel(PreTrainedModel):
             `(..., 128)`, one vector an example.
         """
         leading = input_features.shape[:-2]
-        hidden_states = self.features(input_features.flatten(0, -3).unsqueeze(1))  # (N, 1, 96, 64) -> (N, 512, 6, 4)
-        hidden_states = hidden_states.permute(0, 2, 3, 1).flatten(1)  # -> (N, 6, 4, 512) -> (N, 12288)
+        hidden_states = self.features(
+            input_features.flatten(0, -3).unsqueeze(1)
+        )  # (N, 1, 96, 64) -> (N, 512, 6, 4)
+        hidden_states = hidden_states.permute(0, 2, 3, 1).flatten(
+            1
+        )  # -> (N, 6, 4, 512) -> (N, 12288)
         return self.embeddings(hidden_states).unflatten(0, leading)
 
 

@@ -38,12 +38,16 @@ class RefAVSPipeline(Pipeline):
     """
 
     _load_processor = True
-    _load_tokenizer = _load_image_processor = _load_feature_extractor = _load_video_processor = False
+    _load_tokenizer = _load_image_processor = _load_feature_extractor = _load_video_processor = (
+        False
+    )
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         if self.model.config.model_type != "refavs":
-            raise ValueError(f"this task needs a model of type refavs, got {self.model.config.model_type}")
+            raise ValueError(
+                f"this task needs a model of type refavs, got {self.model.config.model_type}"
+            )
 
     def __call__(self, videos: Any, **kwargs) -> list:
         """
@@ -95,7 +99,9 @@ class RefAVSPipeline(Pipeline):
         steps_per_chunk: int | None = None,
     ) -> tuple[dict, dict, dict]:
         if threshold is not None and not 0 < threshold < 1:
-            raise ValueError(f"the threshold must lie between 0 and 1, both excluded, got {threshold}")
+            raise ValueError(
+                f"the threshold must lie between 0 and 1, both excluded, got {threshold}"
+            )
         if steps_per_chunk is not None and steps_per_chunk < 1:
             raise ValueError(f"steps_per_chunk must be at least 1, got {steps_per_chunk}")
         return (
@@ -116,7 +122,9 @@ class RefAVSPipeline(Pipeline):
         if set(fields) == {"video"} and isinstance(fields["video"], (str, Path, bytes)):
             return _Video(read_video(fields["video"]), expressions)
         came = sorted(fields) if isinstance(video, dict) else type(video).__name__
-        raise ValueError(f"a video is a path, bytes, or a dict of frames, audio and sampling_rate, got {came}")
+        raise ValueError(
+            f"a video is a path, bytes, or a dict of frames, audio and sampling_rate, got {came}"
+        )
 
     def _forward(self, videos: list[_Video], steps_per_chunk: int = 10) -> list[dict[str, Any]]:
         """All videos side by side, a few seconds of each at a time; the memory goes on from one chunk to the next."""
@@ -124,7 +132,11 @@ class RefAVSPipeline(Pipeline):
         while running:
             chunks = [list(islice(video.steps, steps_per_chunk)) for video in running]
             if not all(chunks):
-                rows = [bool(chunk) for video, chunk in zip(running, chunks, strict=True) for _ in video.expressions]
+                rows = [
+                    bool(chunk)
+                    for video, chunk in zip(running, chunks, strict=True)
+                    for _ in video.expressions
+                ]
                 memory = memory and memory.map(
                     lambda values, rows=rows: values[torch.tensor(rows, device=values.device)]
                 )
@@ -172,14 +184,26 @@ class RefAVSPipeline(Pipeline):
         scores = mask_scores(answers["mask_logits"], threshold).tolist()
         results = []
         for expression, logits, presence, score in zip(
-            answers["expressions"], answers["mask_logits"], answers["presence"].numpy(), scores, strict=True
+            answers["expressions"],
+            answers["mask_logits"],
+            answers["presence"].numpy(),
+            scores,
+            strict=True,
         ):
             masks = self._masks(logits, answers["size"], threshold)
-            found = {"rle": [encode_rle(mask) for mask in masks]} if return_rle else {"masks": np.stack(list(masks))}
-            results.append({"expression": expression, **found, "presence": presence, "score": score})
+            found = (
+                {"rle": [encode_rle(mask) for mask in masks]}
+                if return_rle
+                else {"masks": np.stack(list(masks))}
+            )
+            results.append(
+                {"expression": expression, **found, "presence": presence, "score": score}
+            )
         return results
 
-    def _masks(self, mask_logits: torch.Tensor, size: tuple[int, int], threshold: float) -> Iterator[np.ndarray]:
+    def _masks(
+        self, mask_logits: torch.Tensor, size: tuple[int, int], threshold: float
+    ) -> Iterator[np.ndarray]:
         """`(seconds, h, w)` to one mask after the other, `(height, width)` bool."""
         for logits in mask_logits:
             outputs = RefAVSSegmentationOutput(mask_logits=logits[None, None])
@@ -191,7 +215,9 @@ class RefAVSPipeline(Pipeline):
         seconds: Iterator = repeat(None)
         if audio is not None:
             waveform = self.processor.feature_extractor.prepare(audio, sampling_rate)
-            seconds = (waveform[begin : begin + SAMPLING_RATE] for begin in count(step=SAMPLING_RATE))
+            seconds = (
+                waveform[begin : begin + SAMPLING_RATE] for begin in count(step=SAMPLING_RATE)
+            )
         return zip(map(to_rgb, frames), seconds, strict=False)
 
     def save_pretrained(self, save_directory: str | Path, **kwargs) -> None:

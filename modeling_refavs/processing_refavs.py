@@ -53,7 +53,12 @@ class RefAVSProcessor(ProcessorMixin):
         """
         size = {"height": image_size, "width": image_size}
         image_processor = AutoImageProcessor.from_pretrained(mask2former, size=size)
-        return cls(image_processor, RefAVSFeatureExtractor(), AutoTokenizer.from_pretrained(text_model), **kwargs)
+        return cls(
+            image_processor,
+            RefAVSFeatureExtractor(),
+            AutoTokenizer.from_pretrained(text_model),
+            **kwargs,
+        )
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> Any:
         """Write the processor and, since the configuration of the model names it, the pipeline's code."""
@@ -109,7 +114,10 @@ class RefAVSProcessor(ProcessorMixin):
         return inputs if device is None else inputs.to(device)
 
     def post_process_masks(
-        self, outputs: Any, target_sizes: tuple[int, int] | list[tuple[int, int]], threshold: float = 0.5
+        self,
+        outputs: Any,
+        target_sizes: tuple[int, int] | list[tuple[int, int]],
+        threshold: float = 0.5,
     ) -> list[np.ndarray]:
         """Binary masks at the video's own size.
 
@@ -125,11 +133,15 @@ class RefAVSProcessor(ProcessorMixin):
         if not isinstance(target_sizes[0], (tuple, list)):
             target_sizes = [target_sizes] * len(mask_logits)
         if len(target_sizes) != len(mask_logits):
-            raise ValueError(f"one target size for each of {len(mask_logits)} sentences, got {len(target_sizes)}")
+            raise ValueError(
+                f"one target size for each of {len(mask_logits)} sentences, got {len(target_sizes)}"
+            )
         level = torch.logit(torch.tensor(threshold)).item()
         masks = []
         for logits, size in zip(mask_logits, target_sizes, strict=True):
-            resized = torch.nn.functional.interpolate(logits.unsqueeze(1), size=tuple(size), mode="bilinear")
+            resized = torch.nn.functional.interpolate(
+                logits.unsqueeze(1), size=tuple(size), mode="bilinear"
+            )
             masks.append((resized.squeeze(1) > level).cpu().numpy())
         return masks
 
@@ -139,12 +151,18 @@ class RefAVSProcessor(ProcessorMixin):
             "pixel_values", "frame_mask", "input_features", "input_features_mask", "input_ids", "attention_mask", "clip_index",
         ]  # fmt: skip
 
-    def _process_frames(self, clips: list[list], device: str | torch.device | None) -> dict[str, Any]:
+    def _process_frames(
+        self, clips: list[list], device: str | torch.device | None
+    ) -> dict[str, Any]:
         if not all(clips):
-            raise ValueError(f"clip {[len(clip) for clip in clips].index(0)} has no frame: at least one is needed")
+            raise ValueError(
+                f"clip {[len(clip) for clip in clips].index(0)} has no frame: at least one is needed"
+            )
         pictures = [to_rgb(frame) for clip in clips for frame in clip]
         if device is not None and getattr(self.image_processor, "backend", None) == "torchvision":
-            pictures = [torch.from_numpy(picture).to(device) for picture in pictures]  # to be turned and resized there
+            pictures = [
+                torch.from_numpy(picture).to(device) for picture in pictures
+            ]  # to be turned and resized there
         resized = self.image_processor(pictures, input_data_format="channels_last")["pixel_values"]
         resized = torch.stack([torch.as_tensor(picture) for picture in resized])
         lengths = [len(clip) for clip in clips]
@@ -153,14 +171,23 @@ class RefAVSProcessor(ProcessorMixin):
         for index, (length, clip) in enumerate(zip(lengths, resized.split(lengths), strict=True)):
             pixel_values[index, :length], frame_mask[index, :length] = clip, 1
         on_cpu = pixel_values.device.type == "cpu"
-        return {"pixel_values": pixel_values.numpy() if on_cpu else pixel_values, "frame_mask": frame_mask}
+        return {
+            "pixel_values": pixel_values.numpy() if on_cpu else pixel_values,
+            "frame_mask": frame_mask,
+        }
 
-    def _process_audio(self, audio: Any, sampling_rate: int | None, num_frames: list[int]) -> dict[str, np.ndarray]:
+    def _process_audio(
+        self, audio: Any, sampling_rate: int | None, num_frames: list[int]
+    ) -> dict[str, np.ndarray]:
         waveforms = [audio] if len(num_frames) == 1 and not _is_list_of_waveforms(audio) else audio
         waveforms = [None] * len(num_frames) if waveforms is None else waveforms
         if len(waveforms) != len(num_frames):
-            raise ValueError(f"one waveform (or None) for each of {len(num_frames)} clips, got {len(waveforms)}")
-        features = self.feature_extractor(waveforms, sampling_rate=sampling_rate, num_examples=max(num_frames))
+            raise ValueError(
+                f"one waveform (or None) for each of {len(num_frames)} clips, got {len(waveforms)}"
+            )
+        features = self.feature_extractor(
+            waveforms, sampling_rate=sampling_rate, num_examples=max(num_frames)
+        )
         for mask, frames in zip(features["input_features_mask"], num_frames, strict=True):
             mask[frames:] = 0  # sound beyond the last frame of a shorter clip
         return dict(features)
@@ -169,7 +196,9 @@ class RefAVSProcessor(ProcessorMixin):
         sentences, clip_index = _as_sentences(text, num_clips)
         sentences = [" ".join(sentence.split()) for sentence in sentences]
         if not all(sentences):
-            raise ValueError(f"sentence {sentences.index('')} is empty: say in words which object is meant")
+            raise ValueError(
+                f"sentence {sentences.index('')} is empty: say in words which object is meant"
+            )
         if self.sentence_case:
             sentences = [_to_sentence_case(sentence) for sentence in sentences]
         lengths = [len(ids) for ids in self.tokenizer(sentences)["input_ids"]]
@@ -184,7 +213,11 @@ class RefAVSProcessor(ProcessorMixin):
             return_tensors="np",
         )
         text_inputs = {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}
-        return text_inputs if clip_index is None else {**text_inputs, "clip_index": np.array(clip_index)}
+        return (
+            text_inputs
+            if clip_index is None
+            else {**text_inputs, "clip_index": np.array(clip_index)}
+        )
 
 
 def _to_sentence_case(text: str) -> str:
@@ -198,7 +231,9 @@ def _as_clips(frames: Any) -> list[list]:
         return [[frames]]
     if dimensions == 4:
         return [list(frames)]
-    if dimensions == 5 or (len(frames) and (isinstance(frames[0], (list, tuple)) or _dimensions(frames[0]) == 4)):
+    if dimensions == 5 or (
+        len(frames) and (isinstance(frames[0], (list, tuple)) or _dimensions(frames[0]) == 4)
+    ):
         return [list(clip) for clip in frames]
     return [list(frames)]
 
@@ -207,7 +242,9 @@ def _dimensions(frames: Any) -> int:
     """Of an array, a tensor or a picture; 0 for a list."""
     if isinstance(frames, (list, tuple)):
         return 0
-    return np.ndim(frames) if hasattr(frames, "ndim") or hasattr(frames, "__array_interface__") else 0
+    return (
+        np.ndim(frames) if hasattr(frames, "ndim") or hasattr(frames, "__array_interface__") else 0
+    )
 
 
 def to_rgb(frame: Any) -> np.ndarray:
@@ -218,7 +255,9 @@ def to_rgb(frame: Any) -> np.ndarray:
     if frame.ndim == 2:
         frame = frame[..., None]
     if frame.ndim != 3 or not {frame.shape[0], frame.shape[-1]} & {1, 3, 4}:
-        raise ValueError(f"a frame must be (height, width, 3) or (3, height, width), got {frame.shape}")
+        raise ValueError(
+            f"a frame must be (height, width, 3) or (3, height, width), got {frame.shape}"
+        )
     if frame.shape[-1] not in (1, 3, 4):
         frame = frame.transpose(1, 2, 0)
     if np.issubdtype(frame.dtype, np.floating):
@@ -227,7 +266,9 @@ def to_rgb(frame: Any) -> np.ndarray:
         frame = np.rint(frame * 255)
     elif frame.dtype != np.uint8:
         raise ValueError(f"frames must be uint8 in [0, 255] or floats in [0, 1], got {frame.dtype}")
-    frame = np.repeat(frame, 3, axis=-1) if frame.shape[-1] == 1 else frame[..., :3]  # drop transparency
+    frame = (
+        np.repeat(frame, 3, axis=-1) if frame.shape[-1] == 1 else frame[..., :3]
+    )  # drop transparency
     return np.require(frame, np.uint8, ["C", "W"])  # what torch takes; a copy only where it must be
 
 
@@ -241,12 +282,16 @@ def _as_sentences(text: str | list, num_clips: int | None) -> tuple[list[str], l
         text = [text]
     if not text:
         raise ValueError("no sentence was given: pass at least one")
-    if num_clips is None or (num_clips == 1 and all(isinstance(sentence, str) for sentence in text)):
+    if num_clips is None or (
+        num_clips == 1 and all(isinstance(sentence, str) for sentence in text)
+    ):
         groups = [text]
     elif len(text) == num_clips:
         groups = [[entry] if isinstance(entry, str) else list(entry) for entry in text]
     else:
-        raise ValueError(f"one sentence, or a list of sentences, for each of {num_clips} clips: got {len(text)}")
+        raise ValueError(
+            f"one sentence, or a list of sentences, for each of {num_clips} clips: got {len(text)}"
+        )
     sentences = [sentence for group in groups for sentence in group]
     for sentence in sentences:
         if not isinstance(sentence, str):

@@ -44,7 +44,9 @@ class RefAVSStream:
             masks = stream.step(frame, second).masks
     """
 
-    def __init__(self, model: Any, processor: Any, expressions: Sequence[str] = (), threshold: float = 0.5):
+    def __init__(
+        self, model: Any, processor: Any, expressions: Sequence[str] = (), threshold: float = 0.5
+    ):
         if model.config.model_type != "refavs":
             raise ValueError(
                 f"a stream needs a model of type refavs, got {model.config.model_type}: the released one sees whole clips"
@@ -54,7 +56,9 @@ class RefAVSStream:
                 "a stream needs a feature extractor with mode='aligned', which gives one example a second"
             )
         if isinstance(expressions, str):
-            raise ValueError(f"expressions must be a list of sentences, got the string {expressions!r}")
+            raise ValueError(
+                f"expressions must be a list of sentences, got the string {expressions!r}"
+            )
         self.model, self.processor, self.threshold = model, processor, threshold
         self.num_steps = 0
         self._expressions: list[str] = []
@@ -88,7 +92,9 @@ class RefAVSStream:
             ValueError: it is not asked.
         """
         if expression not in self._expressions:
-            raise ValueError(f"this sentence is not asked: {expression!r}; these are: {self._expressions}")
+            raise ValueError(
+                f"this sentence is not asked: {expression!r}; these are: {self._expressions}"
+            )
         kept = [index for index, other in enumerate(self._expressions) if other != expression]
         self._expressions.remove(expression)
         self._encode_text(self._expressions)
@@ -116,20 +122,30 @@ class RefAVSStream:
                 f"a step is one second: at most {sampling_rate} samples, got {max(np.shape(audio_second))}: call step() for each"
             )
         if not self._expressions:
-            return self._output(np.zeros((0, *rgb.shape[:2]), dtype=bool), torch.zeros(0, 1, 1), torch.zeros(0))
+            return self._output(
+                np.zeros((0, *rgb.shape[:2]), dtype=bool), torch.zeros(0, 1, 1), torch.zeros(0)
+            )
         device = self.model.device
-        inputs = self.processor(frames=[rgb], audio=audio_second, sampling_rate=sampling_rate, device=device)
+        inputs = self.processor(
+            frames=[rgb], audio=audio_second, sampling_rate=sampling_rate, device=device
+        )
         clip_index = torch.zeros(len(self._expressions), dtype=torch.long, device=device)
         inputs = {**inputs.to(dtype=self.model.dtype), **self._text, "clip_index": clip_index}
         outputs = self.model(**inputs, memory=self._memory)
         self._memory = outputs.memory
-        masks = np.concatenate(self.processor.post_process_masks(outputs, rgb.shape[:2], self.threshold))
+        masks = np.concatenate(
+            self.processor.post_process_masks(outputs, rgb.shape[:2], self.threshold)
+        )
         return self._output(masks, outputs.mask_logits[:, 0], outputs.presence_logits[:, 0])
 
     def state_dict(self) -> dict[str, Any]:
         """All that a stream knows of the past: `expressions`, `num_steps` and the tensors of `memory` by name."""
         tensors = self._memory.to_dict() if self._memory else {}
-        return {"expressions": list(self._expressions), "num_steps": self.num_steps, "memory": tensors}
+        return {
+            "expressions": list(self._expressions),
+            "num_steps": self.num_steps,
+            "memory": tensors,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where another stream of the same model was.
@@ -141,7 +157,9 @@ class RefAVSStream:
         for name, tensor in tensors.items():
             expected = self._expected_shape(name, len(expressions))
             if tuple(tensor.shape) != expected:
-                raise ValueError(f"the state is of another model: {name} is {tuple(tensor.shape)}, not {expected}")
+                raise ValueError(
+                    f"the state is of another model: {name} is {tuple(tensor.shape)}, not {expected}"
+                )
         self._encode_text(expressions)
         memory = RefAVSMemory.from_dict(tensors)
         self._memory = memory and memory.map(lambda rows: rows.to(self.model.device))
@@ -153,7 +171,9 @@ class RefAVSStream:
         facts = {"format": STATE_FORMAT, "expressions": json.dumps(state["expressions"])}
         unfinished = path.with_name(f".{uuid4().hex}{path.suffix}")
         try:
-            unfinished.write_bytes(save(state["memory"], {**facts, "num_steps": str(state["num_steps"])}))
+            unfinished.write_bytes(
+                save(state["memory"], {**facts, "num_steps": str(state["num_steps"])})
+            )
             os.replace(unfinished, path)
         finally:
             unfinished.unlink(missing_ok=True)
@@ -173,7 +193,9 @@ class RefAVSStream:
         if facts.get("format") != STATE_FORMAT:
             raise ValueError(f"{path}: not the state of a stream: RefAVSStream.save writes one")
         expressions = json.loads(facts["expressions"])
-        self.load_state_dict({"expressions": expressions, "num_steps": int(facts["num_steps"]), "memory": tensors})
+        self.load_state_dict(
+            {"expressions": expressions, "num_steps": int(facts["num_steps"]), "memory": tensors}
+        )
 
     def _output(
         self, masks: np.ndarray, mask_logits: torch.Tensor, presence_logits: torch.Tensor
@@ -192,7 +214,11 @@ class RefAVSStream:
     def _expected_shape(self, name: str, num_rows: int) -> tuple[int | None, ...]:
         modality, _, kind = name.partition(".")
         num_tokens = {"audio": 1, "visual": self.model.config.visual_grid_size**2}.get(modality)
-        return (num_rows, num_tokens, self.model.config.hidden_size) if kind == "total" else (num_rows,)
+        return (
+            (num_rows, num_tokens, self.model.config.hidden_size)
+            if kind == "total"
+            else (num_rows,)
+        )
 
     @torch.no_grad()
     def _encode_text(self, expressions: list[str]) -> None:

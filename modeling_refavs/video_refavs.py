@@ -1,5 +1,7 @@
 """The door through which media files come in: what a file is, and its streams decoded."""
 
+from __future__ import annotations
+
 import io
 import logging
 from collections.abc import Iterator, Sequence
@@ -8,10 +10,14 @@ from functools import cache, cached_property
 from itertools import pairwise, repeat
 from pathlib import Path
 
-import av
 import numpy as np
-from av.container import InputContainer
-from av.stream import Disposition, Stream
+from transformers.utils import is_av_available
+
+
+if is_av_available():
+    import av
+    from av.container import InputContainer
+    from av.stream import Disposition, Stream
 
 
 logger = logging.getLogger(__name__)
@@ -119,7 +125,9 @@ def decode(container: InputContainer, stream: Stream) -> Iterator[av.VideoFrame 
         try:
             frames = packet.decode()
         except av.FFmpegError as error:
-            warn_once(f"{container.name}: part of its {stream.type} is damaged and left out ({error.strerror})")
+            warn_once(
+                f"{container.name}: part of its {stream.type} is damaged and left out ({error.strerror})"
+            )
         else:
             yield from frames
 
@@ -190,7 +198,9 @@ def read_frames(path: str | Path) -> Iterator[Frame]:
             yield Frame(time, end, picture, info.size)
 
 
-def _timed(pictures: Iterator[av.VideoFrame], info: VideoInfo) -> Iterator[tuple[float, av.VideoFrame | None]]:
+def _timed(
+    pictures: Iterator[av.VideoFrame], info: VideoInfo
+) -> Iterator[tuple[float, av.VideoFrame | None]]:
     """(time, picture), times strictly rising from 0; at last (end, None)."""
     usual = 1 / info.frame_rate  # s from one picture to the next
     start, time, length = info.start_time, -usual, usual
@@ -304,11 +314,15 @@ def read_steps(path: str | Path, sampling_rate: int = 16000) -> Iterator[Step]:
     """
     info = probe_video(path)
     duration = 0.0
-    for (frame, length), audio in zip(_pictures_by_second(path), sound_by_second(info, sampling_rate), strict=False):
+    for (frame, length), audio in zip(
+        _pictures_by_second(path), sound_by_second(info, sampling_rate), strict=False
+    ):
         duration += length
         yield Step(frame, audio, length)
     if info.duration and duration < info.duration - 1:
-        warn_once(f"{path}: pictures end after {duration:.1f} s of the {info.duration:.1f} s that the file declares")
+        warn_once(
+            f"{path}: pictures end after {duration:.1f} s of the {info.duration:.1f} s that the file declares"
+        )
 
 
 def _pictures_by_second(path: str | Path) -> Iterator[tuple[np.ndarray, float]]:
@@ -344,5 +358,9 @@ def read_wav(sound: bytes) -> np.ndarray:
     """`(channels, samples)` float32 at the file's own rate."""
     with av.open(io.BytesIO(sound)) as container:
         resampler = av.AudioResampler(format="fltp")
-        blocks = [block for frame in container.decode(audio=0) for block in resampler.resample(frame)]
-        return np.concatenate([block.to_ndarray() for block in blocks + resampler.resample(None)], axis=1)
+        blocks = [
+            block for frame in container.decode(audio=0) for block in resampler.resample(frame)
+        ]
+        return np.concatenate(
+            [block.to_ndarray() for block in blocks + resampler.resample(None)], axis=1
+        )

@@ -34,7 +34,10 @@ def draw_answer(answer: dict[str, Any], texts: dict[str, str]) -> str:
         texts: of one language.
     """
     summary = answer["summary"]
-    rows = [_draw_sentence(number, found, summary, texts) for number, found in enumerate(summary["expressions"])]
+    rows = [
+        _draw_sentence(number, found, summary, texts)
+        for number, found in enumerate(summary["expressions"])
+    ]
     return f'<div class="answer" role="status">{"".join(rows)}{_draw_sound(answer, texts)}</div>'
 
 
@@ -43,7 +46,9 @@ def draw_refusal(reason: str, texts: dict[str, str]) -> str:
     return f'<div class="refused" role="alert"><b>{texts["refused"]}</b><br>{escape(reason)}</div>'
 
 
-def _draw_sentence(number: int, found: dict[str, Any], summary: dict[str, Any], texts: dict[str, str]) -> str:
+def _draw_sentence(
+    number: int, found: dict[str, Any], summary: dict[str, Any], texts: dict[str, str]
+) -> str:
     colour = "rgb({}, {}, {})".format(*colour_of(number))
     when = ", ".join(f"{start:g}-{end:g} s" for start, end in found["intervals"])
     said = (
@@ -56,10 +61,14 @@ def _draw_sentence(number: int, found: dict[str, Any], summary: dict[str, Any], 
     bars = "".join(
         f'<i style="flex: {length:g} 0 0; height: {percent}%; border-color: {colour}; '
         f'background: {colour if share else "none"}" title="{texts["second"].format(second=second, percent=percent)}"></i>'
-        for second, (percent, share, length) in enumerate(zip(percents, found["share"], lengths, strict=True))
+        for second, (percent, share, length) in enumerate(
+            zip(percents, found["share"], lengths, strict=True)
+        )
     )
     label = escape(texts["presence"].format(percent=", ".join(map(str, percents))))
-    sentence = f'<span class="dot" style="background: {colour}"></span><b>{escape(found["text"])}</b>'
+    sentence = (
+        f'<span class="dot" style="background: {colour}"></span><b>{escape(found["text"])}</b>'
+    )
     return f'<div><div class="found">{sentence}{said}</div><div class="bars" role="img" aria-label="{label}">{bars}</div></div>'
 
 
@@ -82,7 +91,9 @@ def python_lines(model: str, video: str, expressions: list[str]) -> str:
     """What a reader of the page may paste, with this package beside it."""
     folder = Path(model)
     if folder.is_dir():  # another folder than the current one is the server's own business
-        model = os.path.relpath(folder) if folder.resolve().is_relative_to(Path.cwd()) else folder.name
+        model = (
+            os.path.relpath(folder) if folder.resolve().is_relative_to(Path.cwd()) else folder.name
+        )
     return f"""\
 from modeling_refavs import RefAVSForSegmentation, RefAVSProcessor
 from modeling_refavs.visualization.render import render_video

@@ -22,7 +22,12 @@ WAITING = 20  # requests in line; one more is told to come back later
 QUEUE = "segment"  # in which page and API wait together
 NUM_RESULTS = 6  # beside the answer itself
 PREFIX = "refavs_"  # of texts: gradio has words of its own
-STAGES = {"looking": (0.0, 0.05), "segmenting": (0.05, 0.4), "drawing": (0.4, 0.95), "packing": (0.95, 1.0)}
+STAGES = {
+    "looking": (0.0, 0.05),
+    "segmenting": (0.05, 0.4),
+    "drawing": (0.4, 0.95),
+    "packing": (0.95, 1.0),
+}
 
 
 class Page:
@@ -45,7 +50,9 @@ class Page:
     def _texts_of(self, request: gr.Request | None) -> dict[str, str]:
         return self.texts[choose_language(request and request.headers.get("accept-language"))]
 
-    def segment(self, video: str | None, sentences: str, request: gr.Request, progress=gr.Progress()):  # noqa: B008
+    def segment(
+        self, video: str | None, sentences: str, request: gr.Request, progress=gr.Progress()
+    ):  # noqa: B008
         """Colour in a video what each sentence means.
 
         Args:
@@ -70,14 +77,26 @@ class Page:
             answer = self.service.ask(asked, tell)
         except (LimitError, StoppedError) as error:
             shutil.rmtree(folder, ignore_errors=True)
-            raise gr.Error(texts[error.kind].format(**error.facts), print_exception=False) from error
+            raise gr.Error(
+                texts[error.kind].format(**error.facts), print_exception=False
+            ) from error
         summary = answer["summary"]
         frames = [(path, f"{second} s") for path, second in answer["frames"]]
         said = [found["text"] for found in summary["expressions"]]
         code = python_lines(self.service.model, summary["video"]["name"], said)
-        return draw_answer(answer, texts), answer["overlay"], frames, answer["overlay"], answer["masks"], code, summary
+        return (
+            draw_answer(answer, texts),
+            answer["overlay"],
+            frames,
+            answer["overlay"],
+            answer["masks"],
+            code,
+            summary,
+        )
 
-    def show(self, video: str | None, sentences: str, request: gr.Request, progress=gr.Progress()) -> list[Any]:  # noqa: B008
+    def show(
+        self, video: str | None, sentences: str, request: gr.Request, progress=gr.Progress()
+    ) -> list[Any]:  # noqa: B008
         """As [`segment`], for the page: a refusal stands where the answer would be, and the results are not shown."""
         try:
             return [*self.segment(video, sentences, request, progress), gr.Column(visible=True)]
@@ -86,7 +105,9 @@ class Page:
             return [refusal, *[gr.skip()] * NUM_RESULTS, gr.Column(visible=False)]
 
     def build(self) -> gr.Blocks:
-        with gr.Blocks(title="Ref-AVS", analytics_enabled=False, delete_cache=(SWEEP, AGE)) as blocks:
+        with gr.Blocks(
+            title="Ref-AVS", analytics_enabled=False, delete_cache=(SWEEP, AGE)
+        ) as blocks:
             gr.Markdown(self.say("title"))
             gr.Markdown(self.say("intro"))
             with gr.Row():
@@ -105,20 +126,30 @@ class Page:
                 concurrency_limit=1,
             )
             gr.Button(visible=False).click(
-                self.segment, inputs, outputs, api_name="segment", concurrency_id=QUEUE, concurrency_limit=1
+                self.segment,
+                inputs,
+                outputs,
+                api_name="segment",
+                concurrency_id=QUEUE,
+                concurrency_limit=1,
             )
         return blocks
 
     def _build_question(self) -> tuple[list[gr.Component], gr.Button]:
         say = self.say
         video = make_video_input(say("video"), LIMITS, self.texts["en"]["address"])
-        sentences = gr.Textbox(label=say("sentences"), placeholder=say("placeholder"), lines=3, max_lines=5)
+        sentences = gr.Textbox(
+            label=say("sentences"), placeholder=say("placeholder"), lines=3, max_lines=5
+        )
         button = gr.Button(say("button"), variant="primary")
         gr.Markdown(say("examples"))
         gr.Markdown(say("note"))
         for number, example in enumerate(self.examples):
             gr.Button(say(f"example_{number}"), size="sm").click(
-                lambda example=example: (str(EXAMPLES / example["video"]), "\n".join(example["sentences"])),
+                lambda example=example: (
+                    str(EXAMPLES / example["video"]),
+                    "\n".join(example["sentences"]),
+                ),
                 None,
                 [video, sentences],
                 api_visibility="private",
@@ -136,7 +167,9 @@ class Page:
                 download = gr.DownloadButton(say("download_overlay"), size="sm")
                 masks = gr.DownloadButton(say("download_masks"), size="sm")
             with gr.Column(elem_id="frames"):
-                frames = gr.Gallery(label=say("frames"), columns=4, object_fit="contain", interactive=False)
+                frames = gr.Gallery(
+                    label=say("frames"), columns=4, object_fit="contain", interactive=False
+                )
             with gr.Accordion(say("code"), open=False):
                 code = gr.Code(language="python", interactive=False, show_label=False)
             with gr.Accordion(say("numbers"), open=False):
@@ -148,7 +181,9 @@ def _prefixed(texts: dict[str, str]) -> dict[str, str]:
     return {PREFIX + key: text for key, text in texts.items()}
 
 
-def launch(service: Service, examples: dict[str, Any], port: int | None = None, **options: Any) -> gr.Blocks:
+def launch(
+    service: Service, examples: dict[str, Any], port: int | None = None, **options: Any
+) -> gr.Blocks:
     """Serve the page; its files go to the folder that GRADIO_TEMP_DIR names. `options` are gradio's."""
     page = Page(service, examples)
     blocks = page.build().queue(max_size=WAITING)

@@ -32,7 +32,11 @@ def make_scene(order: tuple[str, str]) -> Scene:
         if category in halves:
             rate = RATES[category]
             sound = Sound((halves[category],), level=(-18.0, -18.0), rate=(rate, rate), pitch=1.0)
-        objects.append(SceneObject(fid, category, colour, surface, 0.15, centre, motion, fid, whole, fid, sound))
+        objects.append(
+            SceneObject(
+                fid, category, colour, surface, 0.15, centre, motion, fid, whole, fid, sound
+            )
+        )
     return Scene(0, whole[1], 1.0, 1.0, tuple(objects))
 
 

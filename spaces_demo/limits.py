@@ -72,7 +72,9 @@ def check_video(path: str | Path, limits: Limits) -> VideoInfo:
     """
     path, most_pixels = Path(path), f"{limits.width}x{limits.height}"
     if path.stat().st_size > limits.num_bytes:
-        raise LimitError("size", came=round(path.stat().st_size / 1e6), most=round(limits.num_bytes / 1e6))
+        raise LimitError(
+            "size", came=round(path.stat().st_size / 1e6), most=round(limits.num_bytes / 1e6)
+        )
     try:
         container = open_media(path, limits.containers)
     except ValueError as error:
@@ -91,7 +93,9 @@ def check_video(path: str | Path, limits: Limits) -> VideoInfo:
         info = probe_video(path)
     except ValueError as error:
         raise LimitError("damaged", most=most_pixels) from error
-    if info.width * info.height > limits.num_pixels:  # as displayed: stored pixels need not be square
+    if (
+        info.width * info.height > limits.num_pixels
+    ):  # as displayed: stored pixels need not be square
         raise LimitError("pixels", came=f"{info.width}x{info.height}", most=most_pixels)
     return info
 
@@ -111,7 +115,9 @@ def _check_packets(container: av.container.InputContainer, limits: Limits) -> No
                 came = max(seconds, (container.duration or 0) / av.time_base)
                 raise LimitError("length", came=round(came), most=round(limits.seconds))
             if pictures > limits.num_pictures:
-                raise LimitError("pictures", came=f"more than {limits.num_pictures}", most=limits.num_pictures)
+                raise LimitError(
+                    "pictures", came=f"more than {limits.num_pictures}", most=limits.num_pictures
+                )
     except av.FFmpegError:  # it ends in mid-air: what came before is counted, and can be worked on
         return
 
@@ -125,5 +131,7 @@ def check_sentences(expressions: Sequence[str], limits: Limits) -> list[str]:
         raise LimitError("too_many", came=len(said), most=limits.num_sentences)
     for number, expression in enumerate(said, start=1):
         if len(expression) > limits.sentence_length:
-            raise LimitError("too_long", number=number, came=len(expression), most=limits.sentence_length)
+            raise LimitError(
+                "too_long", number=number, came=len(expression), most=limits.sentence_length
+            )
     return said

@@ -47,7 +47,9 @@ class Service:
 
     def start(self) -> None:
         """Begin to load the model; [`ask`] waits for it."""
-        code = Path(modeling_refavs.__file__).parents[1]  # the very package that this process imports
+        code = Path(modeling_refavs.__file__).parents[
+            1
+        ]  # the very package that this process imports
         roots = [str(code), *filter(None, [os.environ.get("PYTHONPATH")])]
         self.process = subprocess.Popen(
             [sys.executable, str(self.work), self.model],
@@ -64,7 +66,9 @@ class Service:
             self.stop()
             self.start()
         if not self.ready:
-            reply = json.loads(self.process.stdout.readline() or '{"failed": "it ended while it loaded the model"}')
+            reply = json.loads(
+                self.process.stdout.readline() or '{"failed": "it ended while it loaded the model"}'
+            )
             if "failed" in reply:
                 self.stop()
                 raise ValueError(reply["failed"])
@@ -87,7 +91,9 @@ class Service:
             except (OSError, EOFError) as error:
                 self.stop()
                 self.start()
-                raise StoppedError("time" if late else "crashed", most=round(self.seconds)) from error
+                raise StoppedError(
+                    "time" if late else "crashed", most=round(self.seconds)
+                ) from error
             finally:
                 timer.cancel()
 

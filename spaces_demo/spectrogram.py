@@ -3,7 +3,11 @@
 import numpy as np
 from PIL import Image
 
-from modeling_refavs.feature_extraction_refavs import SAMPLING_RATE, WINDOW_LENGTH, log_mel_spectrogram
+from modeling_refavs.feature_extraction_refavs import (
+    SAMPLING_RATE,
+    WINDOW_LENGTH,
+    log_mel_spectrogram,
+)
 from modeling_refavs.video_refavs import VideoInfo, read_sound
 
 
@@ -36,7 +40,11 @@ def draw_spectrogram(info: VideoInfo, seconds: float) -> Image.Image | None:
         if done == wanted:
             break
     loudness = log_mel_spectrogram(samples) - SILENCE  # (frames, 64)
-    loudness = loudness[: len(loudness) // FRAMES * FRAMES].reshape(-1, FRAMES, loudness.shape[1]).max(axis=1)
+    loudness = (
+        loudness[: len(loudness) // FRAMES * FRAMES]
+        .reshape(-1, FRAMES, loudness.shape[1])
+        .max(axis=1)
+    )
     opacity = (loudness / max(loudness.max(initial=0), LOUDEST)).clip(0, 1)
     pixels = np.empty((*opacity.T.shape, 4), dtype=np.uint8)
     pixels[..., :3] = INK

@@ -17,7 +17,9 @@ def load_examples() -> dict[str, Any]:
     return json.loads((EXAMPLES / "examples.json").read_text(encoding="utf-8"))
 
 
-def load_texts(limits: Limits, seconds: float, examples: dict[str, Any]) -> dict[str, dict[str, str]]:
+def load_texts(
+    limits: Limits, seconds: float, examples: dict[str, Any]
+) -> dict[str, dict[str, str]]:
     """`texts[language][key]`; those of limits and examples are filled in.
 
     Args:

@@ -13,7 +13,10 @@ def make_video_input(label: gr.i18n.I18nData, limits: Limits, refusal: str) -> g
         limits: that a camera keeps: unasked, gradio takes larger pictures than they allow.
         refusal: of a request that names an address in place of a file: gradio would fetch it.
     """
-    camera = {"width": {"ideal": 1280, "max": limits.width}, "height": {"ideal": 720, "max": limits.height}}
+    camera = {
+        "width": {"ideal": 1280, "max": limits.width},
+        "height": {"ideal": 720, "max": limits.height},
+    }
     video = gr.Video(
         label=label,
         elem_id="question",

@@ -35,7 +35,9 @@ Tell = Callable[[str, float], None]
 """Takes a stage of the work, a key of the page's texts, and the part of it that is done."""
 
 
-def work(model: Any, processor: Any, request: dict[str, Any], limits: Limits, tell: Tell) -> dict[str, Any]:
+def work(
+    model: Any, processor: Any, request: dict[str, Any], limits: Limits, tell: Tell
+) -> dict[str, Any]:
     """All that the page shows of one video, written to the request's folder.
 
     Args:
@@ -54,10 +56,14 @@ def work(model: Any, processor: Any, request: dict[str, Any], limits: Limits, te
     segmentation = segment_video(
         model, processor, info.path, expressions, progress=_counter(tell, "segmenting", expected)
     )
-    render_video(segmentation, folder / "overlay.mp4", _counter(tell, "drawing", segmentation.duration))
+    render_video(
+        segmentation, folder / "overlay.mp4", _counter(tell, "drawing", segmentation.duration)
+    )
     tell("packing", 0.0)
     summary = summarize(segmentation)
-    del summary["video"]["path"]  # the server's own; gradio's client would take it for a file to download
+    del summary["video"][
+        "path"
+    ]  # the server's own; gradio's client would take it for a file to download
     summary["video"] = {"name": info.path.name, **summary["video"]}
     spectrogram = draw_spectrogram(info, segmentation.duration)
     answer = {

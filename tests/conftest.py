@@ -95,8 +95,17 @@ def make_released_model(encoders: bool = True, **overrides) -> RefAVSReleasedFor
     config.mask2former_config.num_labels = 5
     config.mask2former_config.backbone_config.drop_path_rate = 0.0
     if encoders:
-        overrides = {"text_config": config.text_config, "audio_config": config.audio_config, **overrides}
-    sizes = {"hidden_size": 128, "intermediate_size": 48, "adapter_size": 8, "text_feature_size": 32}
+        overrides = {
+            "text_config": config.text_config,
+            "audio_config": config.audio_config,
+            **overrides,
+        }
+    sizes = {
+        "hidden_size": 128,
+        "intermediate_size": 48,
+        "adapter_size": 8,
+        "text_feature_size": 32,
+    }
     torch.manual_seed(0)
     model = RefAVSReleasedForSegmentation(
         RefAVSReleasedConfig(mask2former_config=config.mask2former_config, **{**sizes, **overrides})
@@ -146,5 +155,7 @@ def clip() -> dict:
         frame[30:70, 100:140] = (30, 30, 220)
         frames.append(frame)
     time = np.arange(4 * 16_000) / 16_000
-    audio = 0.3 * np.sin(2 * np.pi * 440 * time) * (time >= 1) + 0.01 * rng.standard_normal(len(time))
+    audio = 0.3 * np.sin(2 * np.pi * 440 * time) * (time >= 1) + 0.01 * rng.standard_normal(
+        len(time)
+    )
     return {"frames": frames, "audio": audio.astype(np.float32), "sampling_rate": 16_000}

@@ -62,8 +62,13 @@ def write_clip(tmp_path) -> Callable[..., Path]:
             video.codec_context.time_base = CLOCK
             if aspect:
                 video.codec_context.sample_aspect_ratio = aspect
-            audio = sound and container.add_stream(sound_codec, rate=rate, layout=f"{len(sound[0][1])}c")
-            ends = {round(a * 1000): round((b - a) * 1000) for a, b in zip(times, [*times[1:], end], strict=True)}
+            audio = sound and container.add_stream(
+                sound_codec, rate=rate, layout=f"{len(sound[0][1])}c"
+            )
+            ends = {
+                round(a * 1000): round((b - a) * 1000)
+                for a, b in zip(times, [*times[1:], end], strict=True)
+            }
             for index, time in enumerate(times):
                 picture = np.full((size[1], size[0], 3), level_of(index), dtype=np.uint8)
                 picture[: size[1] // 4, : size[0] // 4] = 255  # which corner is the upper left one
@@ -76,8 +81,14 @@ def write_clip(tmp_path) -> Callable[..., Path]:
                 packet.duration = ends[packet.pts]
                 container.mux(packet)
             for start, samples in sound:
-                frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=f"{len(samples)}c")
-                frame.sample_rate, frame.pts, frame.time_base = rate, round(start * rate), Fraction(1, rate)
+                frame = av.AudioFrame.from_ndarray(
+                    samples, format="fltp", layout=f"{len(samples)}c"
+                )
+                frame.sample_rate, frame.pts, frame.time_base = (
+                    rate,
+                    round(start * rate),
+                    Fraction(1, rate),
+                )
                 container.mux(audio.encode(frame))
             if sound:
                 container.mux(audio.encode(None))
@@ -115,7 +126,9 @@ class FakeProcessor:
         return BatchFeature({"pixel_values": grey, "input_ids": torch.arange(len(text))})
 
     def post_process_masks(self, outputs, target_sizes, threshold=0.5):
-        logits = torch.nn.functional.interpolate(outputs.mask_logits, size=tuple(target_sizes), mode="bilinear")
+        logits = torch.nn.functional.interpolate(
+            outputs.mask_logits, size=tuple(target_sizes), mode="bilinear"
+        )
         return list((logits.sigmoid() > threshold).numpy())
 
 

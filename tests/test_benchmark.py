@@ -32,11 +32,24 @@ SMALL = (
 
 
 def test_settings_take_turns_and_leave_their_report(tmp_path, capsys):
-    words = ["--part", "several", "parts", "--settings", "released", "plain", "eemc", "--output", str(tmp_path)]
+    words = [
+        "--part",
+        "several",
+        "parts",
+        "--settings",
+        "released",
+        "plain",
+        "eemc",
+        "--output",
+        str(tmp_path),
+    ]
     assert main(["benchmark", *SMALL, *words]) == 0
     table = capsys.readouterr().out
     report = json.loads((tmp_path / "benchmark.json").read_text())
-    assert set(report["timed"]["several"]) == {"plain", "eemc"}  # a saved model has no released one beside it
+    assert set(report["timed"]["several"]) == {
+        "plain",
+        "eemc",
+    }  # a saved model has no released one beside it
     for result in report["timed"]["several"].values():
         assert len(result["seconds"]) == 1
         assert result["fastest"] > 0
@@ -51,18 +64,28 @@ def test_settings_take_turns_and_leave_their_report(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("setting", "workload"),
-    [(s, w) for s in ("eemc", "bf16", "graphs", "int8") for w in WORKLOADS if s not in UNABLE.get(w, ())],
+    [
+        (s, w)
+        for s in ("eemc", "bf16", "graphs", "int8")
+        for w in WORKLOADS
+        if s not in UNABLE.get(w, ())
+    ],
 )
 def test_every_workload_runs_twice(setting, workload):
-    run = WORKLOADS[workload](Workload(make_model(setting, CHECKPOINT), frames=2, sentences=2, size=96))
+    run = WORKLOADS[workload](
+        Workload(make_model(setting, CHECKPOINT), frames=2, sentences=2, size=96)
+    )
     run()
     run()
 
 
 @pytest.mark.parametrize(("setting", "passes"), [("released", 2), ("released_once", 1)])
-def test_the_released_way_goes_through_the_clip_again_for_each_sentence(setting, passes, monkeypatch):
+def test_the_released_way_goes_through_the_clip_again_for_each_sentence(
+    setting, passes, monkeypatch
+):
     tiny = make_released_model()
-    monkeypatch.setattr(workloads, "RefAVSReleasedForSegmentation", lambda config: tiny)
+    monkeypatch.setitem(workloads.SETTINGS, "released_once", lambda load: tiny)
+    monkeypatch.setattr(workloads, "released_once", lambda load: tiny)
     workload = Workload(make_model(setting, None), tiny.config.num_frames, sentences=3, size=96)
     counted = []
     tiny.mask2former.pixel_level_module.register_forward_hook(lambda *_: counted.append(1))
@@ -79,18 +102,37 @@ def test_a_model_is_made_where_it_is_asked_for():
 
 
 def test_a_training_step_is_told_by_the_sentence():
-    timed = {"released": {"fastest": 4.0, "peak_gib": 1.0}, "eemc": {"fastest": 5.0, "peak_gib": 2.0}}
+    timed = {
+        "released": {"fastest": 4.0, "peak_gib": 1.0},
+        "eemc": {"fastest": 5.0, "peak_gib": 2.0},
+    }
     text = benchmark_text({"options": {"frames": 10, "sentences": 5}, "timed": {"training": timed}})
     assert "| eemc | 1.0000 | 4.00 | 2.0 |" in text
 
 
 def test_mistakes(tmp_path, capsys):
-    assert main(["benchmark", *SMALL, "--settings", "faster", "--output", str(tmp_path / "out")]) == 2
+    assert (
+        main(["benchmark", *SMALL, "--settings", "faster", "--output", str(tmp_path / "out")]) == 2
+    )
     assert "--settings faster: must be of released, released_once, plain" in capsys.readouterr().err
     assert main(["benchmark", *SMALL, "--frames", "0", "--output", str(tmp_path / "out")]) == 2
     assert "--frames must be at least 1, got 0" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-    assert main(["benchmark", *SMALL, "--part", "training", "--settings", "int8", "--output", str(tmp_path)]) == 2
+    assert (
+        main(
+            [
+                "benchmark",
+                *SMALL,
+                "--part",
+                "training",
+                "--settings",
+                "int8",
+                "--output",
+                str(tmp_path),
+            ]
+        )
+        == 2
+    )
     assert "--part training: none of --settings int8 can do it" in capsys.readouterr().err
 
 

@@ -50,7 +50,9 @@ def test_help_needs_no_heavy_import():
         "except SystemExit: pass\n"
         "print([name for name in ('torch', 'transformers', 'av', 'numpy') if name in sys.modules])"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert "--contact-sheet" in result.stdout
     assert result.stdout.endswith("[]\n")
 
@@ -61,7 +63,9 @@ def test_segment_writes_everything_that_was_asked_for(write_clip, model, tmp_pat
     coco, cvat = tmp_path / "coco.json", tmp_path / "cvat.xml"
     outputs = ["--output", str(output), "--contact-sheet", str(sheet), "--masks", str(masks)]
     outputs += ["--coco", str(coco), "--cvat", str(cvat)]
-    assert main(["segment", str(video), "the left half", "everything", "--model", "m", *outputs]) == 0
+    assert (
+        main(["segment", str(video), "the left half", "everything", "--model", "m", *outputs]) == 0
+    )
     printed, progress = capsys.readouterr()
     summary = json.loads(printed)
     assert [entry["text"] for entry in summary["expressions"]] == ["the left half", "everything"]
@@ -85,13 +89,23 @@ def test_pictures_without_a_background(write_clip, model, tmp_path):
 
 
 def test_summary_goes_to_a_file_when_asked(write_clip, model, tmp_path, capsys):
-    arguments = ["segment", str(write_clip()), "a dog", "--model", "m", "--output", str(tmp_path / "out.mkv")]
+    arguments = [
+        "segment",
+        str(write_clip()),
+        "a dog",
+        "--model",
+        "m",
+        "--output",
+        str(tmp_path / "out.mkv"),
+    ]
     assert main([*arguments, "--summary", str(tmp_path / "summary.json")]) == 0
     assert capsys.readouterr().out == ""
     assert json.loads((tmp_path / "summary.json").read_text())["video"]["steps"] == 3
 
 
-def test_an_old_output_stays_until_the_new_one_is_complete(write_clip, model, tmp_path, capsys, monkeypatch):
+def test_an_old_output_stays_until_the_new_one_is_complete(
+    write_clip, model, tmp_path, capsys, monkeypatch
+):
     output = tmp_path / "out.mp4"
     output.write_text("old")
 
@@ -121,15 +135,27 @@ MISTAKES = {
     "too few looks": ({"--fps": "0.5"}, "at least 1, or 'video', got 0.5"),
     "smoothing into the past": ({"--smooth": "-1"}, "at least 0, got -1"),
     "no number": ({"--threshold": "nan"}, "threshold must lie between 0 and 1"),
-    "output over input": ({"video": "clip.mp4", "--output": "clip.mp4"}, "would overwrite the video"),
+    "output over input": (
+        {"video": "clip.mp4", "--output": "clip.mp4"},
+        "would overwrite the video",
+    ),
     "masks over input": ({"--summary": "clip.mkv"}, "would overwrite the video"),
     "a container that is not written": ({"--output": "out.avi"}, "must end in .mp4"),
     "an unknown picture": ({"--contact-sheet": "sheet.pdf"}, "must end in .png"),
-    "a folder that is not there": ({"--output": "nowhere/out.mp4"}, "cannot be written to (No such file"),
-    "a folder that is a file": ({"--output": "notes.txt/out.mp4"}, "cannot be written to (Not a directory"),
+    "a folder that is not there": (
+        {"--output": "nowhere/out.mp4"},
+        "cannot be written to (No such file",
+    ),
+    "a folder that is a file": (
+        {"--output": "notes.txt/out.mp4"},
+        "cannot be written to (Not a directory",
+    ),
     "masks among other files": ({"--masks": "."}, "must be new or empty"),
     "pictures among other files": ({"--output": "."}, "folder for pictures must be new or empty"),
-    "two outputs with one name": ({"--summary": "s.json", "--masks": "s.json"}, "two outputs with one name"),
+    "two outputs with one name": (
+        {"--summary": "s.json", "--masks": "s.json"},
+        "two outputs with one name",
+    ),
     "an output that is a folder": ({"--summary": "."}, "a folder: give a file name"),
     "an unknown device": ({"--device": "abacus"}, "--device abacus: not on this machine"),
     "a device that is not here": ({"--device": "cuda:99"}, "--device cuda:99: not on this machine"),
@@ -137,7 +163,9 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_gets_one_line_and_exit_code_2(mistake, write_clip, no_model, tmp_path, monkeypatch, capsys):
+def test_a_mistake_gets_one_line_and_exit_code_2(
+    mistake, write_clip, no_model, tmp_path, monkeypatch, capsys
+):
     change, words = MISTAKES[mistake]
     monkeypatch.chdir(tmp_path)
     write_clip("clip.mkv")
@@ -145,8 +173,16 @@ def test_a_mistake_gets_one_line_and_exit_code_2(mistake, write_clip, no_model, 
     Path("notes.txt").write_text("Dear diary")
     Path("empty.mp4").touch()
     before = sorted(tmp_path.rglob("*"))
-    request = {"video": "clip.mkv", "sentences": ["a dog"], "--output": "out.mp4", "--model": "m", **change}
-    options = [part for name, value in request.items() if name.startswith("--") for part in (name, value)]
+    request = {
+        "video": "clip.mkv",
+        "sentences": ["a dog"],
+        "--output": "out.mp4",
+        "--model": "m",
+        **change,
+    }
+    options = [
+        part for name, value in request.items() if name.startswith("--") for part in (name, value)
+    ]
     assert main(["segment", request["video"], *request["sentences"], *options]) == 2
     printed, error = capsys.readouterr()
     assert printed == ""
@@ -156,11 +192,15 @@ def test_a_mistake_gets_one_line_and_exit_code_2(mistake, write_clip, no_model, 
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("model", ["./nowhere", "/nowhere/at/all", "runs/of/mine", "notes.txt", "."])
+@pytest.mark.parametrize(
+    "model", ["./nowhere", "/nowhere/at/all", "runs/of/mine", "notes.txt", "."]
+)
 def test_a_missing_model_gets_one_line(model, write_clip, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("notes.txt").write_text("Dear diary")
-    assert main(["segment", str(write_clip()), "a dog", "--output", "out.mp4", "--model", model]) == 2
+    assert (
+        main(["segment", str(write_clip()), "a dog", "--output", "out.mp4", "--model", model]) == 2
+    )
     error = capsys.readouterr().err
     assert f"--model {model}: no folder with a config.json" in error
     assert error.count("\n") == 1
@@ -185,7 +225,10 @@ def test_a_hub_that_does_not_answer_is_asked_once(write_clip, tmp_path, monkeypa
     ]
     assert main(arguments) == 2
     error = capsys.readouterr().err
-    assert "--model no/such: no such folder, and the Hub does not answer for it: Name or service" in error
+    assert (
+        "--model no/such: no such folder, and the Hub does not answer for it: Name or service"
+        in error
+    )
     assert (len(asked), error.count("\n")) == (1, 1)
 
 
@@ -199,15 +242,27 @@ def test_missing_arguments_are_argparses_to_tell(capsys):
 @pytest.mark.parametrize(("option", "names"), [("--mode", MODES), ("--dtype", loading.PRECISIONS)])
 def test_every_choice_is_offered(option, names):
     for name in names:
-        make_parser().parse_args(["segment", "clip.mp4", "a dog", "--model", "m", "--output", "o.mp4", option, name])
+        make_parser().parse_args(
+            ["segment", "clip.mp4", "a dog", "--model", "m", "--output", "o.mp4", option, name]
+        )
 
 
-def test_stopped_by_hand_it_goes_on_when_asked_again(write_clip, model, tmp_path, monkeypatch, capsys):
+def test_stopped_by_hand_it_goes_on_when_asked_again(
+    write_clip, model, tmp_path, monkeypatch, capsys
+):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("modeling_refavs.visualization.render.Scene.draw", stop)
-    arguments = ["segment", str(write_clip()), "a dog", "--model", "m", "--output", str(tmp_path / "out.mp4")]
+    arguments = [
+        "segment",
+        str(write_clip()),
+        "a dog",
+        "--model",
+        "m",
+        "--output",
+        str(tmp_path / "out.mp4"),
+    ]
     assert main(arguments) == 130
     assert "stopped" in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", ".out.mp4.journal"}
@@ -224,13 +279,34 @@ def test_segment_with_a_model_from_disk(write_clip, processor, tmp_path, capsys)
     processor.save_pretrained(tmp_path / "model")
     video, output = write_clip(sound=[(0.0, tone(3))]), tmp_path / "out.mp4"
     sentences = ["the red circle", "the first object to make a sound"]
-    assert main(["segment", str(video), *sentences, "--model", str(tmp_path / "model"), "--output", str(output)]) == 0
+    assert (
+        main(
+            [
+                "segment",
+                str(video),
+                *sentences,
+                "--model",
+                str(tmp_path / "model"),
+                "--output",
+                str(output),
+            ]
+        )
+        == 0
+    )
     summary = json.loads(capsys.readouterr().out)
     assert [entry["text"] for entry in summary["expressions"]] == sentences
     assert all(len(entry["presence"]) == 3 for entry in summary["expressions"])
     assert output.stat().st_size > 1000
     options = ["--fps", "video", "--masks", str(tmp_path / "masks")]
-    arguments = ["segment", str(video), sentences[0], "--model", str(tmp_path / "model"), "--output", str(output)]
+    arguments = [
+        "segment",
+        str(video),
+        sentences[0],
+        "--model",
+        str(tmp_path / "model"),
+        "--output",
+        str(output),
+    ]
     assert main([*arguments, *options]) == 0
     assert json.loads(capsys.readouterr().out)["video"]["steps_per_second"] == 10
     assert len(list((tmp_path / "masks" / "1_the-red-circle").iterdir())) == 30
@@ -242,4 +318,7 @@ def test_a_missing_extra_is_named_in_one_line(monkeypatch, capsys):
 
     monkeypatch.setattr("modeling_refavs.commands.synthesize.run", run)
     assert main(["synthesize", "out", "--clips", "1"]) == 2
-    assert capsys.readouterr().err == "refavs synthesize: no_such_package is missing: pip install -e '.[train]'\n"
+    assert (
+        capsys.readouterr().err
+        == "refavs synthesize: no_such_package is missing: pip install -e '.[train]'\n"
+    )

@@ -25,12 +25,17 @@ def test_each_sentence_finds_its_object(name):
         "the drum": None,
     }
     clip = draw_examples.EXAMPLES / f"{name}.mp4"
-    model, processor = RefAVSForSegmentation.from_pretrained(FOLDER), RefAVSProcessor.from_pretrained(FOLDER)
+    model, processor = (
+        RefAVSForSegmentation.from_pretrained(FOLDER),
+        RefAVSProcessor.from_pretrained(FOLDER),
+    )
     answer = segment_video(model, processor, clip, list(means))
     masks = np.stack([answer.masks(second) for second in range(draw_examples.SECONDS)], axis=1)
     scene = draw_examples.make_scene(order)
     seconds = range(draw_examples.SECONDS)
-    truth = np.stack([draw(scene, float(second), *draw_examples.SIZE)[1] for second in seconds], axis=1)
+    truth = np.stack(
+        [draw(scene, float(second), *draw_examples.SIZE)[1] for second in seconds], axis=1
+    )
     for (sentence, thing), mask in zip(means.items(), masks, strict=True):
         if thing is None:
             assert not mask.any()

@@ -11,7 +11,9 @@ from modeling_refavs.cli import make_parser
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
-COMMANDS = "".join(re.findall(r"^```bash\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)).splitlines()
+COMMANDS = "".join(
+    re.findall(r"^```bash\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
+).splitlines()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -22,4 +24,8 @@ def test_its_commands_are_understood(command):
 def test_the_files_that_it_names_are_there():
     assert COMMANDS
     for name in set(re.findall(r"`([\w/]+\.py)`", TEXT)):
-        assert list(ROOT.glob(f"*/{name}")) or list(ROOT.glob(f"tests/*/{name}")) or (ROOT / name).exists(), name
+        assert (
+            list(ROOT.glob(f"*/{name}"))
+            or list(ROOT.glob(f"tests/*/{name}"))
+            or (ROOT / name).exists()
+        ), name

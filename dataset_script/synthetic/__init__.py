@@ -5,4 +5,12 @@ from .generate import synthesize
 from .scene import Scene
 
 
-__all__ = ["SPLITS", "Scene", "SynthesisOptions", "SyntheticClip", "make_clip", "parse_size", "synthesize"]
+__all__ = [
+    "SPLITS",
+    "Scene",
+    "SynthesisOptions",
+    "SyntheticClip",
+    "make_clip",
+    "parse_size",
+    "synthesize",
+]

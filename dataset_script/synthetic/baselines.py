@@ -48,14 +48,18 @@ class Question:
         """The objects of which everything is true that the sentence says of what can be seen."""
         conditions = conditions_of(TEMPLATES[self.template], self.slots)
         fits = self.world.together(tuple(c for c in conditions if not c.acoustic)) >= 1
-        for landmark in (c.landmark for c in conditions if c.landmark and not any(i.acoustic for i in c.landmark)):
+        for landmark in (
+            c.landmark for c in conditions if c.landmark and not any(i.acoustic for i in c.landmark)
+        ):
             fits[self.world.refer(landmark)] = False
         return fits
 
 
 def looks(world: World, masks: np.ndarray) -> np.ndarray:
     area = np.log(masks.sum((1, 2, 3)) + 1.0)
-    distances = np.array([[np.hypot(*(a - b).T).mean() for b in world.centres] for a in world.centres])
+    distances = np.array(
+        [[np.hypot(*(a - b).T).mean() for b in world.centres] for a in world.centres]
+    )
     neighbour = (distances + 9 * np.eye(len(distances))).min(1)
     place = np.array([centres[0] for centres in world.centres])
     presence = np.array([item.presence for item in world.objects]) / world.scene.seconds
@@ -84,7 +88,9 @@ def _biggest(known: Sequence[Question]) -> Guesser:
     return lambda question: question.masks[question.masks.sum((2, 3)).max(1).argmax()]
 
 
-def _usual_place(keys: Callable[[Question], Sequence[Hashable]]) -> Callable[[Sequence[Question]], Guesser]:
+def _usual_place(
+    keys: Callable[[Question], Sequence[Hashable]],
+) -> Callable[[Sequence[Question]], Guesser]:
     """A guesser that sees no frame: the mean mask of the known questions with the same key, cut at its best threshold."""
 
     def learn(known: Sequence[Question]) -> Guesser:
@@ -98,7 +104,9 @@ def _usual_place(keys: Callable[[Question], Sequence[Hashable]]) -> Callable[[Se
             if key not in cuts:
                 mean = np.mean(groups[key], axis=0)
                 tries = [mean > share * mean.max() for share in (0.2, 0.35, 0.5, 0.65, 0.8)]
-                cuts[key] = max(tries, key=lambda cut: np.mean([jaccard(cut, truth) for truth in groups[key]]))
+                cuts[key] = max(
+                    tries, key=lambda cut: np.mean([jaccard(cut, truth) for truth in groups[key]])
+                )
             return cuts[key]
 
         cuts: dict[Hashable, np.ndarray] = {}
@@ -127,10 +135,14 @@ def _best_looking(listens_to_sentence: bool) -> Callable[[Sequence[Question]], G
         groups: dict[str, list[Question]] = defaultdict(list)
         for question in known:
             groups[question.template if listens_to_sentence else ""].append(question)
-        weights = {name: _learn_choice(group, listens_to_sentence) for name, group in groups.items()}
+        weights = {
+            name: _learn_choice(group, listens_to_sentence) for name, group in groups.items()
+        }
 
         def guess(question: Question) -> np.ndarray:
-            weight = weights.get(question.template if listens_to_sentence else "", np.zeros(question.looks.shape[1]))
+            weight = weights.get(
+                question.template if listens_to_sentence else "", np.zeros(question.looks.shape[1])
+            )
             score = question.looks @ weight
             if listens_to_sentence:
                 score = np.where(question.not_excluded, score, -np.inf)
@@ -143,7 +155,10 @@ def _best_looking(listens_to_sentence: bool) -> Callable[[Sequence[Question]], G
 
 def _learn_choice(known: Sequence[Question], listens_to_sentence: bool) -> np.ndarray:
     """Weights of a choice between the objects of a clip (conditional logit)."""
-    options = [(q.looks, np.where(q.not_excluded | (not listens_to_sentence), 0.0, -1e3), q.fid) for q in known]
+    options = [
+        (q.looks, np.where(q.not_excluded | (not listens_to_sentence), 0.0, -1e3), q.fid)
+        for q in known
+    ]
 
     def loss(weight: np.ndarray) -> tuple[float, np.ndarray]:
         value, slope = SHRINKAGE * weight @ weight / 2, SHRINKAGE * weight

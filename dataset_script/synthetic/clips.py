@@ -55,7 +55,9 @@ class SynthesisOptions:
             if not smallest <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be {smallest} or more, got {getattr(self, name)}")
         if max(self.height, self.width) > 3 * min(self.height, self.width):
-            raise ValueError(f"a frame may be 3 times as long as it is short, got {self.height} x {self.width}")
+            raise ValueError(
+                f"a frame may be 3 times as long as it is short, got {self.height} x {self.width}"
+            )
         if not 0 < self.fps < math.inf or len(self.times) == 0:
             raise ValueError(f"fps must give a frame or more in {self.seconds} s, got {self.fps}")
         for name in ("null_share", "novelty_share"):
@@ -74,7 +76,9 @@ def parse_size(text: str) -> tuple[int, int]:
     """Height and width from "96" or "120x160"."""
     sides = text.lower().split("x")
     if len(sides) > 2 or not all(side.isdecimal() for side in sides):
-        raise ValueError(f"size must be a number of pixels or HEIGHTxWIDTH, such as 96 or 120x160, got {text!r}")
+        raise ValueError(
+            f"size must be a number of pixels or HEIGHTxWIDTH, such as 96 or 120x160, got {text!r}"
+        )
     return int(sides[0]), int(sides[-1])
 
 
@@ -96,7 +100,13 @@ class SyntheticClip:
             category = "null" if null else self.scene.objects[expression.fid].category
             counts[category] += 1
             uid = f"{self.name}_{category}_{counts[category]}"
-            yield dict(zip(COLUMNS, (self.vid, uid, self.split, expression.fid or 0, expression.text), strict=True))
+            yield dict(
+                zip(
+                    COLUMNS,
+                    (self.vid, uid, self.split, expression.fid or 0, expression.text),
+                    strict=True,
+                )
+            )
 
 
 def split_of(index: int) -> str:
@@ -110,7 +120,9 @@ def make_clip(options: SynthesisOptions, index: int) -> SyntheticClip:
     split = split_of(index)
     learned = split in ("train", "val")
     null = split == "test_n" or (learned and rng.random() < options.null_share)
-    novel = learned and not null and rng.spawn(1)[0].random() < options.novelty_share  # all other draws stay the same
+    novel = (
+        learned and not null and rng.spawn(1)[0].random() < options.novelty_share
+    )  # all other draws stay the same
     special = UNSEEN if split == "test_u" else (NOVELTY,) if novel else ()
     muted = rng.random() < (MUTED_SHARE if null else 0.03)
     shorter = min(options.height, options.width)
@@ -126,7 +138,9 @@ def make_clip(options: SynthesisOptions, index: int) -> SyntheticClip:
     if null:
         scene, expressions = _null_clip(rng, draw_scene, muted)
     else:
-        scene, expressions = _clip(rng, partial(draw_scene, muted=muted), UNSEEN if split == "test_u" else ())
+        scene, expressions = _clip(
+            rng, partial(draw_scene, muted=muted), UNSEEN if split == "test_u" else ()
+        )
     vid = f"synthetic-{index:06d}_0_{round(options.seconds * 1000)}"
     prefix = ("null_m-" if muted else "null_c-") if null else ""
     return SyntheticClip(vid, prefix + vid, split, scene, tuple(expressions))
@@ -140,7 +154,9 @@ def _clip(
     wanted = _wanted_template(rng, count)
     for attempt in itertools.count():
         scene = draw_scene(count)
-        expressions = choose_expressions(rng, World(scene), referents, wanted if attempt < ATTEMPTS else None)
+        expressions = choose_expressions(
+            rng, World(scene), referents, wanted if attempt < ATTEMPTS else None
+        )
         if expressions:
             return scene, expressions
 
@@ -154,7 +170,9 @@ def _null_clip(
     while len(found) < NULL_SENTENCES:
         other, sentences = _clip(rng, draw_scene)
         for said in sentences[: NULL_SENTENCES - len(found)]:
-            null = _null_expression(rng, world, partial(draw_scene, len(other.objects)), TEMPLATES[said.template])
+            null = _null_expression(
+                rng, world, partial(draw_scene, len(other.objects)), TEMPLATES[said.template]
+            )
             if null is not None:
                 found[null.text] = null
     return scene, list(found.values())
@@ -165,7 +183,10 @@ def _null_expression(
 ) -> Expression | None:
     """What a template says of some other scene, and wrongly of this one."""
     for _ in range(NULL_ATTEMPTS):
-        said = [ways[rng.integers(len(ways))] for ways in find_expressions(World(draw_scene()), template)]
+        said = [
+            ways[rng.integers(len(ways))]
+            for ways in find_expressions(World(draw_scene()), template)
+        ]
         nulls = [null for null in (as_null(world, one) for one in said) if null is not None]
         if nulls:
             return nulls[rng.integers(len(nulls))]

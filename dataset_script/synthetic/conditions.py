@@ -62,7 +62,9 @@ class World(Timeline):
         """Could this object be any sound's source, for all that the frames show?"""
         item = self.objects[index]
         return (
-            can_sound(item.category) and item.presence == (0.0, self.scene.seconds) and not self.scene.has_twin(item)
+            can_sound(item.category)
+            and item.presence == (0.0, self.scene.seconds)
+            and not self.scene.has_twin(item)
         )
 
     def _evaluate(self, condition: Condition) -> np.ndarray:
@@ -71,7 +73,11 @@ class World(Timeline):
         if not condition.landmark:
             return PROPERTIES[condition.kind](self)
         landmark = self.refer(condition.landmark)
-        return np.zeros(len(self.objects)) if landmark is None else self.beside(condition.kind, landmark)
+        return (
+            np.zeros(len(self.objects))
+            if landmark is None
+            else self.beside(condition.kind, landmark)
+        )
 
 
 def only_one(margins: np.ndarray) -> int | None:

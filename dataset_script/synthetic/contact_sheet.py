@@ -30,7 +30,9 @@ def contact_sheet(folder: str | Path, clips: Sequence[str], side: int = 96) -> I
 
 def _stack(pictures: Sequence[Image.Image], along: int) -> Image.Image:
     """Pictures beside (0) or under (1) each other, with a little space between columns."""
-    steps = np.cumsum([0] + [picture.size[along] + (1 - along) * TEXT_HEIGHT for picture in pictures]).tolist()
+    steps = np.cumsum(
+        [0] + [picture.size[along] + (1 - along) * TEXT_HEIGHT for picture in pictures]
+    ).tolist()
     across = max(picture.size[1 - along] for picture in pictures)
     stack = Image.new("RGB", (steps[-1], across) if along == 0 else (across, steps[-1]), "white")
     for picture, start in zip(pictures, steps, strict=False):
@@ -41,12 +43,17 @@ def _stack(pictures: Sequence[Image.Image], along: int) -> Image.Image:
 def _clip_blocks(folder: Path, clip: str, side: int) -> list[Image.Image]:
     stored = json.loads((folder / "scenes" / f"{clip}.json").read_text())
     objects = stored["scene"]["objects"]
-    names = [f"{item['fid']} {item['category']}{' (sounding)' if item['sound'] else ''}" for item in objects]
+    names = [
+        f"{item['fid']} {item['category']}{' (sounding)' if item['sound'] else ''}"
+        for item in objects
+    ]
     shown = len(list((folder / "media" / clip / "frames").iterdir()))
     blocks = []
     for expression in stored["expressions"]:
         fid = expression["fid"]
-        frames = [_outlined(folder, clip, fid or 0, number, side) for number in FRAMES if number < shown]
+        frames = [
+            _outlined(folder, clip, fid or 0, number, side) for number in FRAMES if number < shown
+        ]
         row = Image.fromarray(np.concatenate(frames, axis=1))
         meaning = "nothing" if fid is None else names[fid]
         blocks += [_line(f'"{expression["text"]}"  = {meaning}', row.width, bold=True), row]
@@ -70,7 +77,11 @@ def _spectrogram(samples: np.ndarray, rate: int, width: int, height: int) -> Ima
     _, _, values = stft(samples, rate, nperseg=512, noverlap=352)
     loudness = np.log(np.abs(values[::-1]) + 1e-5)
     scaled = (loudness - np.log(1e-5)) / (np.log(0.1) - np.log(1e-5))
-    return Image.fromarray((scaled.clip(0, 1) * 255).astype(np.uint8)).resize((width, height)).convert("RGB")
+    return (
+        Image.fromarray((scaled.clip(0, 1) * 255).astype(np.uint8))
+        .resize((width, height))
+        .convert("RGB")
+    )
 
 
 def _line(text: str, width: int, bold: bool = False) -> Image.Image:

@@ -60,7 +60,13 @@ def background(seed: int, height: int, width: int) -> np.ndarray:
     texture = np.zeros((height, width))
     for cells, strength in ((3, 16), (8, 9), (24, 5)):
         grid = rng.normal(0, strength, (cells + 1, cells + 1))
-        texture += zoom(grid, (height / (cells + 1), width / (cells + 1)), order=1, grid_mode=True, mode="nearest")
+        texture += zoom(
+            grid,
+            (height / (cells + 1), width / (cells + 1)),
+            order=1,
+            grid_mode=True,
+            mode="nearest",
+        )
     planks = rng.integers(0, 9)
     if planks > 2:
         texture += 7 * np.sign(np.sin(np.arange(width) * np.pi * planks / width))
@@ -86,7 +92,9 @@ def _cut_out(scene: Scene, item: SceneObject, time: float, height: int, width: i
         ImageDraw.Draw(canvas).polygon([tuple(corner) for corner in corners.tolist()], fill=255)
         return canvas
 
-    grid = np.mgrid[0 : bottom - top, 0 : right - left][::-1].transpose(1, 2, 0) + 0.5  # (h, w, 2), x then y
+    grid = (
+        np.mgrid[0 : bottom - top, 0 : right - left][::-1].transpose(1, 2, 0) + 0.5
+    )  # (h, w, 2), x then y
     local = (grid - origin) @ rotation.T / (item.radius * scale)
     return (slice(top, bottom), slice(left, right)), *_paint(
         item, silhouette_of(item.category, scene.seed), rasterise, local
@@ -107,7 +115,9 @@ def _paint(
             shape.paste(255 if part.role == "body" else 0, mask=canvas)
             continue
         cover = np.asarray(canvas.reduce(SUPERSAMPLING), dtype=np.float32)[..., None] / 255
-        detail = np.array(COLOURS[item.colour]) * TINT[part.role] + (245 if part.role == "light" else 0)
+        detail = np.array(COLOURS[item.colour]) * TINT[part.role] + (
+            245 if part.role == "light" else 0
+        )
         colour = colour + cover * (detail - colour)
     return np.asarray(shape.reduce(SUPERSAMPLING), dtype=np.float32) / 255, colour
 

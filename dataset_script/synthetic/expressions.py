@@ -52,7 +52,11 @@ def find_expressions(world: World, template: Template) -> list[tuple[Expression,
             words = {slot: SLOTS[slot][value] for slot, value in slots.items()}
             about = (template.name, slots, template.family, template.grade, template.dimensions)
             margin = _clarity(world, conditions)
-            found.append(tuple(Expression(form.format(**words), *about, fid, margin) for form in template.forms))
+            found.append(
+                tuple(
+                    Expression(form.format(**words), *about, fid, margin) for form in template.forms
+                )
+            )
     return found
 
 
@@ -73,7 +77,9 @@ def is_needed(world: World, conditions: tuple[Condition, ...], fid: int) -> bool
     for condition in conditions:
         rest = tuple(other for other in conditions if other is not condition)
         landmarks = {world.refer(other.landmark) for other in conditions if other.landmark}
-        rivals = [i for i in np.flatnonzero(world.together(rest) >= 1) if i != fid and i not in landmarks]
+        rivals = [
+            i for i in np.flatnonzero(world.together(rest) >= 1) if i != fid and i not in landmarks
+        ]
         if any(inner.acoustic for inner in condition.landmark):
             if not _depends_on_ear(world, condition, fid):
                 return False
@@ -94,12 +100,17 @@ def _depends_on_ear(world: World, condition: Condition, fid: int) -> bool:
 
 def _equally_audible(world: World, condition: Condition, one: int, two: int) -> bool:
     """Do the frames not tell of which object the heard condition is true? Which of two that take turns sounds, neither."""
-    turns = condition.kind == "sounding" and world.objects[one].category == world.objects[two].category
+    turns = (
+        condition.kind == "sounding" and world.objects[one].category == world.objects[two].category
+    )
     return turns or (world.could_sound(one) and world.could_sound(two))
 
 
 def choose_expressions(
-    rng: np.random.Generator, world: World, referents: tuple[str, ...] = (), first: str | None = None
+    rng: np.random.Generator,
+    world: World,
+    referents: tuple[str, ...] = (),
+    first: str | None = None,
 ) -> list[Expression]:
     """Draw a clip's sentences, no template twice and the harder families more often. None if `first` does not fit.
 
@@ -110,12 +121,18 @@ def choose_expressions(
         first: a template to begin with.
     """
     weights = np.array([WEIGHTS.get(template.family, 1) for template in TEMPLATES.values()])
-    order = rng.choice(list(TEMPLATES), len(TEMPLATES), replace=False, p=weights / weights.sum()).tolist()
+    order = rng.choice(
+        list(TEMPLATES), len(TEMPLATES), replace=False, p=weights / weights.sum()
+    ).tolist()
     chosen: list[Expression] = []
     for name in sorted(order, key=lambda name: name != first):
         if len(chosen) < SENTENCES[len(world.objects) - 1]:
             found = find_expressions(world, TEMPLATES[name])
-            found = [ways for ways in found if not referents or world.objects[ways[0].fid].category in referents]
+            found = [
+                ways
+                for ways in found
+                if not referents or world.objects[ways[0].fid].category in referents
+            ]
             if found:
                 ways = found[rng.integers(len(found))]
                 chosen.append(ways[rng.integers(len(ways))])
@@ -153,9 +170,13 @@ def _fillings(world: World, template: Template) -> Iterator[dict[str, str]]:
         "surface": "surface",
         "motion": "motion",
     }
-    shown = {slot: {getattr(item, name) for item in world.objects} for slot, name in attributes.items()}
+    shown = {
+        slot: {getattr(item, name) for item in world.objects} for slot, name in attributes.items()
+    }
     shown["place"] = set(SLOTS["place"])
-    for values in product(*([value for value in SLOTS[slot] if value in shown[slot]] for slot in template.slots)):
+    for values in product(
+        *([value for value in SLOTS[slot] if value in shown[slot]] for slot in template.slots)
+    ):
         slots = dict(zip(template.slots, values, strict=True))
         if slots.get("thing") is None or slots.get("thing") != slots.get("other"):
             yield slots

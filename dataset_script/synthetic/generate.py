@@ -50,7 +50,9 @@ def synthesize(
         if value < 1:
             raise ValueError(f"{name} must be 1 or more, got {value}")
     if unknown := sorted(set(splits) - set(SPLITS)):
-        raise ValueError(f"splits must be of {', '.join(dict.fromkeys(SPLITS))}, got {', '.join(unknown)}")
+        raise ValueError(
+            f"splits must be of {', '.join(dict.fromkeys(SPLITS))}, got {', '.join(unknown)}"
+        )
     wanted = [index for index in range(clips) if split_of(index) in splits]
     output = Path(output)
     _claim(output, options)
@@ -90,13 +92,21 @@ def write_clip(output: Path, options: SynthesisOptions, index: int) -> list[dict
         _replace(media / "frames" / f"{number}.jpg", _image(frame, "JPEG", quality=JPEG_QUALITY))
         shown = visible[:1] & False if clip.name.startswith("null_") else visible
         for fid, mask in enumerate(shown):
-            _replace(masks / f"fid_{fid}" / f"{number:05d}.png", _image(mask.astype(np.uint8) * 255, "PNG"))
+            _replace(
+                masks / f"fid_{fid}" / f"{number:05d}.png",
+                _image(mask.astype(np.uint8) * 255, "PNG"),
+            )
     if options.video:
-        _replace(media / "video.mp4", encode_video(clip.scene, sound, options.height, options.width))
+        _replace(
+            media / "video.mp4", encode_video(clip.scene, sound, options.height, options.width)
+        )
     sentences = [
-        {"uid": row["uid"], **asdict(expression)} for row, expression in zip(rows, clip.expressions, strict=True)
+        {"uid": row["uid"], **asdict(expression)}
+        for row, expression in zip(rows, clip.expressions, strict=True)
     ]
-    _replace(done, _json({"split": clip.split, "scene": clip.scene.to_json(), "expressions": sentences}))
+    _replace(
+        done, _json({"split": clip.split, "scene": clip.scene.to_json(), "expressions": sentences})
+    )
     return rows
 
 
@@ -104,9 +114,13 @@ def _claim(output: Path, options: SynthesisOptions) -> None:
     """Note in the folder what is made there, and refuse to mix two worlds."""
     note = output / "synthesis.json"
     if note.exists() and _read_options(note) != options:
-        raise ValueError(f"{output} holds clips made with other options ({note}): choose another folder")
+        raise ValueError(
+            f"{output} holds clips made with other options ({note}): choose another folder"
+        )
     if not note.exists() and output.exists() and any(output.iterdir()):
-        raise ValueError(f"{output} is not empty and holds no synthetic benchmark: choose another folder")
+        raise ValueError(
+            f"{output} is not empty and holds no synthetic benchmark: choose another folder"
+        )
     _replace(note, _json(asdict(options)))
 
 

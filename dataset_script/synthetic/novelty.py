@@ -70,7 +70,8 @@ def _partials(rng: np.random.Generator, pitch: float) -> tuple[tuple[float, floa
         return voice(pitch, count, *rng.uniform(400, 3000, 2))
     ratios = 1 + np.cumsum([0, *rng.uniform(0.2, 1.6, rng.integers(1, 5))])
     return tuple(
-        (float(ratio), float(gain)) for ratio, gain in zip(ratios, rng.uniform(0.2, 1, len(ratios)), strict=True)
+        (float(ratio), float(gain))
+        for ratio, gain in zip(ratios, rng.uniform(0.2, 1, len(ratios)), strict=True)
     )
 
 
@@ -84,14 +85,25 @@ def _piece(rng: np.random.Generator, role: str, reach: float, both_sides: bool) 
         pieces = [_block(role, x, y, size, other)]
     elif shape == 2:
         turn = rng.uniform(0, np.pi)
-        pieces = [bar(role, x, y, x + 1.2 * np.cos(turn), y + 1.2 * np.sin(turn), 0.3 * size + 0.05)]
+        pieces = [
+            bar(role, x, y, x + 1.2 * np.cos(turn), y + 1.2 * np.sin(turn), 0.3 * size + 0.05)
+        ]
     elif shape == 3:
         angles = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(3, 6)))
         pieces = [
-            polygon(role, *((x + 1.5 * size * np.cos(angle), y + 1.5 * size * np.sin(angle)) for angle in angles))
+            polygon(
+                role,
+                *(
+                    (x + 1.5 * size * np.cos(angle), y + 1.5 * size * np.sin(angle))
+                    for angle in angles
+                ),
+            )
         ]
     else:
-        pieces = [disc(role, *place, 0.4 * size) for place in around(int(rng.integers(3, 8)), rng.uniform(0.4, 0.8))]
+        pieces = [
+            disc(role, *place, 0.4 * size)
+            for place in around(int(rng.integers(3, 8)), rng.uniform(0.4, 0.8))
+        ]
     if both_sides:
         pieces += [Part(piece.role, piece.points * (-1, 1)) for piece in pieces]
     return pieces

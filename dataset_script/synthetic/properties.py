@@ -45,7 +45,11 @@ def tempo(item: SceneObject) -> Range | None:
     """Octaves of the rate. A steady sound has a rhythm of its own that no one could place: any value."""
     if item.sound is None:
         return None
-    return (-99.0, 99.0) if item.sound.rate is None else tuple(sorted(np.log2(item.sound.rate).tolist()))
+    return (
+        (-99.0, 99.0)
+        if item.sound.rate is None
+        else tuple(sorted(np.log2(item.sound.rate).tolist()))
+    )
 
 
 def _swell(item: SceneObject) -> float:
@@ -53,7 +57,9 @@ def _swell(item: SceneObject) -> float:
 
 
 def _haste(item: SceneObject) -> float:
-    return 0.0 if item.sound.rate is None else float(np.log2(item.sound.rate[1] / item.sound.rate[0]))
+    return (
+        0.0 if item.sound.rate is None else float(np.log2(item.sound.rate[1] / item.sound.rate[0]))
+    )
 
 
 def _most(measure: Measure, gap: float, sign: int = 1) -> Property:
@@ -61,7 +67,9 @@ def _most(measure: Measure, gap: float, sign: int = 1) -> Property:
     return lambda clip: superlative([signed(measure(item), sign) for item in clip.objects], gap)
 
 
-def _grows(change: Callable[[SceneObject], float], centre: float, gap: float, sign: int) -> Property:
+def _grows(
+    change: Callable[[SceneObject], float], centre: float, gap: float, sign: int
+) -> Property:
     """A change over the time, up (sign 1) or down; never true of what is silent."""
 
     def of(item: SceneObject) -> float:
@@ -72,7 +80,9 @@ def _grows(change: Callable[[SceneObject], float], centre: float, gap: float, si
 
 def _throughout(clip: Timeline) -> np.ndarray:
     missing = [clip.scene.seconds - stay(item)[0] for item in clip.objects]
-    return np.array([CERTAIN if seconds <= 0 else clear((-seconds,) * 2, gap=STAY) for seconds in missing])
+    return np.array(
+        [CERTAIN if seconds <= 0 else clear((-seconds,) * 2, gap=STAY) for seconds in missing]
+    )
 
 
 def _sounding(clip: Timeline) -> np.ndarray:
@@ -87,7 +97,9 @@ def _last_to_sound(clip: Timeline) -> np.ndarray:
 
 
 def _at_all_times(clip: Timeline) -> np.ndarray:
-    pauses = [clip.scene.seconds - (item.sound.seconds if item.sound else 0) for item in clip.objects]
+    pauses = [
+        clip.scene.seconds - (item.sound.seconds if item.sound else 0) for item in clip.objects
+    ]
     return np.array([clear((-pause,) * 2, *PAUSES) for pause in pauses])
 
 

@@ -24,7 +24,10 @@ from .properties import (
 
 TOGETHER = int(1.5 / MOMENTS) + 1  # moments on stage together, 1.5 s: a frame a second shows one
 ASIDE = 0.12  # of the shorter side: left of, right of, above, under
-NEAR = (-0.15, 0.05)  # free space between two objects, negated: near 0.1 or less, not near 0.2 or more
+NEAR = (
+    -0.15,
+    0.05,
+)  # free space between two objects, negated: near 0.1 or less, not near 0.2 or more
 OVERLAP = (
     -0.95,
     0.15,
@@ -37,7 +40,9 @@ STANDING = (
 Relation = Callable[[Timeline, int], np.ndarray]
 
 
-def _in_space(measure: Callable[[Timeline, int, int], np.ndarray], centre: float = 0.0, gap: float = 1.0) -> Relation:
+def _in_space(
+    measure: Callable[[Timeline, int, int], np.ndarray], centre: float = 0.0, gap: float = 1.0
+) -> Relation:
     """A relation that must hold at every moment when both are on stage; unclear if they hardly ever are."""
 
     def relation(clip: Timeline, landmark: int) -> np.ndarray:
@@ -60,7 +65,9 @@ def _more(measure: Measure, gap: float, sign: int = 1) -> Relation:
         extents = [signed(measure(item), sign) for item in clip.objects]
         if mark is None:
             return np.zeros(len(extents))
-        return np.array([-CERTAIN if it is None else clear(difference(it, mark), gap=gap) for it in extents])
+        return np.array(
+            [-CERTAIN if it is None else clear(difference(it, mark), gap=gap) for it in extents]
+        )
 
     return relation
 
@@ -94,7 +101,9 @@ def _standing(clip: Timeline, one: int, two: int) -> np.ndarray:
     offset = clip.centres[one] - clip.centres[two] + (0, _radii(clip, one, two))
     distance = np.hypot(*offset.T) / min(clip.objects[one].radius, clip.objects[two].radius)
     still = clip.objects[one].motion == clip.objects[two].motion == "still"
-    return -distance if still else np.minimum(-distance, STANDING[0])  # what bounces on a drum is arguably on it
+    return (
+        -distance if still else np.minimum(-distance, STANDING[0])
+    )  # what bounces on a drum is arguably on it
 
 
 VISIBLE_RELATIONS: dict[str, Relation] = {

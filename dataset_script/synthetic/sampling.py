@@ -9,7 +9,12 @@ from .drawing import COLOURS, SURFACES
 from .scene import BOUNCE, SWAY, TRAVEL, Scene, SceneObject, Sound
 
 
-OBJECT_COUNTS = (0.44, 0.43, 0.10, 0.03)  # of 1-4 objects: 56 % of clips hold two or more, 13 % three or more
+OBJECT_COUNTS = (
+    0.44,
+    0.43,
+    0.10,
+    0.03,
+)  # of 1-4 objects: 56 % of clips hold two or more, 13 % three or more
 RADIUS = (0.1, 0.19)  # 19-36 px across in a 96 px frame
 CLOSEST = 0.6  # of two radii: an object in front never hides more than about half of another
 MOTIONS = ("still", "leftwards", "rightwards", "bouncing", "swaying", "spinning")
@@ -58,7 +63,9 @@ def sample_scene(
 
 def _sample_object(rng, fid, earlier, categories, seconds, partial) -> SceneObject:
     def pick(attribute: str, values: tuple[str, ...], share: float = REPEAT) -> str:
-        taken = [value for value in (getattr(item, attribute) for item in earlier) if value in values]
+        taken = [
+            value for value in (getattr(item, attribute) for item in earlier) if value in values
+        ]
         return str(rng.choice(taken if taken and rng.random() < share else values))
 
     category = pick("category", categories, REPEAT_CATEGORY)
@@ -95,7 +102,9 @@ def _place(rng, scene: Scene) -> Scene | None:
             place = _beside(rng, item, placed) if placed and rng.random() < 0.5 else None
             place = place or (rng.uniform(0, scene.width), rng.uniform(0, scene.height))
             candidate = replace(item, place=tuple(map(_round, place)), depth=int(depths[item.fid]))
-            if _inside(scene, candidate) and all(_apart(scene, candidate, other, times) for other in placed):
+            if _inside(scene, candidate) and all(
+                _apart(scene, candidate, other, times) for other in placed
+            ):
                 placed.append(candidate)
                 break
         else:
@@ -115,7 +124,9 @@ def _beside(rng, item: SceneObject, placed: list[SceneObject]) -> tuple[float, f
 
 def _inside(scene: Scene, item: SceneObject) -> bool:
     (x, y), edge = item.place, item.radius
-    side = {"leftwards": TRAVEL / 2, "rightwards": TRAVEL / 2, "swaying": SWAY}.get(item.motion, 0.0)
+    side = {"leftwards": TRAVEL / 2, "rightwards": TRAVEL / 2, "swaying": SWAY}.get(
+        item.motion, 0.0
+    )
     rise = BOUNCE if item.motion == "bouncing" else 0.0
     return edge + side <= x <= scene.width - edge - side and edge + rise <= y <= scene.height - edge
 
@@ -146,7 +157,9 @@ def _with_sounds(rng, scene: Scene) -> Scene:
     sounding = [item.fid for item in able if rng.random() < 0.67]
     levels = rng.permutation(LEVELS)
     items = [
-        replace(item, sound=_sample_sound(rng, item.presence, float(levels[item.fid % len(levels)])))
+        replace(
+            item, sound=_sample_sound(rng, item.presence, float(levels[item.fid % len(levels)]))
+        )
         if item.fid in sounding
         else item
         for item in scene.objects
@@ -177,7 +190,11 @@ def _intervals(rng, start: float, end: float) -> tuple[tuple[float, float], ...]
     for _ in range(20):
         if kind == "all" or end - start < 3:
             break
-        drawn = np.sort(rng.choice(moments, cuts, replace=False)) if len(moments) >= cuts else moments[:0]
+        drawn = (
+            np.sort(rng.choice(moments, cuts, replace=False))
+            if len(moments) >= cuts
+            else moments[:0]
+        )
         lengths = np.diff(drawn)
         if len(drawn) and (lengths >= 1.0).all() and lengths[0::2].sum() >= 2.0:
             return tuple((float(a), float(b)) for a, b in drawn.reshape(-1, 2))

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 
-SLIDE = 0.4  # s, an object slides in from the nearer side before it has entered, and out after it left
+SLIDE = (
+    0.4  # s, an object slides in from the nearer side before it has entered, and out after it left
+)
 TRAVEL = 0.32  # of a drifting object, over the whole clip
 BOUNCE = 0.12  # height of a bounce
 SWAY = 0.1  # to each side
@@ -92,7 +94,9 @@ class Scene:
             x += SWAY * np.sin(2 * np.pi * times / SWAY_PERIOD + item.phase)
         enter, leave = item.presence
         slide = np.clip(np.maximum(enter - times, times - leave) / SLIDE, 0, 1)
-        outside = -1.5 * item.radius if item.place[0] < self.width / 2 else self.width + 1.5 * item.radius
+        outside = (
+            -1.5 * item.radius if item.place[0] < self.width / 2 else self.width + 1.5 * item.radius
+        )
         return np.stack([x + slide * (outside - x), y], axis=1)
 
     def angle(self, item: SceneObject, time: float) -> float:
@@ -117,7 +121,9 @@ class Scene:
 
 
 def _object_from_json(stored: dict[str, Any]) -> SceneObject:
-    item = SceneObject(**{**stored, "place": tuple(stored["place"]), "presence": tuple(stored["presence"])})
+    item = SceneObject(
+        **{**stored, "place": tuple(stored["place"]), "presence": tuple(stored["presence"])}
+    )
     if item.sound is None:
         return item
     sound = stored["sound"]
@@ -150,5 +156,7 @@ def read_scenes(tree: Path, split: str) -> list[LabelledScene]:
         if stored["split"] == split:
             scenes.append(LabelledScene(path.stem, Scene.from_json(stored["scene"])))
     if not scenes:
-        raise ValueError(f"{tree} holds no scene graphs of split {split}: encoders are pretrained on synthetic clips")
+        raise ValueError(
+            f"{tree} holds no scene graphs of split {split}: encoders are pretrained on synthetic clips"
+        )
     return scenes

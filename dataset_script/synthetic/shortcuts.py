@@ -29,7 +29,9 @@ def measure_shortcuts(folder: str | Path) -> dict[str, dict[str, float]]:
     """
     questions = _load(Path(folder))
     if not questions:
-        raise ValueError(f"{folder} holds no sentence about a clip of two objects or more: make more clips")
+        raise ValueError(
+            f"{folder} holds no sentence about a clip of two objects or more: make more clips"
+        )
     scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for fold in range(FOLDS):
         known = [question for question in questions if question.clip % FOLDS != fold]
@@ -52,7 +54,10 @@ def measure_shortcuts(folder: str | Path) -> dict[str, dict[str, float]]:
 
 def format_shortcuts(table: dict[str, dict[str, float]]) -> str:
     """The measurements as a Markdown table."""
-    lines = ["| family | sentences | " + " | ".join(GUESSERS) + " |", "|---" * (len(GUESSERS) + 2) + "|"]
+    lines = [
+        "| family | sentences | " + " | ".join(GUESSERS) + " |",
+        "|---" * (len(GUESSERS) + 2) + "|",
+    ]
     for family, row in table.items():
         cells = [f"{row[name]:.2f}" for name in GUESSERS]
         lines.append(f"| {family} | {row['sentences']} | " + " | ".join(cells) + " |")
@@ -67,9 +72,13 @@ def _load(folder: Path) -> list[Question]:
             continue
         world = World(Scene.from_json(stored["scene"]))
         clip = int(path.stem.split("-")[1].split("_")[0])
-        masks = np.array([_masks(folder / "gt_mask" / path.stem / f"fid_{item.fid}") for item in world.objects])
+        masks = np.array(
+            [_masks(folder / "gt_mask" / path.stem / f"fid_{item.fid}") for item in world.objects]
+        )
         for said in stored["expressions"]:
-            questions.append(Question(clip, world, masks, said["template"], said["slots"], said["fid"]))
+            questions.append(
+                Question(clip, world, masks, said["template"], said["slots"], said["fid"])
+            )
     return questions
 
 

@@ -74,7 +74,9 @@ def _stroke(timbre: Timbre, seconds: float, pitch: float, rng: np.random.Generat
     time = np.arange(max(2, round(seconds * SAMPLE_RATE))) / SAMPLE_RATE
     glide_seconds = min(seconds, 0.8)
     frequency = np.interp((time % glide_seconds) / glide_seconds, (0, 0.5, 1), timbre.glide)
-    frequency *= timbre.pitch * pitch * (1 + timbre.wobble[1] * np.sin(2 * np.pi * timbre.wobble[0] * time))
+    frequency *= (
+        timbre.pitch * pitch * (1 + timbre.wobble[1] * np.sin(2 * np.pi * timbre.wobble[0] * time))
+    )
     phase = 2 * np.pi * np.cumsum(frequency) / SAMPLE_RATE
     wave = np.zeros(len(time))
     for ratio, gain in timbre.partials:

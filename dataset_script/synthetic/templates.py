@@ -66,7 +66,11 @@ class Template:
 
 THING, COLOUR = Condition("category", "{thing}"), Condition("colour", "{colour}")
 SURFACE, MOTION = Condition("surface", "{surface}"), Condition("motion", "{motion}")
-SOUNDING, FIRST, LAST = Condition("sounding"), Condition("first to sound"), Condition("last to sound")
+SOUNDING, FIRST, LAST = (
+    Condition("sounding"),
+    Condition("first to sound"),
+    Condition("last to sound"),
+)
 OTHER = (Condition("category", "{other}"),)
 PLACE, NEAR = Condition("{place}", landmark=OTHER), Condition("near", landmark=OTHER)
 
@@ -138,9 +142,21 @@ SOUND_AND_LOOKS = (
 
 
 def _template(family, name, grade, objects, conditions, *forms: str) -> Template:
-    cues = {"category": "semantic", "colour": "appearance", "surface": "appearance", "motion": "action"}
-    taken = [cues.get(c.kind) or ("spatial" if c.kind in ("near", "{place}") else None) for c in conditions]
-    named = [part for part in family.split(" + ") if part in ("spatial", "temporal", "acoustic", "action")]
+    cues = {
+        "category": "semantic",
+        "colour": "appearance",
+        "surface": "appearance",
+        "motion": "action",
+    }
+    taken = [
+        cues.get(c.kind) or ("spatial" if c.kind in ("near", "{place}") else None)
+        for c in conditions
+    ]
+    named = [
+        part
+        for part in family.split(" + ")
+        if part in ("spatial", "temporal", "acoustic", "action")
+    ]
     heard = ["acoustic"] * any(c.acoustic for c in conditions)
     time = ["temporal"] * ("first" in name or "last" in name)
     dimensions = tuple(dict.fromkeys(cue for cue in (*taken, *named, *heard, *time) if cue))

@@ -33,7 +33,11 @@ def encode_video(scene: Scene, sound: np.ndarray, height: int, width: int) -> by
             container.mux(picture.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(picture.encode())
         samples = av.AudioFrame.from_ndarray(sound[None], format="s16", layout="mono")
-        samples.sample_rate, samples.time_base, samples.pts = SAMPLE_RATE, Fraction(1, SAMPLE_RATE), 0
+        samples.sample_rate, samples.time_base, samples.pts = (
+            SAMPLE_RATE,
+            Fraction(1, SAMPLE_RATE),
+            0,
+        )
         container.mux(voice.encode(samples))
         container.mux(voice.encode())
     return buffer.getvalue()

@@ -43,7 +43,10 @@ def measure_peak(device: str = "cpu", dtype: torch.dtype = torch.float32) -> dic
     target = torch.empty_like(block)
     product = _fastest(lambda: torch.mm(one, other), device)
     copy = _fastest(lambda: target.copy_(block), device)
-    return {"gflop_per_s": round(2 * side**3 / product / 1e9, 1), "gb_per_s": round(2 * copied / copy / 1e9, 1)}
+    return {
+        "gflop_per_s": round(2 * side**3 / product / 1e9, 1),
+        "gb_per_s": round(2 * copied / copy / 1e9, 1),
+    }
 
 
 def wait_for(device: str) -> None:
@@ -84,7 +87,9 @@ class Options:
     threads: int
 
 
-def take_turns(workload: str, settings: Sequence[str], options: Options, repeats: int) -> dict[str, dict[str, Any]]:
+def take_turns(
+    workload: str, settings: Sequence[str], options: Options, repeats: int
+) -> dict[str, dict[str, Any]]:
     """Seconds and peak memory of each setting.
 
     Returns:
@@ -95,7 +100,9 @@ def take_turns(workload: str, settings: Sequence[str], options: Options, repeats
     try:
         for setting in settings:
             here, there = context.Pipe()
-            process = context.Process(target=_serve, args=(there, workload, setting, options), daemon=True)
+            process = context.Process(
+                target=_serve, args=(there, workload, setting, options), daemon=True
+            )
             process.start()
             there.close()
             workers[setting] = (process, here)
@@ -163,10 +170,14 @@ def generate_video(path: Path, seconds: int, size: tuple[int, int], fps: int) ->
     picture = np.full((height, width, 3), 90, dtype=np.uint8)
     side = height // 4
     with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=fps, options={"preset": "ultrafast", "crf": "30"})
+        video = container.add_stream(
+            "libx264", rate=fps, options={"preset": "ultrafast", "crf": "30"}
+        )
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         audio = container.add_stream("aac", rate=SAMPLING_RATE, layout="mono")
-        hum = 0.3 * np.sin(2 * np.pi * 250 * np.arange(SAMPLING_RATE) / SAMPLING_RATE).astype(np.float32)
+        hum = 0.3 * np.sin(2 * np.pi * 250 * np.arange(SAMPLING_RATE) / SAMPLING_RATE).astype(
+            np.float32
+        )
         for second in range(seconds):
             for number in range(fps):
                 shown, left = picture.copy(), (7 * (second * fps + number)) % (width - side)
@@ -194,7 +205,14 @@ def measure_memory(options: Options) -> list[dict[str, Any]]:
 
 def _segment_apart(video: Path, model: str) -> dict[str, Any]:
     output, summary = video.with_suffix(".out.mp4"), video.with_suffix(".json")
-    command = [sys.executable, "-m", "modeling_refavs.cli", "segment", str(video), *LONG_VIDEO_EXPRESSIONS]
+    command = [
+        sys.executable,
+        "-m",
+        "modeling_refavs.cli",
+        "segment",
+        str(video),
+        *LONG_VIDEO_EXPRESSIONS,
+    ]
     command += ["--model", model, "--output", str(output), "--summary", str(summary)]
     begin = time.perf_counter()
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
@@ -232,7 +250,9 @@ def measure_parts(options: Options, repeats: int) -> dict[str, dict[str, float]]
     """
     torch.set_num_threads(options.threads)
     model = make_model("eemc" if options.device == "cpu" else "bf16", options.model, options.device)
-    inputs = Workload(model, options.frames, options.sentences, options.size).inputs(options.sentences)
+    inputs = Workload(model, options.frames, options.sentences, options.size).inputs(
+        options.sentences
+    )
     timed = [_time_parts(model, inputs, options.device) for _ in range(1 + repeats)][1:]
     seconds = min(timed, key=lambda parts: parts["whole"])
     with FlopCounterMode(display=False) as counter:
@@ -292,7 +312,9 @@ def measure_reading(options: Options) -> dict[str, float]:
     """Seconds a second of a 720p video: `decode` all its pictures and its sound, `prepare` for the model, `segment`; and what
     share of the whole is not the model."""
     torch.set_num_threads(options.threads)
-    model = make_model("eemc" if options.device == "cpu" else "graphs", options.model, options.device)
+    model = make_model(
+        "eemc" if options.device == "cpu" else "graphs", options.model, options.device
+    )
     processor = make_processor(model, options.size)
     stream = RefAVSStream(model, processor, [SENTENCE])
     with tempfile.TemporaryDirectory() as folder:

@@ -22,7 +22,9 @@ TIMED = (*FORWARD, "training", LIVE)
 REPORT, PLOT = "benchmark.json", "benchmark.png"
 
 
-def run_benchmark(parts: Sequence[str], settings: Sequence[str], options: Options, repeats: int, output: Path) -> str:
+def run_benchmark(
+    parts: Sequence[str], settings: Sequence[str], options: Options, repeats: int, output: Path
+) -> str:
     """Time the parts; leave benchmark.json and benchmark.png in `output`. Returns the tables as Markdown.
 
     Args:
@@ -45,7 +47,11 @@ def run_benchmark(parts: Sequence[str], settings: Sequence[str], options: Option
     if unknown := [name for name in settings if name not in SETTINGS]:
         raise ValueError(f"--settings {unknown[0]}: must be of {', '.join(SETTINGS)}")
     device = options.device
-    report: dict[str, Any] = {"machine": _machine(device, options.threads), "options": vars(options), "timed": {}}
+    report: dict[str, Any] = {
+        "machine": _machine(device, options.threads),
+        "options": vars(options),
+        "timed": {},
+    }
     output.mkdir(parents=True, exist_ok=True)
     for part in parts:
         if part in TIMED:
@@ -70,7 +76,10 @@ def benchmark_text(report: dict[str, Any]) -> str:
     """The tables of a report."""
     frames, sentences, tables = report["options"]["frames"], report["options"]["sentences"], []
     for part, settings in report["timed"].items():
-        each = {name: per_sentence(part, name, values["fastest"], sentences) for name, values in settings.items()}
+        each = {
+            name: per_sentence(part, name, values["fastest"], sentences)
+            for name, values in settings.items()
+        }
         first = next(iter(each.values()))
         title = f"{part}, seconds a sentence" if part == "training" else f"{part}, seconds"
         rows = [
@@ -79,16 +88,29 @@ def benchmark_text(report: dict[str, Any]) -> str:
         ]
         head = (title, "fastest", "times as fast", "peak memory, GiB")
         if part in FORWARD:
-            head, rows = (*head, "frames a second"), [(*row, f"{frames / each[row[0]]:.1f}") for row in rows]
+            head, rows = (
+                (*head, "frames a second"),
+                [(*row, f"{frames / each[row[0]]:.1f}") for row in rows],
+            )
         tables.append(_table(head, rows))
     if PARTS in report:
         rows = [
-            (name, f"{part['seconds']:.4f}", f"{part['share']:.0%}", f"{part['tflop']:.3f}", f"{part['of_peak']:.0%}")
+            (
+                name,
+                f"{part['seconds']:.4f}",
+                f"{part['share']:.0%}",
+                f"{part['tflop']:.3f}",
+                f"{part['of_peak']:.0%}",
+            )
             for name, part in report[PARTS].items()
         ]
-        tables.append(_table((f"parts, {sentences} sentences", "seconds", "share", "TFLOP", "of peak"), rows))
+        tables.append(
+            _table((f"parts, {sentences} sentences", "seconds", "share", "TFLOP", "of peak"), rows)
+        )
     if READING in report:
-        tables.append(_table(("reading, seconds a second of video", ""), list(report[READING].items())))
+        tables.append(
+            _table(("reading, seconds a second of video", ""), list(report[READING].items()))
+        )
     if MEMORY in report:
         head = tuple(name.replace("_", " ") for name in report[MEMORY][0])
         tables.append(_table(head, [tuple(video.values()) for video in report[MEMORY]]))
@@ -103,8 +125,14 @@ def per_sentence(part: str, setting: str, seconds: float, sentences: int) -> flo
 def _machine(device: str, threads: int) -> dict[str, Any]:
     import torch
 
-    facts = {"processor": platform.processor() or platform.machine(), "threads": threads, "torch": torch.__version__}
-    return {**facts, "gpu": torch.cuda.get_device_name(device)} if device.startswith("cuda") else facts
+    facts = {
+        "processor": platform.processor() or platform.machine(),
+        "threads": threads,
+        "torch": torch.__version__,
+    }
+    return (
+        {**facts, "gpu": torch.cuda.get_device_name(device)} if device.startswith("cuda") else facts
+    )
 
 
 def _table(head: tuple, rows: list[tuple]) -> str:
@@ -158,15 +186,21 @@ def draw_benchmark(report: dict[str, Any], path: str | Path) -> None:
         else:
             settings = report["timed"][panel]
             seconds = {
-                name: per_sentence(panel, name, values["fastest"], sentences) for name, values in settings.items()
+                name: per_sentence(panel, name, values["fastest"], sentences)
+                for name, values in settings.items()
             }
-            notes = [f"{value:.2f} s, {settings[name]['peak_gib']:.1f} GiB" for name, value in seconds.items()]
+            notes = [
+                f"{value:.2f} s, {settings[name]['peak_gib']:.1f} GiB"
+                for name, value in seconds.items()
+            ]
             _draw_bars(axes, title, seconds, notes, [COLOURS[name] for name in seconds])
     with whole_file(path) as unfinished:
         figure.savefig(unfinished, format="png")
 
 
-def _draw_bars(axes: Axes, title: str, seconds: dict[str, float], notes: list[str], colours: list[str]) -> None:
+def _draw_bars(
+    axes: Axes, title: str, seconds: dict[str, float], notes: list[str], colours: list[str]
+) -> None:
     bars = axes.barh(list(seconds), list(seconds.values()), color=colours)
     axes.bar_label(bars, notes, padding=3, fontsize=8)
     axes.invert_yaxis()

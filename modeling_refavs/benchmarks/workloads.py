@@ -55,12 +55,21 @@ class Workload:
         clip = {"pixel_values": noise(1, self.frames, 3, self.size, self.size)}
         if self.is_released:
             clip["audio_features"] = noise(1, self.frames, config.audio_feature_size)
-            return {**clip, "text_features": noise(sentences, config.text_length, config.text_feature_size)}
+            return {
+                **clip,
+                "text_features": noise(sentences, config.text_length, config.text_feature_size),
+            }
         audio = config.audio_config
         clip["input_features"] = noise(1, self.frames, audio.num_mel_frames, audio.num_mel_bands)
         clip = {name: value.to(self.model.dtype) for name, value in clip.items()}
-        words = torch.randint(4, config.text_config.vocab_size, (sentences, TEXT_LENGTH), device=self.device)
-        return {**clip, "input_ids": words, "clip_index": torch.zeros(sentences, dtype=torch.long, device=self.device)}
+        words = torch.randint(
+            4, config.text_config.vocab_size, (sentences, TEXT_LENGTH), device=self.device
+        )
+        return {
+            **clip,
+            "input_ids": words,
+            "clip_index": torch.zeros(sentences, dtype=torch.long, device=self.device),
+        }
 
     def one(self) -> Run:
         """A clip and a sentence to masks."""
@@ -123,7 +132,9 @@ class Workload:
         return lambda: stream.step(frame, second)
 
 
-WORKLOADS = {name: getattr(Workload, name) for name in ("one", "several", "clip", "training", "live")}
+WORKLOADS = {
+    name: getattr(Workload, name) for name in ("one", "several", "clip", "training", "live")
+}
 UNABLE = {
     "clip": ("released", "released_once"),
     "live": ("released", "released_once"),
@@ -195,7 +206,17 @@ def compiled(load: Load) -> nn.Module:
 
 SETTINGS = {
     setting.__name__: setting
-    for setting in (released, released_once, plain, eemc, checkpointed, bf16, graphs, int8, compiled)
+    for setting in (
+        released,
+        released_once,
+        plain,
+        eemc,
+        checkpointed,
+        bf16,
+        graphs,
+        int8,
+        compiled,
+    )
 }
 
 
@@ -213,7 +234,9 @@ def make_model(setting: str, folder: str | None, device: str = "cpu") -> nn.Modu
 
 
 @torch.no_grad()
-def _run_unprompted(model: RefAVSReleasedForSegmentation, args: tuple, inputs: dict[str, torch.Tensor]) -> None:
+def _run_unprompted(
+    model: RefAVSReleasedForSegmentation, args: tuple, inputs: dict[str, torch.Tensor]
+) -> None:
     """From Mask2Former's own queries to masks and classes: the released code's first pass, of which it uses Swin's last stage alone."""
     frames = inputs["pixel_values"].flatten(0, 1)
     pixels = model.mask2former.pixel_level_module(frames)
@@ -223,5 +246,7 @@ def _run_unprompted(model: RefAVSReleasedForSegmentation, args: tuple, inputs: d
         pixels.decoder_hidden_states,
         pixels.decoder_last_hidden_state,
     )
-    for queries in decoded.intermediate_hidden_states:  # the released code classifies after every layer
+    for (
+        queries
+    ) in decoded.intermediate_hidden_states:  # the released code classifies after every layer
         model.class_predictor(queries)

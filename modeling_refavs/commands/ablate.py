@@ -19,7 +19,9 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         metavar="RECIPE",
         help="several: stages, each goes on from the model of the last",
     )
-    parser.add_argument("--output", type=Path, default=Path("ablation"), metavar="OUT", help="default: %(default)s")
+    parser.add_argument(
+        "--output", type=Path, default=Path("ablation"), metavar="OUT", help="default: %(default)s"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="default: 0")
     parser.add_argument(
         "--only",
@@ -29,9 +31,15 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         help="default: %(default)s",
     )
     parser.add_argument(
-        "--by", nargs="+", default=[], metavar="WHAT", help="as in refavs evaluate: grade, dimension, ..."
+        "--by",
+        nargs="+",
+        default=[],
+        metavar="WHAT",
+        help="as in refavs evaluate: grade, dimension, ...",
     )
-    parser.add_argument("--processes", type=int, default=1, metavar="N", help="of each training, by torchrun")
+    parser.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="of each training, by torchrun"
+    )
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -46,4 +54,15 @@ def add_command(commands: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> None:
     from ..research.ablate import ablate
 
-    print(ablate(args.recipes, args.output, args.seeds, args.only, args.by, args.processes, args.overrides), end="")
+    print(
+        ablate(
+            args.recipes,
+            args.output,
+            args.seeds,
+            args.only,
+            args.by,
+            args.processes,
+            args.overrides,
+        ),
+        end="",
+    )

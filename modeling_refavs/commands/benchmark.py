@@ -28,18 +28,30 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         metavar="SETTING",
         help="of released, released_once, plain, eemc, checkpointed, bf16, graphs, int8, compiled; the others are held against the first (default: %(default)s)",
     )
-    parser.add_argument("--model", metavar="FOLDER", help="a saved model; then there is no released one")
-    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda, cuda:1, mps; default: %(default)s")
+    parser.add_argument(
+        "--model", metavar="FOLDER", help="a saved model; then there is no released one"
+    )
+    parser.add_argument(
+        "--device", default="cpu", help="auto, cpu, cuda, cuda:1, mps; default: %(default)s"
+    )
     parser.add_argument("--frames", type=int, default=10)
     parser.add_argument(
-        "--sentences", type=int, default=5, help="of several, clip, training and parts (default: %(default)s)"
+        "--sentences",
+        type=int,
+        default=5,
+        help="of several, clip, training and parts (default: %(default)s)",
     )
     parser.add_argument("--size", type=int, default=384, help="height and width of a frame, pixels")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
-        "--repeats", type=int, default=3, help="after a first turn; the fastest counts (default: %(default)s)"
+        "--repeats",
+        type=int,
+        default=3,
+        help="after a first turn; the fastest counts (default: %(default)s)",
     )
-    parser.add_argument("--output", type=Path, default=Path("benchmark"), metavar="OUT", help="default: %(default)s")
+    parser.add_argument(
+        "--output", type=Path, default=Path("benchmark"), metavar="OUT", help="default: %(default)s"
+    )
     parser.set_defaults(run=run)
 
 

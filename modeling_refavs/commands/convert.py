@@ -15,25 +15,38 @@ def _add_convert_released(commands: argparse._SubParsersAction) -> None:
         help="turn the authors' checkpoint into a folder for from_pretrained",
         description="Turn the checkpoint that the Ref-AVS authors released into a folder for from_pretrained.",
     )
-    parser.add_argument("checkpoint", type=Path, metavar="CKPT.pth", help="the released state dict; it is only read")
+    parser.add_argument(
+        "checkpoint", type=Path, metavar="CKPT.pth", help="the released state dict; it is only read"
+    )
     parser.add_argument("output", type=Path, metavar="OUT", help="a new or empty folder")
     parser.add_argument(
-        "--vggish", type=Path, metavar="PTH", help="the public VGGish port, so that sound can be given"
+        "--vggish",
+        type=Path,
+        metavar="PTH",
+        help="the public VGGish port, so that sound can be given",
     )
     parser.add_argument(
-        "--text-model", metavar="DIR", help="distilroberta-base, a folder or its id, so that sentences can be given"
+        "--text-model",
+        metavar="DIR",
+        help="distilroberta-base, a folder or its id, so that sentences can be given",
     )
-    parser.add_argument("--report", type=Path, metavar="JSON", help="write what became of every key")
+    parser.add_argument(
+        "--report", type=Path, metavar="JSON", help="write what became of every key"
+    )
     parser.set_defaults(run=_run_convert_released)
 
 
 def _run_convert_released(args: argparse.Namespace) -> None:
     from ..hub.convert import convert_released_checkpoint
 
-    report = convert_released_checkpoint(args.checkpoint, args.output, args.vggish, args.text_model, args.report)
+    report = convert_released_checkpoint(
+        args.checkpoint, args.output, args.vggish, args.text_model, args.report
+    )
     print(f"{args.output}: {report}")
     if not args.text_model:
-        print("without --text-model there is no processor, and the model takes text_features in place of sentences")
+        print(
+            "without --text-model there is no processor, and the model takes text_features in place of sentences"
+        )
     if not args.vggish:
         print("without --vggish the model takes audio_features in place of sound")
 
@@ -44,9 +57,13 @@ def _add_convert_vggish(commands: argparse._SubParsersAction) -> None:
         help="turn the public VGGish port into a folder for from_pretrained",
         description="Turn the public PyTorch port of VGGish into a folder for from_pretrained.",
     )
-    parser.add_argument("checkpoint", type=Path, metavar="VGGISH.pth", help="the port's state dict; it is only read")
+    parser.add_argument(
+        "checkpoint", type=Path, metavar="VGGISH.pth", help="the port's state dict; it is only read"
+    )
     parser.add_argument("output", type=Path, metavar="OUT", help="a new or empty folder")
-    parser.add_argument("--report", type=Path, metavar="JSON", help="write what became of every key")
+    parser.add_argument(
+        "--report", type=Path, metavar="JSON", help="write what became of every key"
+    )
     parser.set_defaults(run=_run_convert_vggish)
 
 

@@ -4,7 +4,9 @@ import argparse
 
 
 def add_command(commands: argparse._SubParsersAction) -> None:
-    dataset = commands.add_parser("dataset", help="check, count and export Ref-AVS Bench or a tree in its layout")
+    dataset = commands.add_parser(
+        "dataset", help="check, count and export Ref-AVS Bench or a tree in its layout"
+    )
     actions = dataset.add_subparsers(dest="action", required=True, metavar="ACTION")
     _add_check(actions)
     _add_stats(actions)
@@ -16,21 +18,29 @@ def _add_check(actions: argparse._SubParsersAction) -> None:
         "check",
         help="count and name every irregularity; exit code 0: training can go on, 1: it cannot, 2: nothing to read",
     )
-    check.add_argument("tree", metavar="DIR", help="folder with metadata.csv, media/ and gt_mask/, or a csv alone")
+    check.add_argument(
+        "tree", metavar="DIR", help="folder with metadata.csv, media/ and gt_mask/, or a csv alone"
+    )
     check.add_argument("--report", metavar="FILE", help="write the whole report as JSON")
     check.add_argument("--num-proc", type=int, default=1, help="processes that decode (default: 1)")
     check.set_defaults(run=_run_check)
 
 
 def _add_stats(actions: argparse._SubParsersAction) -> None:
-    stats = actions.add_parser("stats", help="the paper's tables and figures, counted, as Markdown and PNG")
+    stats = actions.add_parser(
+        "stats", help="the paper's tables and figures, counted, as Markdown and PNG"
+    )
     stats.add_argument("tree", metavar="DIR", help="folder with metadata.csv, or a csv alone")
-    stats.add_argument("--output", default="refavs_statistics", metavar="FOLDER", help="default: %(default)s")
+    stats.add_argument(
+        "--output", default="refavs_statistics", metavar="FOLDER", help="default: %(default)s"
+    )
     stats.set_defaults(run=_run_stats)
 
 
 def _add_export(actions: argparse._SubParsersAction) -> None:
-    export = actions.add_parser("export", help="Parquet shards with the media inside; run again to go on when killed")
+    export = actions.add_parser(
+        "export", help="Parquet shards with the media inside; run again to go on when killed"
+    )
     export.add_argument("tree", metavar="DIR", help="folder with metadata.csv, media/ and gt_mask/")
     export.add_argument("output", metavar="OUT", help="a new folder, or that of an earlier export")
     export.add_argument(
@@ -40,15 +50,21 @@ def _add_export(actions: argparse._SubParsersAction) -> None:
         metavar="NAME",
         help="expressions (a row a sentence) and/or clips (a row a clip); default: expressions",
     )
-    export.add_argument("--paper-splits", action="store_true", help="test_u with unseen categories only")
+    export.add_argument(
+        "--paper-splits", action="store_true", help="test_u with unseen categories only"
+    )
     export.add_argument(
         "--damaged",
         default="error",
         choices=["error", "skip", "trust"],
         help="missing or broken media: stop, leave their rows out, or do not look; default: error",
     )
-    export.add_argument("--licence", default="other", help="licence id for the card; default: other, with a note")
-    export.add_argument("--shard-mb", type=int, default=128, help="MiB of media in a shard; default: 128")
+    export.add_argument(
+        "--licence", default="other", help="licence id for the card; default: other, with a note"
+    )
+    export.add_argument(
+        "--shard-mb", type=int, default=128, help="MiB of media in a shard; default: 128"
+    )
     export.set_defaults(run=_run_export)
 
 
@@ -77,5 +93,8 @@ def _run_export(args: argparse.Namespace) -> None:
         licence=args.licence, shard_bytes=args.shard_mb * 2**20, progress=True,
     )  # fmt: skip
     shards = manifest["shards"].values()
-    rows, left_out = sum(shard["rows"] for shard in shards), sum(shard["left_out"] for shard in shards)
+    rows, left_out = (
+        sum(shard["rows"] for shard in shards),
+        sum(shard["left_out"] for shard in shards),
+    )
     print(f"{args.output}: {len(shards)} shards, {rows} rows, {left_out} sentences left out")

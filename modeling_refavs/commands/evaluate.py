@@ -14,28 +14,56 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     )
     subject = parser.add_mutually_exclusive_group(required=True)
     subject.add_argument("--model", help="folder of a model, or its id on the Hub")
-    subject.add_argument("--predictions", type=Path, metavar="DIR", help="masks, DIR/<uid>/0000{0..9}.png")
-    parser.add_argument("--data", required=True, help="folder with metadata.csv, an export, or its id on the Hub")
-    parser.add_argument("--splits", nargs="+", default=["test_s", "test_u", "test_n"], metavar="SPLIT")
-    parser.add_argument("--by", nargs="+", default=[], metavar="WHAT", help="grade, dimension, length, category")
-    parser.add_argument("--output", type=Path, default=Path("refavs_evaluation"), metavar="DIR", help="%(default)s")
-    parser.add_argument("--pooling", default="dataset", choices=["dataset", "released"], help="default: %(default)s")
-    parser.add_argument("--batch-size", type=int, default=4, help="of the released pooling; default: %(default)s")
+    subject.add_argument(
+        "--predictions", type=Path, metavar="DIR", help="masks, DIR/<uid>/0000{0..9}.png"
+    )
     parser.add_argument(
-        "--mask-size", type=_mask_size, default=256, metavar="N|own", help="height and width at which masks are scored"
+        "--data", required=True, help="folder with metadata.csv, an export, or its id on the Hub"
+    )
+    parser.add_argument(
+        "--splits", nargs="+", default=["test_s", "test_u", "test_n"], metavar="SPLIT"
+    )
+    parser.add_argument(
+        "--by", nargs="+", default=[], metavar="WHAT", help="grade, dimension, length, category"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("refavs_evaluation"), metavar="DIR", help="%(default)s"
+    )
+    parser.add_argument(
+        "--pooling", default="dataset", choices=["dataset", "released"], help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=4, help="of the released pooling; default: %(default)s"
+    )
+    parser.add_argument(
+        "--mask-size",
+        type=_mask_size,
+        default=256,
+        metavar="N|own",
+        help="height and width at which masks are scored",
     )
     parser.add_argument("--threshold", type=float, default=0.4, help="of J; default: %(default)s")
-    parser.add_argument("--null-threshold", type=float, default=0.5, help="of S; default: %(default)s")
+    parser.add_argument(
+        "--null-threshold", type=float, default=0.5, help="of S; default: %(default)s"
+    )
     parser.add_argument(
         "--empty-truth",
         default="true_negatives",
         choices=["true_negatives", "exact", "skip"],
         help="what a frame without the object scores in J; default: %(default)s",
     )
-    parser.add_argument("--draws", type=int, default=1000, help="of the bootstrap; default: %(default)s")
-    parser.add_argument("--paper-splits", action="store_true", help="test_u with unseen categories only")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default: %(default)s")
-    parser.add_argument("--dtype", default="float32", choices=PRECISIONS, help="of the model; default: %(default)s")
+    parser.add_argument(
+        "--draws", type=int, default=1000, help="of the bootstrap; default: %(default)s"
+    )
+    parser.add_argument(
+        "--paper-splits", action="store_true", help="test_u with unseen categories only"
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default: %(default)s"
+    )
+    parser.add_argument(
+        "--dtype", default="float32", choices=PRECISIONS, help="of the model; default: %(default)s"
+    )
     parser.set_defaults(run=run)
 
 
@@ -54,7 +82,9 @@ def run(args: argparse.Namespace) -> None:
         model=args.model,
         predictions=args.predictions,
         by=tuple(args.by),
-        conventions=Conventions(args.mask_size, args.threshold, args.null_threshold, args.empty_truth),
+        conventions=Conventions(
+            args.mask_size, args.threshold, args.null_threshold, args.empty_truth
+        ),
         pooling=Pooling(args.pooling, args.batch_size, args.draws),
         paper_splits=args.paper_splits,
         device=args.device,

@@ -16,11 +16,21 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("video", type=Path, help="any video file; it is only read")
     parser.add_argument("expression", metavar="sentence", help='such as "the dog that is barking"')
     parser.add_argument("--model", required=True, help="folder of a model, or its id on the Hub")
-    parser.add_argument("--output", required=True, type=Path, help="plot to write: .png, .pdf or .svg")
-    parser.add_argument("--start", type=int, default=0, metavar="S", help="first second that is drawn (default: 0)")
-    parser.add_argument("--seconds", type=int, default=10, metavar="N", help="how many, at most (default: 10)")
-    parser.add_argument("--threshold", type=float, default=0.5, help="probability that counts (default: 0.5)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    parser.add_argument(
+        "--output", required=True, type=Path, help="plot to write: .png, .pdf or .svg"
+    )
+    parser.add_argument(
+        "--start", type=int, default=0, metavar="S", help="first second that is drawn (default: 0)"
+    )
+    parser.add_argument(
+        "--seconds", type=int, default=10, metavar="N", help="how many, at most (default: 10)"
+    )
+    parser.add_argument(
+        "--threshold", type=float, default=0.5, help="probability that counts (default: 0.5)"
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
+    )
     parser.set_defaults(run=run)
 
 

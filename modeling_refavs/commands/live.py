@@ -19,20 +19,39 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         '"the dog that is barking" --model MODEL',
     )
     parser.add_argument("source", help="device, URL or file: whatever FFmpeg opens")
-    parser.add_argument("expressions", nargs="+", metavar="sentence", help='such as "the dog that is barking"')
+    parser.add_argument(
+        "expressions", nargs="+", metavar="sentence", help='such as "the dog that is barking"'
+    )
     parser.add_argument("--model", required=True, help="folder of a model, or its id on the Hub")
     parser.add_argument(
-        "--format", metavar="NAME", help="of the source, as FFmpeg calls it: v4l2, avfoundation, dshow"
+        "--format",
+        metavar="NAME",
+        help="of the source, as FFmpeg calls it: v4l2, avfoundation, dshow",
     )
-    parser.add_argument("--sound", metavar="SOURCE", help="where the sound comes from, if not with the pictures")
-    parser.add_argument("--sound-format", metavar="NAME", help="of the sound's source: alsa, dshow")
-    parser.add_argument("--output", type=Path, help="also record pictures, sound and masks: .mp4, .mov, .mkv or .webm")
     parser.add_argument(
-        "--seconds", type=float, metavar="N", help="stop after this time (default: when the source ends)"
+        "--sound", metavar="SOURCE", help="where the sound comes from, if not with the pictures"
     )
-    parser.add_argument("--threshold", type=float, default=0.5, help="probability that counts (default: 0.5)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    parser.add_argument("--dtype", default="float32", choices=PRECISIONS, help="default: %(default)s")
+    parser.add_argument("--sound-format", metavar="NAME", help="of the sound's source: alsa, dshow")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="also record pictures, sound and masks: .mp4, .mov, .mkv or .webm",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        metavar="N",
+        help="stop after this time (default: when the source ends)",
+    )
+    parser.add_argument(
+        "--threshold", type=float, default=0.5, help="probability that counts (default: 0.5)"
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
+    )
+    parser.add_argument(
+        "--dtype", default="float32", choices=PRECISIONS, help="default: %(default)s"
+    )
     parser.set_defaults(run=run)
 
 

@@ -11,12 +11,28 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         description="Train on a synthetic tree what Mask2Former, VGGish and RoBERTa are for Ref-AVS: folders for `refavs train`.",
     )
     parser.add_argument("tree", metavar="TREE", help="folder that `refavs synthesize` wrote")
-    parser.add_argument("output", metavar="OUT", help="folder for mask2former/, vggish/ and text_model/")
-    parser.add_argument("--parts", nargs="+", default=["vision", "audio", "text"], metavar="PART", help="default: all")
-    parser.add_argument("--resume", action="store_true", help="keep finished parts, go on with a stopped one")
-    parser.add_argument("--steps", type=int, metavar="N", help="default: 3200 vision, 3500 audio, 4000 text")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="default: 160 vision, 64 audio, 64 text")
-    parser.add_argument("--learning-rate", type=float, help="default: 1.5e-3 vision, 1e-3 audio and text")
+    parser.add_argument(
+        "output", metavar="OUT", help="folder for mask2former/, vggish/ and text_model/"
+    )
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        default=["vision", "audio", "text"],
+        metavar="PART",
+        help="default: all",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="keep finished parts, go on with a stopped one"
+    )
+    parser.add_argument(
+        "--steps", type=int, metavar="N", help="default: 3200 vision, 3500 audio, 4000 text"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, metavar="N", help="default: 160 vision, 64 audio, 64 text"
+    )
+    parser.add_argument(
+        "--learning-rate", type=float, help="default: 1.5e-3 vision, 1e-3 audio and text"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: %(default)s")
     parser.set_defaults(run=run)
 

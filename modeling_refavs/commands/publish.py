@@ -5,10 +5,22 @@ from pathlib import Path
 
 
 ACTIONS = {
-    "model": ("a checkpoint with its code and its card", "folder that save_pretrained, or refavs train, wrote"),
-    "metrics": ("J, F and S, a Space each", "modeling_refavs/metrics, or the folder of one of them"),
-    "dataset": ("Parquet shards with their card", "a tree with metadata.csv, or what refavs dataset export wrote"),
-    "space": ("the demo, with all that it imports", "folder with app.py, README.md and requirements.txt"),
+    "model": (
+        "a checkpoint with its code and its card",
+        "folder that save_pretrained, or refavs train, wrote",
+    ),
+    "metrics": (
+        "J, F and S, a Space each",
+        "modeling_refavs/metrics, or the folder of one of them",
+    ),
+    "dataset": (
+        "Parquet shards with their card",
+        "a tree with metadata.csv, or what refavs dataset export wrote",
+    ),
+    "space": (
+        "the demo, with all that it imports",
+        "folder with app.py, README.md and requirements.txt",
+    ),
 }
 
 
@@ -24,13 +36,23 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         parser = actions.add_parser(action, help=what, description=f"Publish {what}.")
         parser.add_argument("source", type=Path, metavar="SOURCE", help=source)
         parser.add_argument(
-            "repo_id", metavar="REPO_ID", help="USER/NAME" + (" or USER" if action == "metrics" else "")
+            "repo_id",
+            metavar="REPO_ID",
+            help="USER/NAME" + (" or USER" if action == "metrics" else ""),
         )
         parser.add_argument("--private", action="store_true", help="a new repository is private")
-        parser.add_argument("--dry-run", action="store_true", help="build, show and check; send nothing")
-        parser.add_argument("--revision", metavar="BRANCH", help="branch to push to, made if need be (default: main)")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="build, show and check; send nothing"
+        )
+        parser.add_argument(
+            "--revision",
+            metavar="BRANCH",
+            help="branch to push to, made if need be (default: main)",
+        )
         if action == "dataset":
-            parser.add_argument("--licence", default="other", help="of a tree's card: an id of the Hub's list")
+            parser.add_argument(
+                "--licence", default="other", help="of a tree's card: an id of the Hub's list"
+            )
         parser.set_defaults(run=run)
 
 

@@ -12,7 +12,9 @@ from . import PRECISIONS
 if TYPE_CHECKING:
     from ..inference.segment import VideoSegmentation
 
-OUTPUT_HELP = "video to write, .mp4, .mov, .mkv or .webm; a name without a suffix is a folder of PNGs"
+OUTPUT_HELP = (
+    "video to write, .mp4, .mov, .mkv or .webm; a name without a suffix is a folder of PNGs"
+)
 
 
 def add_command(commands: argparse._SubParsersAction) -> None:
@@ -23,14 +25,26 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         "A run that was stopped goes on when it is asked again.",
     )
     parser.add_argument("video", type=Path, help="any video file; it is only read")
-    parser.add_argument("expressions", nargs="+", metavar="sentence", help='such as "the dog that is barking"')
+    parser.add_argument(
+        "expressions", nargs="+", metavar="sentence", help='such as "the dog that is barking"'
+    )
     parser.add_argument("--model", required=True, help="folder of a model, or its id on the Hub")
     parser.add_argument("--output", required=True, type=Path, help=OUTPUT_HELP)
-    parser.add_argument("--masks", type=Path, metavar="DIR", help="also write a PNG per sentence and second")
-    parser.add_argument("--contact-sheet", type=Path, metavar="PNG", help="also draw the whole video as one picture")
-    parser.add_argument("--summary", type=Path, metavar="JSON", help="write the JSON here, not to standard output")
-    parser.add_argument("--threshold", type=float, default=0.5, help="probability that counts (default: 0.5)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    parser.add_argument(
+        "--masks", type=Path, metavar="DIR", help="also write a PNG per sentence and second"
+    )
+    parser.add_argument(
+        "--contact-sheet", type=Path, metavar="PNG", help="also draw the whole video as one picture"
+    )
+    parser.add_argument(
+        "--summary", type=Path, metavar="JSON", help="write the JSON here, not to standard output"
+    )
+    parser.add_argument(
+        "--threshold", type=float, default=0.5, help="probability that counts (default: 0.5)"
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
+    )
     _add_outputs(parser)
     _add_times(parser)
     parser.set_defaults(run=run)
@@ -43,10 +57,18 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
         choices=["overlay", "cutout", "matte", "blur-rest"],
         help="colour the object, show it alone, white on black, or blur all but it (default: %(default)s)",
     )
-    parser.add_argument("--coco", type=Path, metavar="JSON", help="also write the masks as COCO instances")
-    parser.add_argument("--cvat", type=Path, metavar="XML", help="also write the masks as CVAT for images 1.1")
-    parser.add_argument("--dtype", default="float32", choices=PRECISIONS, help="of the model (default: %(default)s)")
-    parser.add_argument("--compile", action="store_true", help="compile the model's layers first: minutes, once")
+    parser.add_argument(
+        "--coco", type=Path, metavar="JSON", help="also write the masks as COCO instances"
+    )
+    parser.add_argument(
+        "--cvat", type=Path, metavar="XML", help="also write the masks as CVAT for images 1.1"
+    )
+    parser.add_argument(
+        "--dtype", default="float32", choices=PRECISIONS, help="of the model (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the model's layers first: minutes, once"
+    )
 
 
 def _add_times(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +110,9 @@ def run(args: argparse.Namespace) -> None:
     device = choose_device(args.device)
     model, processor = load_model(args.model, device, args.dtype, args.compile)
     # Beside the output, so that a run that was stopped goes on when the same is asked again.
-    request = describe_request(args.video, args.expressions, args.model, dtype=args.dtype, looks=args.fps)
+    request = describe_request(
+        args.video, args.expressions, args.model, dtype=args.dtype, looks=args.fps
+    )
     journal = Journal(journal_of(args.output), request)
     with tqdm(total=info.duration and round(info.duration), unit="s", desc="segmenting") as bar:
         segmentation = segment_video(
@@ -115,7 +139,16 @@ def _check_outputs(args: argparse.Namespace) -> None:
     if args.contact_sheet and args.contact_sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise ValueError(f"{args.contact_sheet}: the contact sheet must end in .png or .jpg")
     outputs = [
-        path for path in (args.output, args.masks, args.contact_sheet, args.coco, args.cvat, args.summary) if path
+        path
+        for path in (
+            args.output,
+            args.masks,
+            args.contact_sheet,
+            args.coco,
+            args.cvat,
+            args.summary,
+        )
+        if path
     ]
     for path in outputs:
         if path.resolve() == args.video.resolve():

@@ -12,12 +12,21 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("output", metavar="OUT", help="folder to write")
     parser.add_argument("--clips", type=int, required=True, metavar="N", help="how many clips")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of everything (default: 0)")
     parser.add_argument(
-        "--size", default="96", metavar="PIXELS", help="side of the frames, or HEIGHTxWIDTH (default: 96)"
+        "--seed", type=int, default=0, metavar="S", help="of everything (default: 0)"
     )
-    parser.add_argument("--seconds", type=float, default=10.0, help="length of a clip (default: 10)")
-    parser.add_argument("--fps", type=float, default=1.0, help="stored frames a second (default: 1)")
+    parser.add_argument(
+        "--size",
+        default="96",
+        metavar="PIXELS",
+        help="side of the frames, or HEIGHTxWIDTH (default: 96)",
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, help="length of a clip (default: 10)"
+    )
+    parser.add_argument(
+        "--fps", type=float, default=1.0, help="stored frames a second (default: 1)"
+    )
     parser.add_argument("--video", action="store_true", help="also write an mp4 of each clip")
     parser.add_argument(
         "--null-share",
@@ -32,11 +41,16 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         help="of train's and val's other clips, those with a thing of no kind (default: %(default)s)",
     )
     parser.add_argument(
-        "--splits", nargs="+", metavar="SPLIT", help="draw these alone; clips of others are counted (default: all)"
+        "--splits",
+        nargs="+",
+        metavar="SPLIT",
+        help="draw these alone; clips of others are counted (default: all)",
     )
     parser.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
     parser.add_argument(
-        "--shortcuts", action="store_true", help="measure and print how far guessers get without a modality"
+        "--shortcuts",
+        action="store_true",
+        help="measure and print how far guessers get without a modality",
     )
     parser.set_defaults(run=run)
 
@@ -46,7 +60,9 @@ def run(args: argparse.Namespace) -> None:
 
     height, width = parse_size(args.size)
     shares = (args.null_share, args.novelty_share)
-    options = SynthesisOptions(args.seed, height, width, args.seconds, args.fps, args.video, *shares)
+    options = SynthesisOptions(
+        args.seed, height, width, args.seconds, args.fps, args.video, *shares
+    )
     synthesize(args.output, args.clips, options, args.workers, args.splits or SPLITS)
     if args.shortcuts:
         from dataset_script.synthetic.shortcuts import format_shortcuts, measure_shortcuts

@@ -12,7 +12,10 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         "torchrun --nproc_per_node N -m modeling_refavs.cli train RECIPE ...",
     )
     parser.add_argument(
-        "recipe", type=Path, metavar="RECIPE", help="such as modeling_refavs/training/recipes/smoke.yaml"
+        "recipe",
+        type=Path,
+        metavar="RECIPE",
+        help="such as modeling_refavs/training/recipes/smoke.yaml",
     )
     parser.add_argument(
         "overrides",

@@ -82,23 +82,39 @@ def read_facts(path: str | Path) -> CardFacts:
     known = fields(CardFacts)
     needed = {field.name for field in known if field.default is MISSING}
     if not isinstance(found, dict) or (missing := needed - found.keys()):
-        raise ValueError(f"{path}: lacks {', '.join(sorted(missing if isinstance(found, dict) else needed))}")
+        raise ValueError(
+            f"{path}: lacks {', '.join(sorted(missing if isinstance(found, dict) else needed))}"
+        )
     if unknown := found.keys() - {field.name for field in known}:
         raise ValueError(f"{path}: there is no fact {', '.join(sorted(unknown))}")
     for field in known:
         kind = (int, float) if field.type is float else get_origin(field.type) or field.type
         if field.name in found and not isinstance(found[field.name], kind):
-            raise ValueError(f"{path}: {field.name} must be {KINDS[field.type]}, got {found[field.name]!r}")
-    stripped = {name: value.strip() if isinstance(value, str) else value for name, value in found.items()}
+            raise ValueError(
+                f"{path}: {field.name} must be {KINDS[field.type]}, got {found[field.name]!r}"
+            )
+    stripped = {
+        name: value.strip() if isinstance(value, str) else value for name, value in found.items()
+    }
     return CardFacts(**stripped)
 
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
 TASK_TYPE = "image-segmentation"  # the nearest that the Hub knows
 TASK_NAME = "Referring audio-visual segmentation"
-METRICS = {"jaccard": ("refavs_jaccard", "J"), "fscore": ("refavs_fscore", "F"), "null": ("refavs_null", "S")}
+METRICS = {
+    "jaccard": ("refavs_jaccard", "J"),
+    "fscore": ("refavs_fscore", "F"),
+    "null": ("refavs_null", "S"),
+}
 DIGITS = 4  # of values in the metadata
-TAGS = ["audio-visual-segmentation", "referring-segmentation", "video-segmentation", "ref-avs", "eemc"]
+TAGS = [
+    "audio-visual-segmentation",
+    "referring-segmentation",
+    "video-segmentation",
+    "ref-avs",
+    "eemc",
+]
 USE_FROM_HUB = """\
 from transformers import pipeline
 
@@ -118,12 +134,12 @@ NOTE_FROM_HUB = (
     "A video is a file, bytes, or a dict of `frames` (one a second), `audio` and `sampling_rate`; files are decoded with PyAV "
     "(`pip install av`), all else needs transformers and torch alone."
 )
-NOTE_AT_HOME = (
-    "`refavs publish model` puts code and card beside the weights, so that a published model needs no such import."
-)
+NOTE_AT_HOME = "`refavs publish model` puts code and card beside the weights, so that a published model needs no such import."
 
 
-def render_card(checkpoint: str | Path, results: str | Path, facts: str | Path, repo_id: str | None = None) -> str:
+def render_card(
+    checkpoint: str | Path, results: str | Path, facts: str | Path, repo_id: str | None = None
+) -> str:
     """The card's whole text.
 
     Args:
@@ -135,14 +151,21 @@ def render_card(checkpoint: str | Path, results: str | Path, facts: str | Path, 
     known, report, checkpoint = read_facts(facts), _read_results(results), Path(checkpoint)
     processor = json.loads((checkpoint / "processor_config.json").read_text(encoding="utf-8"))
     size = processor["image_processor"]["size"]
-    named = {**report, "subject": known.title, "data": known.data_name, "published": {"table_3": [], "breakdowns": {}}}
+    named = {
+        **report,
+        "subject": known.title,
+        "data": known.data_name,
+        "published": {"table_3": [], "breakdowns": {}},
+    }
     use, note = (USE_FROM_HUB, NOTE_FROM_HUB) if repo_id else (USE_AT_HOME, NOTE_AT_HOME)
     clip = Path(known.clip).name if repo_id else known.clip
     card = ModelCard.from_template(
         _metadata(known, report, repo_id),
         template_path=str(TEMPLATE),
         facts=known,
-        use=f"{use}{USE}".format(model=repo_id or checkpoint.as_posix(), clip=clip, sentence=known.sentence),
+        use=f"{use}{USE}".format(
+            model=repo_id or checkpoint.as_posix(), clip=clip, sentence=known.sentence
+        ),
         use_note=note,
         parameters=f"{count_parameters(checkpoint):,}",
         image_size=f"{size['height']}x{size['width']}",
@@ -150,7 +173,10 @@ def render_card(checkpoint: str | Path, results: str | Path, facts: str | Path, 
         base_models=", ".join(known.base_models) or "random weights",
         conventions=conventions_text(named),
         results=results_table(named),
-        breakdowns=[breakdown_text(named, name).replace("## By", "### By", 1) for name in report["breakdowns"]],
+        breakdowns=[
+            breakdown_text(named, name).replace("## By", "### By", 1)
+            for name in report["breakdowns"]
+        ],
         sentences=f"{sum(part['sentences'] for part in report['splits'].values()):,}",
         clips=f"{sum(part['clips'] for part in report['splits'].values()):,}",
         energy=_round(known.energy),
@@ -211,11 +237,20 @@ def count_parameters(checkpoint: Path) -> int:
 def _read_results(path: str | Path) -> dict[str, Any]:
     try:
         report = json.loads(Path(path).read_text(encoding="utf-8"))
-        missing = {"splits", "mix", "breakdowns", "conventions", "pooling", "knows_scenes"} - report.keys()
+        missing = {
+            "splits",
+            "mix",
+            "breakdowns",
+            "conventions",
+            "pooling",
+            "knows_scenes",
+        } - report.keys()
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path}: no report.json of refavs evaluate") from error
     if missing:
-        raise ValueError(f"{path}: no report.json of refavs evaluate: it lacks {', '.join(sorted(missing))}")
+        raise ValueError(
+            f"{path}: no report.json of refavs evaluate: it lacks {', '.join(sorted(missing))}"
+        )
     return report
 
 

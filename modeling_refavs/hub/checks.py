@@ -30,11 +30,16 @@ def check_files(folder: Path) -> None:
     """`ValueError` at the first file that would give something away, or run code when it is opened."""
     for name in list_files(folder):
         if name.lower().endswith(PICKLES):
-            raise ValueError(f"{name}: a pickle runs code when it is opened: remove it; weights go as .safetensors")
+            raise ValueError(
+                f"{name}: a pickle runs code when it is opened: remove it; weights go as .safetensors"
+            )
         path = folder / name
         if not path.stat().st_size:
             continue
-        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        with (
+            open(path, "rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
             _check_content(name, content)
 
 
@@ -46,7 +51,9 @@ def _check_content(name: str, content: mmap.mmap) -> None:
             f"{place}: holds what looks like a token ({found[0][:6].decode()}...): take it out and revoke it"
         )
     if own_token and (start := content.find(own_token)) >= 0:
-        raise ValueError(f"{name}, line {_line(content, start)}: holds your own token: take it out and revoke it")
+        raise ValueError(
+            f"{name}, line {_line(content, start)}: holds your own token: take it out and revoke it"
+        )
     if b"\0" in content[:TEXT_SAMPLE]:
         return
     for pattern in (MACHINE_PATH, *(re.escape(path.encode()) for path in _own_paths())):
@@ -59,7 +66,9 @@ def _check_content(name: str, content: mmap.mmap) -> None:
 
 def _own_paths() -> set[str]:
     """Of this user, this Python and this shell; short ones would be found everywhere."""
-    return {str(path) for path in (Path.home(), Path.cwd(), Path(sys.prefix)) if len(path.parts) > 2}
+    return {
+        str(path) for path in (Path.home(), Path.cwd(), Path(sys.prefix)) if len(path.parts) > 2
+    }
 
 
 def _line(content: mmap.mmap, position: int) -> int:
@@ -73,18 +82,26 @@ def check_card(folder: Path, rules: CardRules) -> None:
         raise ValueError("README.md: missing; it is the card")
     text = path.read_text(encoding="utf-8")
     if not text.startswith("---\n"):
-        raise ValueError("README.md: has no metadata: a card begins with YAML between two lines of ---")
+        raise ValueError(
+            "README.md: has no metadata: a card begins with YAML between two lines of ---"
+        )
     try:
         card = RepoCard(text)
     except Exception as error:  # whatever broken YAML makes the parser raise
-        raise ValueError(f"README.md: its metadata cannot be read: {' '.join(str(error).split())}") from error
+        raise ValueError(
+            f"README.md: its metadata cannot be read: {' '.join(str(error).split())}"
+        ) from error
     metadata = card.data.to_dict()
     missing = [key for key in rules.metadata if metadata.get(key) in (None, "", [])]
-    missing += [f'the section "{title}"' for title in rules.sections if not _section(card.text, title)]
+    missing += [
+        f'the section "{title}"' for title in rules.sections if not _section(card.text, title)
+    ]
     if missing:
         raise ValueError(f"README.md: lacks {', '.join(missing)}")
 
 
 def _section(text: str, title: str) -> str:
-    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", text, flags=re.MULTILINE | re.DOTALL)
+    found = re.search(
+        rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", text, flags=re.MULTILINE | re.DOTALL
+    )
     return found[1].strip() if found else ""

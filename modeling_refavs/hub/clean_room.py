@@ -19,7 +19,9 @@ SENTENCES = ["the first object to make a sound", "the red object"]
 SIZE, SECONDS, RATE = (90, 120), 3, 16_000  # height and width, s, Hz: of the clip that is asked
 
 
-def load_in_clean_room(kind: str, source: str | Path, revision: str | None = None, token: str | None = None) -> Any:
+def load_in_clean_room(
+    kind: str, source: str | Path, revision: str | None = None, token: str | None = None
+) -> Any:
     """What one of the functions below returns in a process, and a cache, of its own.
 
     Args:
@@ -33,12 +35,22 @@ def load_in_clean_room(kind: str, source: str | Path, revision: str | None = Non
     with tempfile.TemporaryDirectory(prefix="refavs-clean-room-") as home:
         wanted = [str(source), revision] if revision else [str(Path(source).resolve())]
         command = [sys.executable, "-IB", __file__, kind, *wanted]
-        kept = {name: value for name, value in os.environ.items() if not name.endswith(("_CACHE", "_TOKEN"))}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.endswith(("_CACHE", "_TOKEN"))
+        }
         caches = {"HF_HOME": home, "MPLCONFIGDIR": home, "HF_HUB_OFFLINE": "0" if revision else "1"}
         environment = kept | caches | ({"HF_TOKEN": token} if token else {})
         try:
             result = subprocess.run(
-                command, cwd=home, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False
+                command,
+                cwd=home,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT,
+                check=False,
             )
         except subprocess.TimeoutExpired as error:
             raise ValueError(f"{source} is not loaded after {TIMEOUT} s") from error
@@ -60,7 +72,10 @@ def ask_model(segment: Callable) -> list[Any]:
         frames.append(frame)
     audio = 0.3 * np.sin(2 * np.pi * 440 * np.arange(SECONDS * RATE) / RATE).astype(np.float32)
     answers = segment(
-        {"frames": frames, "audio": audio, "sampling_rate": RATE}, text=SENTENCES, threshold=0.5, return_rle=True
+        {"frames": frames, "audio": audio, "sampling_rate": RATE},
+        text=SENTENCES,
+        threshold=0.5,
+        return_rle=True,
     )
     return [[mask["counts"] for mask in answer["rle"]] for answer in answers]
 
@@ -68,7 +83,9 @@ def ask_model(segment: Callable) -> list[Any]:
 def model(source: str, revision: str | None) -> list[Any]:
     from transformers import pipeline
 
-    return ask_model(pipeline(model=source, revision=revision, trust_remote_code=True, device="cpu"))
+    return ask_model(
+        pipeline(model=source, revision=revision, trust_remote_code=True, device="cpu")
+    )
 
 
 def metric(source: str, revision: str | None) -> dict[str, float]:

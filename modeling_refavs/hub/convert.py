@@ -18,7 +18,12 @@ from transformers import (
 )
 from transformers.core_model_loading import revert_weight_conversion
 
-from modeling_refavs import RefAVSAudioConfig, RefAVSFeatureExtractor, RefAVSProcessor, RefAVSVggishModel
+from modeling_refavs import (
+    RefAVSAudioConfig,
+    RefAVSFeatureExtractor,
+    RefAVSProcessor,
+    RefAVSVggishModel,
+)
 from modeling_refavs.configuration_refavs_released import RELEASED_SWIN, RefAVSReleasedConfig
 from modeling_refavs.modeling_refavs_released import RefAVSReleasedForSegmentation
 
@@ -73,7 +78,9 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
         raise ValueError(
             f"{path}: not a file of tensors that torch can read safely ({type(error).__name__})"
         ) from error
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+    if not isinstance(loaded, Mapping) or not all(
+        isinstance(value, torch.Tensor) for value in loaded.values()
+    ):
         raise ValueError(
             f"{path}: not a state dict (names and tensors), but a {type(loaded).__name__} of other things"
         )
@@ -84,7 +91,10 @@ def saved_names(model: PreTrainedModel) -> dict[str, str]:
     """Name in a file that `save_pretrained` writes -> name in the model: transformers renames Swin's in between."""
     markers = {name: torch.tensor(index) for index, name in enumerate(model.state_dict())}
     names = list(markers)
-    return {saved: names[int(marker)] for saved, marker in revert_weight_conversion(model, markers).items()}
+    return {
+        saved: names[int(marker)]
+        for saved, marker in revert_weight_conversion(model, markers).items()
+    }
 
 
 def compare(
@@ -118,7 +128,9 @@ def check_output(folder: str | Path) -> None:
     """`ValueError` before the work for a folder that cannot be written to after it."""
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder}: must be a new or empty folder, so that nothing older stays in it")
+        raise ValueError(
+            f"{folder}: must be a new or empty folder, so that nothing older stays in it"
+        )
     if not folder.resolve().parent.is_dir():
         raise ValueError(f"{folder}: there is no folder {folder.resolve().parent} to put it in")
 
@@ -147,16 +159,23 @@ def convert_vggish_checkpoint(
     return report
 
 
-def load_vggish(checkpoint: str | Path, report_path: str | Path | None = None) -> tuple[RefAVSVggishModel, KeyReport]:
+def load_vggish(
+    checkpoint: str | Path, report_path: str | Path | None = None
+) -> tuple[RefAVSVggishModel, KeyReport]:
     """The model with the weights of the port's file."""
     state_dict = read_state_dict(checkpoint)
     shapes = {name: tensor.shape for name, tensor in state_dict.items()}
     try:
         config = infer_vggish_config(shapes)
     except (KeyError, IndexError, ValueError) as error:
-        raise ValueError(f"{checkpoint}: not the public VGGish port ({error} is missing or unusual)") from error
+        raise ValueError(
+            f"{checkpoint}: not the public VGGish port ({error} is missing or unusual)"
+        ) from error
     with torch.device("meta"):
-        expected = {name: (name, tensor.shape) for name, tensor in RefAVSVggishModel(config).state_dict().items()}
+        expected = {
+            name: (name, tensor.shape)
+            for name, tensor in RefAVSVggishModel(config).state_dict().items()
+        }
     report = compare(shapes, expected, VGGISH_IGNORED)
     if report_path:
         report.write(report_path)
@@ -168,7 +187,11 @@ def load_vggish(checkpoint: str | Path, report_path: str | Path | None = None) -
 
 def infer_vggish_config(shapes: Mapping[str, torch.Size]) -> RefAVSAudioConfig:
     """A ReLU follows each convolution, and a pool where a stage ends: the next one's number tells which."""
-    layers = sorted(int(match[1]) for name in shapes if (match := re.fullmatch(r"features\.(\d+)\.weight", name)))
+    layers = sorted(
+        int(match[1])
+        for name in shapes
+        if (match := re.fullmatch(r"features\.(\d+)\.weight", name))
+    )
     stages = []  # the channels of each convolution
     for previous, layer in zip([-3, *layers], layers, strict=False):
         if layer == previous + 3:
@@ -182,7 +205,10 @@ def infer_vggish_config(shapes: Mapping[str, torch.Size]) -> RefAVSAudioConfig:
     )
 
 
-PREFIXES = {"mask2former.": "model_v.model.", "class_predictor.": "model_v.class_predictor."}  # ours -> released
+PREFIXES = {
+    "mask2former.": "model_v.model.",
+    "class_predictor.": "model_v.class_predictor.",
+}  # ours -> released
 IGNORED = {
     ".relative_position_index": "a table that follows from the window size",
     ".criterion.empty_weight": "of Mask2Former's own loss, which the released model does not use",
@@ -219,15 +245,23 @@ def convert_released_checkpoint(
     if vggish:
         model.audio_encoder = load_vggish(vggish)[0]
         model.config.audio_config = model.audio_encoder.config
-        _check_width(f"--vggish {vggish}", model.config.audio_config.embedding_size, model.config.audio_feature_size)
+        _check_width(
+            f"--vggish {vggish}",
+            model.config.audio_config.embedding_size,
+            model.config.audio_feature_size,
+        )
     if text_model:
-        _check_width(f"--text-model {text_model}", text_config.hidden_size, model.config.text_feature_size)
+        _check_width(
+            f"--text-model {text_model}", text_config.hidden_size, model.config.text_feature_size
+        )
         model.text_encoder = RobertaModel.from_pretrained(text_model, add_pooling_layer=False)
         model.config.text_config = model.text_encoder.config
     with whole_folder(output) as unfinished:
         model.save_pretrained(unfinished)
         if text_model:
-            make_processor(AutoTokenizer.from_pretrained(text_model), model.config).save_pretrained(unfinished)
+            make_processor(AutoTokenizer.from_pretrained(text_model), model.config).save_pretrained(
+                unfinished
+            )
     return report
 
 
@@ -236,23 +270,31 @@ def load_released(
 ) -> tuple[RefAVSReleasedForSegmentation, KeyReport]:
     """The model with the checkpoint's weights, without encoders of sound and text."""
     state_dict = read_state_dict(checkpoint)
-    config, report = examine({name: tensor.shape for name, tensor in state_dict.items()}, str(checkpoint))
+    config, report = examine(
+        {name: tensor.shape for name, tensor in state_dict.items()}, str(checkpoint)
+    )
     if report_path:
         report.write(report_path)
     if not report.fits:
         raise ValueError(f"{checkpoint}: not the released Ref-AVS checkpoint: {report}")
     weights = {our_name(name): state_dict[name] for name in report.used}
-    return RefAVSReleasedForSegmentation.from_pretrained(None, config=config, state_dict=weights), report
+    return RefAVSReleasedForSegmentation.from_pretrained(
+        None, config=config, state_dict=weights
+    ), report
 
 
-def examine(shapes: Mapping[str, torch.Size], source: str) -> tuple[RefAVSReleasedConfig, KeyReport]:
+def examine(
+    shapes: Mapping[str, torch.Size], source: str
+) -> tuple[RefAVSReleasedConfig, KeyReport]:
     """The architecture that names and shapes describe, and whether its model has just these keys."""
     try:
         config = infer_config(shapes)
         with torch.device("meta"):
             model = RefAVSReleasedForSegmentation(config)
     except KeyError as error:
-        raise ValueError(f"{source}: not the released Ref-AVS checkpoint: it has no {error}") from error
+        raise ValueError(
+            f"{source}: not the released Ref-AVS checkpoint: it has no {error}"
+        ) from error
     except (ValueError, IndexError, ZeroDivisionError) as error:
         raise ValueError(
             f"{source}: not the released Ref-AVS checkpoint: its shapes fit no model ({error})"
@@ -278,7 +320,8 @@ def infer_config(shapes: Mapping[str, torch.Size]) -> RefAVSReleasedConfig:
             shapes[f"{PIXEL_DECODER}encoder.layers.0.self_attn.attention_weights.weight"][0]
             // (NUM_LEVELS * NUM_POINTS)
         ),
-        "decoder_layers": decoder_layers + 1,  # Mask2Former counts the queries before the first layer too
+        "decoder_layers": decoder_layers
+        + 1,  # Mask2Former counts the queries before the first layer too
         "dim_feedforward": shapes[f"{MASK_DECODER}decoder.layers.0.fc1.weight"][0],
         "num_queries": shapes[f"{MASK_DECODER}queries_features.weight"][0],
         "hidden_dim": shapes[f"{MASK_DECODER}queries_features.weight"][1],
@@ -295,7 +338,10 @@ def infer_config(shapes: Mapping[str, torch.Size]) -> RefAVSReleasedConfig:
 
 
 def _infer_swin(shapes: Mapping[str, torch.Size]) -> dict:
-    stages = [f"{SWIN}encoder.layers.{stage}.blocks." for stage in range(_count(shapes, f"{SWIN}encoder.layers."))]
+    stages = [
+        f"{SWIN}encoder.layers.{stage}.blocks."
+        for stage in range(_count(shapes, f"{SWIN}encoder.layers."))
+    ]
     tables = [shapes[f"{stage}0.attention.self.relative_position_bias_table"] for stage in stages]
     embed_dim, _, patch_size, _ = shapes[f"{SWIN}embeddings.patch_embeddings.projection.weight"]
     return {
@@ -304,12 +350,15 @@ def _infer_swin(shapes: Mapping[str, torch.Size]) -> dict:
         "patch_size": patch_size,
         "depths": [_count(shapes, stage) for stage in stages],
         "num_heads": [num_heads for _, num_heads in tables],
-        "window_size": (round(tables[0][0] ** 0.5) + 1) // 2,  # a row for each of (2w - 1)^2 offsets
+        "window_size": (round(tables[0][0] ** 0.5) + 1)
+        // 2,  # a row for each of (2w - 1)^2 offsets
         "mlp_ratio": shapes[f"{stages[0]}0.intermediate.dense.weight"][0] / embed_dim,
     }
 
 
-def make_processor(tokenizer: PreTrainedTokenizerBase, config: RefAVSReleasedConfig) -> RefAVSProcessor:
+def make_processor(
+    tokenizer: PreTrainedTokenizerBase, config: RefAVSReleasedConfig
+) -> RefAVSProcessor:
     """What the released code does to frames, sound and sentences (docs/released.md)."""
     size = config.mask2former_config.backbone_config.image_size
     return RefAVSProcessor(
@@ -330,13 +379,17 @@ def _read_text_config(name: str) -> RobertaConfig:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"--text-model {name}: cannot be read: {reason}") from error
     if config.model_type != "roberta":
-        raise ValueError(f"--text-model {name}: a {config.model_type}, but distilroberta-base (a roberta) is needed")
+        raise ValueError(
+            f"--text-model {name}: a {config.model_type}, but distilroberta-base (a roberta) is needed"
+        )
     return config
 
 
 def _check_width(source: str, width: int, needed: int) -> None:
     if width != needed:
-        raise ValueError(f"{source}: gives features of width {width}, but the checkpoint takes {needed}")
+        raise ValueError(
+            f"{source}: gives features of width {width}, but the checkpoint takes {needed}"
+        )
 
 
 def released_name(name: str) -> str:
@@ -355,4 +408,6 @@ def our_name(name: str) -> str:
 
 def _count(shapes: Mapping[str, torch.Size], prefix: str) -> int:
     """How many modules are numbered after a prefix."""
-    return len({name.removeprefix(prefix).partition(".")[0] for name in shapes if name.startswith(prefix)})
+    return len(
+        {name.removeprefix(prefix).partition(".")[0] for name in shapes if name.startswith(prefix)}
+    )

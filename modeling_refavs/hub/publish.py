@@ -58,11 +58,22 @@ class Publication:
 
     def _compare(self, answer: Any) -> None:
         if self.answer is not None and answer != self.answer:
-            raise ValueError(f"{self.repo_id}: where this package is not installed it answers otherwise than here")
+            raise ValueError(
+                f"{self.repo_id}: where this package is not installed it answers otherwise than here"
+            )
 
 
-CARD_FACTS, EVALUATION = "card_facts.yaml", "evaluation.json"  # beside the weights; they become the card
-MODEL_FILES = (".json", ".safetensors", ".txt", ".jinja", *PICKLES)  # a pickle of weights is refused, not forgotten
+CARD_FACTS, EVALUATION = (
+    "card_facts.yaml",
+    "evaluation.json",
+)  # beside the weights; they become the card
+MODEL_FILES = (
+    ".json",
+    ".safetensors",
+    ".txt",
+    ".jinja",
+    *PICKLES,
+)  # a pickle of weights is refused, not forgotten
 NOT_PUBLISHED = (
     "training_args.bin",
     "trainer_state.json",
@@ -99,13 +110,21 @@ class ModelPublication(Publication):
 
     def _check_source(self) -> None:
         try:
-            model_type = json.loads((self.source / "config.json").read_text(encoding="utf-8"))["model_type"]
+            model_type = json.loads((self.source / "config.json").read_text(encoding="utf-8"))[
+                "model_type"
+            ]
         except (OSError, ValueError, KeyError) as error:
-            raise ValueError(f"{self.source}: no checkpoint: it has no config.json that says a model_type") from error
+            raise ValueError(
+                f"{self.source}: no checkpoint: it has no config.json that says a model_type"
+            ) from error
         if model_type != "refavs":
-            raise ValueError(f"{self.source}: holds a {model_type}, but a refavs (RefAVSForSegmentation) is published")
+            raise ValueError(
+                f"{self.source}: holds a {model_type}, but a refavs (RefAVSForSegmentation) is published"
+            )
         if not (self.source / "processor_config.json").is_file():
-            raise ValueError(f"{self.source}: has no processor: save it too, processor.save_pretrained({self.source})")
+            raise ValueError(
+                f"{self.source}: has no processor: save it too, processor.save_pretrained({self.source})"
+            )
 
     def _write_code(self, work: Path) -> None:
         """Every file that model, processor and pipeline are made of."""
@@ -115,11 +134,15 @@ class ModelPublication(Publication):
             custom_object_save(published, work)
 
     def _write_card(self, work: Path) -> None:
-        facts, results, card = (self.source / name for name in (CARD_FACTS, EVALUATION, "README.md"))
+        facts, results, card = (
+            self.source / name for name in (CARD_FACTS, EVALUATION, "README.md")
+        )
         if facts.is_file() and results.is_file():
             from .card import render_card
 
-            (work / "README.md").write_text(render_card(self.source, results, facts, self.repo_id), encoding="utf-8")
+            (work / "README.md").write_text(
+                render_card(self.source, results, facts, self.repo_id), encoding="utf-8"
+            )
         elif card.is_file():
             shutil.copyfile(card, work / "README.md")
         else:
@@ -136,14 +159,19 @@ class ModelPublication(Publication):
         return ask_model(pipeline(TASK, model=str(self.source), device="cpu"))
 
 
-PACKAGES = Path(modeling_refavs.__file__).parents[1]  # modeling_refavs/ and dataset_script/ lie here
+PACKAGES = Path(modeling_refavs.__file__).parents[
+    1
+]  # modeling_refavs/ and dataset_script/ lie here
 
 
 class MetricPublication(Publication):
     """One folder of metrics/: a Space that `evaluate.load` takes by its id."""
 
     repo_type, room, space_sdk = "space", "metric", "gradio"
-    card = CardRules(("title", "sdk", "sdk_version", "app_file", "license", "tags"), ("Use it", "Limits", "Citation"))
+    card = CardRules(
+        ("title", "sdk", "sdk_version", "app_file", "license", "tags"),
+        ("Use it", "Limits", "Citation"),
+    )
 
     def build(self, work: Path) -> Path:
         folder = work / self.source.name  # evaluate looks for a file named like its folder
@@ -201,14 +229,19 @@ class SpacePublication(Publication):
         copy_tree(self.source, work, "draw_examples.py")
         for package in ("modeling_refavs", "dataset_script"):
             copy_tree(PACKAGES / package, work / package)
-        licence = next((path for path in (self.source / "LICENSE", PACKAGES / "LICENSE") if path.is_file()), None)
+        licence = next(
+            (path for path in (self.source / "LICENSE", PACKAGES / "LICENSE") if path.is_file()),
+            None,
+        )
         if licence is None:
             raise ValueError(f"{self.source}: has no LICENSE: put one there")
         shutil.copyfile(licence, work / "LICENSE")
         return work
 
 
-def publications_of(action: str, source: Path, repo_id: str, licence: str | None = None) -> list[Publication]:
+def publications_of(
+    action: str, source: Path, repo_id: str, licence: str | None = None
+) -> list[Publication]:
     """What `refavs publish ACTION SOURCE REPO_ID` asks for, all of it checked before the first is built."""
     if not source.is_dir():
         raise ValueError(f"{source}: no such folder")
@@ -222,17 +255,25 @@ def publications_of(action: str, source: Path, repo_id: str, licence: str | None
 def _metrics(source: Path, repo_id: str) -> list[Publication]:
     """USER: each folder under its own name; USER/NAME: the one of that name."""
     source = source.resolve()
-    folders = [source] if (source / f"{source.name}.py").is_file() else sorted(source.glob("refavs_*/"))
+    folders = (
+        [source] if (source / f"{source.name}.py").is_file() else sorted(source.glob("refavs_*/"))
+    )
     user, _, name = repo_id.partition("/")
     chosen = [folder for folder in folders if name in ("", folder.name)]
     if not chosen:
         names = ", ".join(folder.name for folder in folders) or "none"
-        raise ValueError(f"{source}: no metric for {repo_id}: evaluate loads USER/<name of the folder>, of {names}")
+        raise ValueError(
+            f"{source}: no metric for {repo_id}: evaluate loads USER/<name of the folder>, of {names}"
+        )
     return [MetricPublication(folder, f"{user}/{folder.name}") for folder in chosen]
 
 
 def publish(
-    publication: Publication, private: bool, dry_run: bool, revision: str | None, say: Callable[[str], None]
+    publication: Publication,
+    private: bool,
+    dry_run: bool,
+    revision: str | None,
+    say: Callable[[str], None],
 ) -> None:
     """Bring one publication to the Hub, and prove that it arrived.
 
@@ -267,7 +308,13 @@ def publish(
         _send(publication, remote, folder, private, say)
 
 
-def _send(publication: Publication, remote: Remote, folder: Path, private: bool, say: Callable[[str], None]) -> None:
+def _send(
+    publication: Publication,
+    remote: Remote,
+    folder: Path,
+    private: bool,
+    say: Callable[[str], None],
+) -> None:
     remote.create(private, publication.space_sdk)
     if removed := remote.other_files(folder):
         say(f"on the Hub, and not among these: removed there: {', '.join(removed)}")

@@ -26,9 +26,13 @@ def check_repo_id(repo_id: str) -> None:
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise ValueError(f"{repo_id}: no id of a repository: {' '.join(str(error).split())}") from error
+        raise ValueError(
+            f"{repo_id}: no id of a repository: {' '.join(str(error).split())}"
+        ) from error
     if "/" not in repo_id:
-        raise ValueError(f"{repo_id}: no id of a repository: it must be USER/NAME or ORGANISATION/NAME")
+        raise ValueError(
+            f"{repo_id}: no id of a repository: it must be USER/NAME or ORGANISATION/NAME"
+        )
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,9 @@ class Remote:
     def check_token(self) -> None:
         """Before anything is built: is there a token, and does the Hub know it?"""
         if not get_token():
-            raise ValueError("no token: run `hf auth login`, or set HF_TOKEN to a token that may write")
+            raise ValueError(
+                "no token: run `hf auth login`, or set HF_TOKEN to a token that may write"
+            )
         with one_clear_line(self.repo_id):
             HfApi().whoami()
 
@@ -63,12 +69,16 @@ class Remote:
                 space_sdk=space_sdk,
             )
             if self.revision != constants.DEFAULT_REVISION:
-                api.create_branch(self.repo_id, repo_type=self.repo_type, branch=self.revision, exist_ok=True)
+                api.create_branch(
+                    self.repo_id, repo_type=self.repo_type, branch=self.revision, exist_ok=True
+                )
 
     def other_files(self, folder: Path) -> list[str]:
         """On the Hub and not in the folder: left there they could be loaded in place of what was checked."""
         with one_clear_line(self.repo_id):
-            there = HfApi().list_repo_files(self.repo_id, repo_type=self.repo_type, revision=self.revision)
+            there = HfApi().list_repo_files(
+                self.repo_id, repo_type=self.repo_type, revision=self.revision
+            )
         return sorted(set(there) - set(list_files(folder)) - {HUBS_OWN})
 
     def push(self, folder: Path) -> str:
@@ -93,13 +103,23 @@ class Remote:
         with tempfile.TemporaryDirectory(prefix="refavs-read-back-") as copy:
             with one_clear_line(self.repo_id):
                 HfApi().snapshot_download(
-                    self.repo_id, repo_type=self.repo_type, revision=commit, local_dir=copy, max_workers=4
+                    self.repo_id,
+                    repo_type=self.repo_type,
+                    revision=commit,
+                    local_dir=copy,
+                    max_workers=4,
                 )
             sent, arrived = set(list_files(folder)), set(list_files(Path(copy))) - {HUBS_OWN}
             wrong = sorted(sent ^ arrived)
-            wrong += [name for name in sorted(sent & arrived) if sha256(folder / name) != sha256(Path(copy, name))]
+            wrong += [
+                name
+                for name in sorted(sent & arrived)
+                if sha256(folder / name) != sha256(Path(copy, name))
+            ]
         if wrong:
-            raise ValueError(f"{self.url}: what arrived is not what was sent: {', '.join(wrong)}; {AGAIN}")
+            raise ValueError(
+                f"{self.url}: what arrived is not what was sent: {', '.join(wrong)}; {AGAIN}"
+            )
 
 
 @contextmanager
@@ -117,10 +137,14 @@ def _explain(error: BaseException) -> str:
         causes.append(causes[-1].__cause__)
     refusal = next((cause for cause in causes if isinstance(cause, HfHubHTTPError)), None)
     if refusal is not None:
-        return _explain_refusal(refusal.response.status_code, refusal.server_message or str(refusal))
+        return _explain_refusal(
+            refusal.response.status_code, refusal.server_message or str(refusal)
+        )
     if FULL.search(str(error)):
         return _explain_refusal(FULL_STATUSES[0], str(error))
-    broken = next((cause for cause in causes if isinstance(cause, (HTTPError, ConnectionError))), None)
+    broken = next(
+        (cause for cause in causes if isinstance(cause, (HTTPError, ConnectionError))), None
+    )
     if broken is not None:
         return f"the connection to {constants.ENDPOINT} broke ({type(broken).__name__}): {AGAIN}"
     return " ".join(str(error).split())
@@ -129,9 +153,13 @@ def _explain(error: BaseException) -> str:
 def _explain_refusal(status: int, message: str) -> str:
     message = " ".join(message.split()).rstrip(".")
     if status in FULL_STATUSES or FULL.search(message):
-        return f"no room is left on the Hub ({message}): free some, or publish elsewhere; then {AGAIN}"
+        return (
+            f"no room is left on the Hub ({message}): free some, or publish elsewhere; then {AGAIN}"
+        )
     if status == 401:
-        return "the Hub does not accept the token: run `hf auth login`, or set HF_TOKEN to a valid one"
+        return (
+            "the Hub does not accept the token: run `hf auth login`, or set HF_TOKEN to a valid one"
+        )
     if status == 402:
         return f"the Hub asks for a payment or a subscription ({message})"
     if status == 403:

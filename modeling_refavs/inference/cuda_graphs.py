@@ -51,7 +51,9 @@ class _Graph:
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
-            function(*args, **kwargs)  # what is made at the first use must not be made while recording
+            function(
+                *args, **kwargs
+            )  # what is made at the first use must not be made while recording
         torch.cuda.current_stream().wait_stream(aside)
         self.graph = torch.cuda.CUDAGraph()
         # another thread may be reading ahead: what it does meanwhile is no error
@@ -65,7 +67,9 @@ class _Graph:
             if isinstance(leaf, torch.Tensor):
                 kept.copy_(leaf)
         self.graph.replay()
-        return tree_map_only(torch.Tensor, torch.clone, self.outputs)  # the next replay writes over them
+        return tree_map_only(
+            torch.Tensor, torch.clone, self.outputs
+        )  # the next replay writes over them
 
 
 def record_graphs(model: nn.Module) -> None:

@@ -86,17 +86,23 @@ def attend(model: Any, **inputs: Any) -> tuple[RefAVSSegmentationOutput, torch.T
         ValueError: another kind of model.
     """
     if model.config.model_type != "refavs":
-        raise ValueError(f"attention is read from a model of type refavs, got {model.config.model_type}")
+        raise ValueError(
+            f"attention is read from a model of type refavs, got {model.config.model_type}"
+        )
     with record_attention([layer.attention for layer in model.base_model.catf.layers]) as recorded:
         outputs = model(**inputs)
     weights = (
         torch.stack(recorded).float().mean(dim=(0, 2))
     )  # (layers, steps, heads, queries, M) -> (steps, queries, M)
-    claims = outputs.class_queries_logits[0].float().diff(dim=-1).neg().sigmoid()  # (steps, queries, 1)
+    claims = (
+        outputs.class_queries_logits[0].float().diff(dim=-1).neg().sigmoid()
+    )  # (steps, queries, 1)
     return outputs, (weights * claims / claims.sum(dim=1, keepdim=True)).sum(dim=1)
 
 
-def divide_attention(model: Any, processor: Any, expression: str, weights: np.ndarray) -> CueAttention:
+def divide_attention(
+    model: Any, processor: Any, expression: str, weights: np.ndarray
+) -> CueAttention:
     """Name the tokens: `weights (steps, M)` of [`attend`] to the shares of sound, places, words and tags."""
     config, steps = model.config, len(weights)
     grid = config.visual_grid_size
@@ -109,8 +115,17 @@ def divide_attention(model: Any, processor: Any, expression: str, weights: np.nd
     }
     parts = np.split(weights, np.cumsum(list(sizes.values())), axis=1)
     audio, aud, visual, vis, tokens = parts
-    words, ends, text = _by_word(processor, expression, tokens) if config.use_text_cues else ((), 0.0, tokens[:, :0])
-    numbers = {"sound": sizes["sound"], "picture": grid**2, "words": tokens.shape[1], "tags": num_tags}
+    words, ends, text = (
+        _by_word(processor, expression, tokens)
+        if config.use_text_cues
+        else ((), 0.0, tokens[:, :0])
+    )
+    numbers = {
+        "sound": sizes["sound"],
+        "picture": grid**2,
+        "words": tokens.shape[1],
+        "tags": num_tags,
+    }
     return CueAttention(
         words=words,
         audio=audio.sum(axis=1),
@@ -122,7 +137,9 @@ def divide_attention(model: Any, processor: Any, expression: str, weights: np.nd
     )
 
 
-def _by_word(processor: Any, expression: str, tokens: np.ndarray) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+def _by_word(
+    processor: Any, expression: str, tokens: np.ndarray
+) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
     """`tokens (steps, L)` to the words, `(steps,)` of what is no word, and `(steps, words)`."""
     sentence = " ".join(expression.split())
     encoded = processor.tokenizer(sentence, truncation=True, max_length=processor.max_text_length)
@@ -154,12 +171,20 @@ class Seen:
 
 
 def look(
-    model: Any, processor: Any, path: str | Path, expression: str, start: int, num_steps: int, threshold: float
+    model: Any,
+    processor: Any,
+    path: str | Path,
+    expression: str,
+    start: int,
+    num_steps: int,
+    threshold: float,
 ) -> Seen:
     """Run a video's seconds through the model, up to the last one that is drawn."""
     seen, memory = Seen(), None
     for index, step in enumerate(islice(read_steps(path, SAMPLING_RATE), start + num_steps)):
-        inputs = processor(text=[expression], frames=[step.frame], audio=step.audio, sampling_rate=SAMPLING_RATE)
+        inputs = processor(
+            text=[expression], frames=[step.frame], audio=step.audio, sampling_rate=SAMPLING_RATE
+        )
         outputs, weights = attend(model, **inputs.to(model.device, model.dtype), memory=memory)
         memory = outputs.memory
         if index >= start:

@@ -37,13 +37,24 @@ def write_coco(segmentation: VideoSegmentation, path: str | Path) -> None:
         for expression, mask in enumerate(segmentation.masks(step)):
             if mask.any():
                 score = float(segmentation.presence[expression, step])
-                annotations.append({"id": len(annotations) + 1, **_coco_annotation(mask, step, expression, score)})
+                annotations.append(
+                    {"id": len(annotations) + 1, **_coco_annotation(mask, step, expression, score)}
+                )
     categories = [
         {"id": number, "name": expression, "supercategory": "referred object"}
         for number, expression in enumerate(segmentation.expressions, start=1)
     ]
-    info = {"description": f"{segmentation.info.path.name}, segmented by sentences", "version": "1.0"}
-    coco = {"info": info, "licenses": [], "images": images, "annotations": annotations, "categories": categories}
+    info = {
+        "description": f"{segmentation.info.path.name}, segmented by sentences",
+        "version": "1.0",
+    }
+    coco = {
+        "info": info,
+        "licenses": [],
+        "images": images,
+        "annotations": annotations,
+        "categories": categories,
+    }
     with whole_file(path) as unfinished:
         unfinished.write_text(json.dumps(coco, ensure_ascii=False), encoding="utf-8")
 
@@ -74,7 +85,10 @@ def frames_of_steps(segmentation: VideoSegmentation) -> tuple[list[int], int]:
     """The number in the video, from 0, of the picture on display when each step begins; and how many pictures there are."""
     frames, num_frames = [], 0
     for num_frames, frame in enumerate(read_frames(segmentation.info.path), start=1):
-        while len(frames) < segmentation.num_steps and frame.end > segmentation.time_of(len(frames)) + ROUNDING:
+        while (
+            len(frames) < segmentation.num_steps
+            and frame.end > segmentation.time_of(len(frames)) + ROUNDING
+        ):
             frames.append(num_frames - 1)
     return frames + [num_frames - 1] * (segmentation.num_steps - len(frames)), num_frames
 
@@ -82,13 +96,20 @@ def frames_of_steps(segmentation: VideoSegmentation) -> tuple[list[int], int]:
 def bounding_box(mask: np.ndarray) -> tuple[int, int, int, int]:
     """(left, top, width, height) in pixels of `mask (h, w)`, which is not empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return int(columns[0]), int(rows[0]), int(columns[-1] - columns[0]) + 1, int(rows[-1] - rows[0]) + 1
+    return (
+        int(columns[0]),
+        int(rows[0]),
+        int(columns[-1] - columns[0]) + 1,
+        int(rows[-1] - rows[0]) + 1,
+    )
 
 
 def labels_of(expressions: Sequence[str]) -> list[str]:
     """The sentences, and where one is too long for CVAT, its beginning under a number that makes it unique."""
     return [
-        expression if len(expression) <= LONGEST_LABEL else f"{number}: {expression}"[: LONGEST_LABEL - 3] + "..."
+        expression
+        if len(expression) <= LONGEST_LABEL
+        else f"{number}: {expression}"[: LONGEST_LABEL - 3] + "..."
         for number, expression in enumerate(expressions, start=1)
     ]
 
@@ -133,7 +154,15 @@ def cvat_mask(mask: np.ndarray) -> dict[str, str]:
 def _meta(segmentation: VideoSegmentation, labels: list[str], num_frames: int) -> ET.Element:
     meta = ET.Element("meta")
     task = ET.SubElement(meta, "task")
-    _add_texts(task, {"name": segmentation.info.path.name, "size": num_frames, "mode": "interpolation", "overlap": 0})
+    _add_texts(
+        task,
+        {
+            "name": segmentation.info.path.name,
+            "size": num_frames,
+            "mode": "interpolation",
+            "overlap": 0,
+        },
+    )
     places = ET.SubElement(task, "labels")
     for label in dict.fromkeys(labels):
         entry = ET.SubElement(places, "label")
@@ -155,7 +184,10 @@ def write_masks(segmentation: VideoSegmentation, folder: str | Path) -> None:
     Example: `masks/1_the-barking-dog/00007.png`.
     """
     with whole_folder(folder) as unfinished:
-        places = [unfinished / mask_folder_name(*pair) for pair in enumerate(segmentation.expressions, start=1)]
+        places = [
+            unfinished / mask_folder_name(*pair)
+            for pair in enumerate(segmentation.expressions, start=1)
+        ]
         for place in places:
             place.mkdir()
         for step in range(segmentation.num_steps):
@@ -186,7 +218,10 @@ def summarize(segmentation: VideoSegmentation) -> dict[str, Any]:
         "threshold": segmentation.threshold,
         "throughput": segmentation.throughput
         and round(segmentation.throughput, 3),  # s of video segmented in a second
-        "expressions": [_summarize_expression(segmentation, index) for index in range(len(segmentation.expressions))],
+        "expressions": [
+            _summarize_expression(segmentation, index)
+            for index in range(len(segmentation.expressions))
+        ],
     }
 
 
@@ -195,8 +230,13 @@ def _summarize_expression(segmentation: VideoSegmentation, index: int) -> dict[s
     return {
         "text": segmentation.expressions[index],
         "fits": bool(intervals),
-        "intervals": [[round(start, 3), round(end, 3)] for start, end in intervals],  # s, end excluded
-        "presence": segmentation.presence[index].astype(float).round(4).tolist(),  # probability, per step
+        "intervals": [
+            [round(start, 3), round(end, 3)] for start, end in intervals
+        ],  # s, end excluded
+        "presence": segmentation.presence[index]
+        .astype(float)
+        .round(4)
+        .tolist(),  # probability, per step
         "share": segmentation.shares[index].round(6).tolist(),  # of the picture, per step
     }
 
@@ -205,7 +245,9 @@ def to_json(summary: dict[str, Any]) -> str:
     """Indented JSON with each row of numbers on one line."""
     text = json.dumps(summary, indent=2, ensure_ascii=False)
     # A bare line break is never inside a string: JSON escapes those.
-    return re.sub(r"\[\n[\s\d.,e\[\]-]*\]", lambda row: "".join(row[0].split()).replace(",", ", "), text)
+    return re.sub(
+        r"\[\n[\s\d.,e\[\]-]*\]", lambda row: "".join(row[0].split()).replace(",", ", "), text
+    )
 
 
 def write_summary(segmentation: VideoSegmentation, path: str | Path) -> None:

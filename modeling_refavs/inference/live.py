@@ -47,7 +47,11 @@ class LiveInput:
 
     def check(self) -> None:
         """`ValueError` for a file or device that is not there."""
-        if "://" not in self.source and self.container_format is None and not Path(self.source).exists():
+        if (
+            "://" not in self.source
+            and self.container_format is None
+            and not Path(self.source).exists()
+        ):
             raise ValueError(f"{self.source}: no such file, device or stream")
 
     def open(self) -> InputContainer:
@@ -56,7 +60,9 @@ class LiveInput:
             return av.open(self.source, format=self.container_format, timeout=(LIVE_TIMEOUT, None))
         except (av.FFmpegError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise ValueError(f"{self.source}: cannot be opened as a live source: {reason}") from error
+            raise ValueError(
+                f"{self.source}: cannot be opened as a live source: {reason}"
+            ) from error
 
 
 LONGEST_GAP = 10.0  # s, in a live source; a clock that leaps further is damaged
@@ -85,17 +91,28 @@ class Waveform:
         form = (frame.format.name, frame.layout.name, frame.sample_rate)
         if form != self.form:
             self.form = form
-            self.resampler = av.AudioResampler(format="fltp", layout=self.layout, rate=self.sampling_rate)
+            self.resampler = av.AudioResampler(
+                format="fltp", layout=self.layout, rate=self.sampling_rate
+            )
         for resampled in self.resampler.resample(frame):
-            late = 0.0 if resampled.time is None or frame.time is None else resampled.time - frame.time
+            late = (
+                0.0 if resampled.time is None or frame.time is None else resampled.time - frame.time
+            )
             place = round((now + late) * self.sampling_rate)
             shift = place - self.end
-            if self.end and (abs(shift) <= JITTER * self.sampling_rate or shift > LONGEST_GAP * self.sampling_rate):
+            if self.end and (
+                abs(shift) <= JITTER * self.sampling_rate
+                or shift > LONGEST_GAP * self.sampling_rate
+            ):
                 shift = 0
             heard = resampled.to_ndarray()
-            heard = heard if self.layout else heard.mean(axis=0, keepdims=True)  # (channels, n) -> (1, n)
+            heard = (
+                heard if self.layout else heard.mean(axis=0, keepdims=True)
+            )  # (channels, n) -> (1, n)
             silence = np.zeros((len(heard), max(shift, 0)), dtype=np.float32)
-            self.samples = np.concatenate([self.samples, silence, heard[:, max(-shift, 0) :]], axis=1)
+            self.samples = np.concatenate(
+                [self.samples, silence, heard[:, max(-shift, 0) :]], axis=1
+            )
 
     def take(self, until: int) -> np.ndarray:
         """`(channels, samples)` up to the sample `until`; what comes in for that time later is dropped."""
@@ -161,9 +178,17 @@ class LiveSource:
             raise ValueError(f"{pictures.source}: no moving picture in it")
         self._video, audio = containers[0].streams.video[0], [*containers[-1].streams.audio[:1]]
         self._waveforms = [Waveform(*form) for form in waveforms] if audio else []
-        self.has_sound, self.frame_rate = bool(audio), float(self._video.average_rate or DEFAULT_FRAME_RATE)
+        self.has_sound, self.frame_rate = (
+            bool(audio),
+            float(self._video.average_rate or DEFAULT_FRAME_RATE),
+        )
         streams = [[self._video], audio] if sound else [[self._video, *audio]]
-        for job in zip(containers, streams, [source.is_file for source in (pictures, sound) if source], strict=True):
+        for job in zip(
+            containers,
+            streams,
+            [source.is_file for source in (pictures, sound) if source],
+            strict=True,
+        ):
             threading.Thread(target=self._read, args=job, daemon=True).start()
 
     @property
@@ -213,7 +238,11 @@ class LiveSource:
         for packet in container.demux(streams):
             index = packet.stream.index
             for frame in _decode(packet):
-                own = latest.get(index, 0.0) - offsets.get(index, 0.0) if frame.time is None else frame.time
+                own = (
+                    latest.get(index, 0.0) - offsets.get(index, 0.0)
+                    if frame.time is None
+                    else frame.time
+                )
                 if not self._has_begun(frame, paced):
                     continue
                 if not offsets:
@@ -263,7 +292,9 @@ class LiveSource:
             here = all(waveform.end >= end * waveform.sampling_rate for waveform in self._waveforms)
             if not (here or self.ended or self._shown.time > end + SOUND_PATIENCE):
                 return
-            second.sounds = [waveform.take(end * waveform.sampling_rate) for waveform in self._waveforms]
+            second.sounds = [
+                waveform.take(end * waveform.sampling_rate) for waveform in self._waveforms
+            ]
             self.ready.append(self._waiting.popleft())
             if len(self.ready) > LONGEST_QUEUE:
                 self.ready.popleft()
@@ -313,7 +344,9 @@ def follow(source: LiveSource, stream: RefAVSStream) -> Iterator[LiveAnswer]:
         waiting.extend(source.take(wait=not waiting))
         if not waiting:
             return
-        dropped = [waiting.popleft() for _ in range(len(waiting) - 1)] if len(waiting) > PATIENCE else []
+        dropped = (
+            [waiting.popleft() for _ in range(len(waiting) - 1)] if len(waiting) > PATIENCE else []
+        )
         second = waiting.popleft()
         output = stream.step(second.frame.rgb, second.sounds[0][0] if second.sounds else None)
         yield LiveAnswer(second, output, dropped, source.clock - second.number - 1)
@@ -322,7 +355,11 @@ def follow(source: LiveSource, stream: RefAVSStream) -> Iterator[LiveAnswer]:
 def describe(answer: LiveAnswer) -> dict[str, Any]:
     """One line of JSON."""
     rows = zip(
-        answer.output.expressions, answer.output.masks, answer.output.presence, answer.output.scores, strict=True
+        answer.output.expressions,
+        answer.output.masks,
+        answer.output.presence,
+        answer.output.scores,
+        strict=True,
     )
     return {
         "second": answer.second.number,
@@ -344,4 +381,8 @@ def describe(answer: LiveAnswer) -> dict[str, Any]:
 def box_of(mask: np.ndarray) -> list[int] | None:
     """[left, top, right, bottom] of `mask (h, w)` in pixels, the last two excluded; None if it is empty."""
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1] if len(rows) else None
+    return (
+        [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
+        if len(rows)
+        else None
+    )

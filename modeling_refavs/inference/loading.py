@@ -26,11 +26,17 @@ def choose_device(name: str) -> torch.device:
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {name}: not on this machine: use auto, cpu or another") from error
+        raise ValueError(
+            f"--device {name}: not on this machine: use auto, cpu or another"
+        ) from error
 
 
 def load_model(
-    name: str, device: torch.device, dtype: str = "float32", compiled: bool = False, graphs: bool = True
+    name: str,
+    device: torch.device,
+    dtype: str = "float32",
+    compiled: bool = False,
+    graphs: bool = True,
 ) -> tuple[Any, Any]:
     """The model and its processor, from a folder or the Hub.
 
@@ -54,7 +60,11 @@ def load_model(
 
     try:
         processor = RefAVSProcessor.from_pretrained(name)
-        model = AutoModel.from_pretrained(name, dtype=DTYPES.get(dtype, torch.float32)).to(device).eval()
+        model = (
+            AutoModel.from_pretrained(name, dtype=DTYPES.get(dtype, torch.float32))
+            .to(device)
+            .eval()
+        )
     except (OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"--model {name}: cannot be loaded: {reason}") from error
@@ -92,11 +102,15 @@ def _check_model(name: str) -> None:
     if (Path(name) / "config.json").is_file():
         return
     if Path(name).exists() or not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name):
-        raise ValueError(f"--model {name}: no folder with a config.json: give one, or a model's id on the Hub")
+        raise ValueError(
+            f"--model {name}: no folder with a config.json: give one, or a model's id on the Hub"
+        )
     if isinstance(try_to_load_from_cache(name, "config.json"), str):
         return
     try:
         get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=10)
     except Exception as error:  # whatever the network's client of the day raises
         reason = str(error).strip().partition("\n")[0]
-        raise ValueError(f"--model {name}: no such folder, and the Hub does not answer for it: {reason}") from error
+        raise ValueError(
+            f"--model {name}: no such folder, and the Hub does not answer for it: {reason}"
+        ) from error

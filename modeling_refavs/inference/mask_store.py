@@ -15,7 +15,9 @@ from ..eemc import RefAVSMemory
 from ..utils.files import whole_file
 
 
-RECORD = np.dtype("<f2")  # half precision: 18 kB for each sentence and answer at 96x96; no sign is lost
+RECORD = np.dtype(
+    "<f2"
+)  # half precision: 18 kB for each sentence and answer at 96x96; no sign is lost
 PRESENCE = "presence"
 
 
@@ -39,7 +41,11 @@ class Records:
         return 0 if self.presence is None else self.presence.shape[1]
 
     def append(
-        self, mask_logits: torch.Tensor, presence: np.ndarray, memory: RefAVSMemory | None, duration: float
+        self,
+        mask_logits: torch.Tensor,
+        presence: np.ndarray,
+        memory: RefAVSMemory | None,
+        duration: float,
     ) -> None:
         """What the model said of the next pictures.
 
@@ -49,12 +55,16 @@ class Records:
             memory: of the model, after the last of them.
             duration: s, that they cover.
         """
-        block = mask_logits.float().cpu().numpy().astype(RECORD).swapaxes(0, 1)  # -> (answers, expressions, h, w)
+        block = (
+            mask_logits.float().cpu().numpy().astype(RECORD).swapaxes(0, 1)
+        )  # -> (answers, expressions, h, w)
         self.shape = block.shape[1:]
         self.file.seek(len(self) * self._record_size)
         self.file.write(block.tobytes())
         self.file.flush()
-        self.presence = presence if self.presence is None else np.concatenate([self.presence, presence], axis=1)
+        self.presence = (
+            presence if self.presence is None else np.concatenate([self.presence, presence], axis=1)
+        )
         self.memory, self.duration = memory, self.duration + duration
 
     def read(self, index: int) -> torch.Tensor:
@@ -91,15 +101,25 @@ class Journal(Records):
             self.shape, self.duration = tuple(facts["shape"]), facts["duration"]
             self.presence = tensors.pop(PRESENCE).numpy()
             self.memory = RefAVSMemory.from_dict(tensors)
-            if self.file.seek(0, 2) < len(self) * self._record_size:  # not what the state says: begin anew
+            if (
+                self.file.seek(0, 2) < len(self) * self._record_size
+            ):  # not what the state says: begin anew
                 super().__init__(self.file)
 
     def append(
-        self, mask_logits: torch.Tensor, presence: np.ndarray, memory: RefAVSMemory | None, duration: float
+        self,
+        mask_logits: torch.Tensor,
+        presence: np.ndarray,
+        memory: RefAVSMemory | None,
+        duration: float,
     ) -> None:
         """As in [`Records`]; when it returns, a later run goes on from here."""
         super().append(mask_logits, presence, memory, duration)
-        tensors = {name: value.cpu().contiguous() for name, value in memory.to_dict().items()} if memory else {}
+        tensors = (
+            {name: value.cpu().contiguous() for name, value in memory.to_dict().items()}
+            if memory
+            else {}
+        )
         tensors[PRESENCE] = torch.from_numpy(self.presence)
         facts = {"request": self.request, "shape": self.shape, "duration": self.duration}
         with whole_file(self._state) as unfinished:
@@ -130,8 +150,14 @@ def journal_of(output: str | Path) -> Path:
     return output.with_name(f".{output.name}.journal")
 
 
-def describe_request(video: str | Path, expressions: list[str], model: str, **options: Any) -> dict[str, Any]:
+def describe_request(
+    video: str | Path, expressions: list[str], model: str, **options: Any
+) -> dict[str, Any]:
     """What the answers depend on: another file under the same name, or other weights in the same folder, are another request."""
-    files = [Path(video).resolve(), *sorted(Path(model).glob("*.safetensors")), *sorted(Path(model).glob("*.json"))]
+    files = [
+        Path(video).resolve(),
+        *sorted(Path(model).glob("*.safetensors")),
+        *sorted(Path(model).glob("*.json")),
+    ]
     stamps = {str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
     return {"files": stamps, "model": model, "expressions": list(expressions), **options}

@@ -62,7 +62,11 @@ class Timeline:
 
     def num_steps(self, duration: float, num_answers: int) -> int:
         """How many masks cover a video of `duration` s."""
-        return num_answers if self.rate == self.looks else max(1, math.ceil(duration * self.rate - ROUNDING))
+        return (
+            num_answers
+            if self.rate == self.looks
+            else max(1, math.ceil(duration * self.rate - ROUNDING))
+        )
 
     def step_at(self, time: float) -> int:
         """The step on display at `time` (s)."""
@@ -78,7 +82,10 @@ class Timeline:
         if not self.reach:
             return np.array([min(int(place + ROUNDING), num_answers - 1)]), np.ones(1)
         reach = self.reach * self.looks
-        first, last = max(0, math.floor(place - reach) + 1), min(num_answers - 1, math.ceil(place + reach) - 1)
+        first, last = (
+            max(0, math.floor(place - reach) + 1),
+            min(num_answers - 1, math.ceil(place + reach) - 1),
+        )
         indices = np.arange(min(first, last), last + 1)  # beyond the last answer, that one
         weights = np.maximum(1 - np.abs(indices - place) / reach, 1e-6)
         return indices, weights / weights.sum()
@@ -86,10 +93,16 @@ class Timeline:
 
 def make_timeline(info: VideoInfo, rate: float | str, smoothing: float | None) -> Timeline:
     """Of what [`segment_video`] is asked for; no more looks than the video has pictures."""
-    looks = min(info.frame_rate, FASTEST) if rate == "video" else min(float(rate), info.frame_rate, FASTEST)
+    looks = (
+        min(info.frame_rate, FASTEST)
+        if rate == "video"
+        else min(float(rate), info.frame_rate, FASTEST)
+    )
     if looks <= 1:
         return Timeline(smoothing=smoothing or 0.0)
-    return Timeline(min(info.frame_rate, FASTEST), looks, SMOOTHING if smoothing is None else smoothing)
+    return Timeline(
+        min(info.frame_rate, FASTEST), looks, SMOOTHING if smoothing is None else smoothing
+    )
 
 
 SAMPLING_RATE = 16000  # Hz, what VGGish hears
@@ -162,7 +175,9 @@ def answer_seconds(
 ) -> Iterator[Answer]:
     """One look a second, `request.group_size` of them at a time."""
     memory = request.memory
-    for inputs, duration in read_ahead(_prepare_seconds(model.device, processor, info, expressions, request)):
+    for inputs, duration in read_ahead(
+        _prepare_seconds(model.device, processor, info, expressions, request)
+    ):
         outputs = model(**inputs.to(dtype=model.dtype), memory=memory)
         memory = outputs.memory
         yield outputs.mask_logits, outputs.presence_logits, memory, duration
@@ -206,7 +221,9 @@ def answer_pictures(
             answers.append((outputs.mask_logits, outputs.presence_logits))
             end = chunk[-1].end
         memory = outputs.memory
-        mask_logits, presence_logits = (torch.cat(part, dim=1) for part in zip(*answers, strict=True))
+        mask_logits, presence_logits = (
+            torch.cat(part, dim=1) for part in zip(*answers, strict=True)
+        )
         yield mask_logits, presence_logits, memory, min(end - second, 1.0)
 
 
@@ -290,18 +307,25 @@ class VideoSegmentation:
         """
         width, height = size or self.info.size
         outputs = SimpleNamespace(mask_logits=self.logits(step).unsqueeze(1))
-        masks = np.concatenate(self.processor.post_process_masks(outputs, (height, width), self.threshold))
+        masks = np.concatenate(
+            self.processor.post_process_masks(outputs, (height, width), self.threshold)
+        )
         return masks & (self.presence[:, step] > self.threshold)[:, None, None]
 
     @cached_property
     def shares(self) -> np.ndarray:
         """`(expressions, steps)`: the part of the picture that each object covers, 0 where it is absent."""
-        return np.stack([self.masks(step).mean(axis=(1, 2)) for step in range(self.num_steps)], axis=1)
+        return np.stack(
+            [self.masks(step).mean(axis=(1, 2)) for step in range(self.num_steps)], axis=1
+        )
 
     def intervals(self, expression: int) -> list[tuple[float, float]]:
         """[start, end) in s, where a sentence's object is seen; none if nothing fits the sentence."""
         seen = np.diff(self.shares[expression] > 0, prepend=False, append=False)
-        edges = [self.duration if step == self.num_steps else self.time_of(step) for step in np.flatnonzero(seen)]
+        edges = [
+            self.duration if step == self.num_steps else self.time_of(step)
+            for step in np.flatnonzero(seen)
+        ]
         return list(zip(edges[::2], edges[1::2], strict=True))
 
 
@@ -351,7 +375,9 @@ def segment_video(
     memory = records.memory and records.memory.map(lambda rows: rows.to(model.device))
     request = Request(timeline.looks, steps_per_chunk, len(records), memory)
     answer = answer_seconds if timeline.looks == 1 else answer_pictures
-    for mask_logits, presence_logits, memory, length in answer(model, processor, info, list(expressions), request):
+    for mask_logits, presence_logits, memory, length in answer(
+        model, processor, info, list(expressions), request
+    ):
         before = records.duration
         records.append(mask_logits, presence_logits.float().sigmoid().cpu().numpy(), memory, length)
         _tell(progress, before, records.duration)
@@ -372,7 +398,10 @@ def segment_video(
 def _presence(records: Records, timeline: Timeline) -> np.ndarray:
     """Of answers `(expressions, answers)` to that of steps `(expressions, steps)`."""
     num_answers = len(records)
-    steps = [timeline.answers(step, num_answers) for step in range(timeline.num_steps(records.duration, num_answers))]
+    steps = [
+        timeline.answers(step, num_answers)
+        for step in range(timeline.num_steps(records.duration, num_answers))
+    ]
     return np.stack([records.presence[:, indices] @ weights for indices, weights in steps], axis=1)
 
 
@@ -383,7 +412,10 @@ def _tell(progress: Callable[[int], None] | None, before: float, after: float) -
 
 
 def check_request(
-    expressions: Sequence[str], threshold: float, rate: float | str = 1, smoothing: float | None = None
+    expressions: Sequence[str],
+    threshold: float,
+    rate: float | str = 1,
+    smoothing: float | None = None,
 ) -> None:
     """`ValueError` for a request that cannot be answered."""
     if isinstance(expressions, str) or not expressions:
@@ -394,6 +426,8 @@ def check_request(
     if not 0 < threshold < 1:
         raise ValueError(f"the threshold must lie between 0 and 1, both excluded, got {threshold}")
     if rate != "video" and (isinstance(rate, str) or not rate >= 1):
-        raise ValueError(f"the rate must be a number of looks a second, at least 1, or 'video', got {rate!r}")
+        raise ValueError(
+            f"the rate must be a number of looks a second, at least 1, or 'video', got {rate!r}"
+        )
     if smoothing is not None and not 0 <= smoothing < math.inf:
         raise ValueError(f"smoothing must be a number of seconds, at least 0, got {smoothing}")

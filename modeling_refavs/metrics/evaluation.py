@@ -97,7 +97,13 @@ def evaluate_clips(
             "score": scoring,
         }
         journal.append(
-            {"split": split, "index": index, "clip_id": clip["clip_id"], "seconds": seconds, "sentences": scores}
+            {
+                "split": split,
+                "index": index,
+                "clip_id": clip["clip_id"],
+                "seconds": seconds,
+                "sentences": scores,
+            }
         )
         if progress:
             progress(1)
@@ -108,7 +114,9 @@ def remaining_clips(
 ) -> list[tuple[str, int]]:
     """This process's share of all clips, less what is done: whatever others have done by now, no clip is left to nobody."""
     places = [(split, index) for split, clips in splits.items() for index in range(len(clips))]
-    return [place for place in places[processes.rank :: processes.count] if place not in journal.done]
+    return [
+        place for place in places[processes.rank :: processes.count] if place not in journal.done
+    ]
 
 
 def fingerprint(folder: str | Path, pattern: str) -> str:
@@ -118,7 +126,9 @@ def fingerprint(folder: str | Path, pattern: str) -> str:
     digest = hashlib.sha256()
     for path in sorted(path for path in Path(folder).glob(pattern) if path.is_file()):
         state = path.stat()
-        digest.update(f"{path.relative_to(folder)}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+        digest.update(
+            f"{path.relative_to(folder)}\0{state.st_size}\0{state.st_mtime_ns}\n".encode()
+        )
     return digest.hexdigest()[:32]
 
 
@@ -170,7 +180,9 @@ def evaluate(request: EvaluationRequest, output: Path) -> str | None:
             processes.wait()
             if processes.rank:
                 return None
-            report = build_report(read_splits(journal, splits, facts), request.by, pooling, facts_of_request)
+            report = build_report(
+                read_splits(journal, splits, facts), request.by, pooling, facts_of_request
+            )
             report["knows_scenes"] = facts.knows_scenes
             _write_report(report, output)
             for split in splits:
@@ -185,7 +197,9 @@ def _load_clips(request: EvaluationRequest, split: str) -> Any:
             f"--data {request.data}: no such folder: give a tree, an export, or an export's id on the Hub"
         )
     if _is_tree(request.data):
-        return load_refavs(request.data, "clips", split, damaged="trust", paper_splits=request.paper_splits)
+        return load_refavs(
+            request.data, "clips", split, damaged="trust", paper_splits=request.paper_splits
+        )
     return load_refavs(request.data, "clips", split, paper_splits=request.paper_splits)
 
 
@@ -197,7 +211,9 @@ def _make_predictor(request: EvaluationRequest, clips: Clips, processes: Process
     if request.predictions:
         predictor = FolderPredictor(request.predictions)
         rows = (row for part in clips.values() for row in part.select_columns("expressions"))
-        predictor.check((sentence["uid"] for row in rows for sentence in row["expressions"]), NUM_FRAMES)
+        predictor.check(
+            (sentence["uid"] for row in rows for sentence in row["expressions"]), NUM_FRAMES
+        )
         return predictor
     device = choose_device(request.device)
     if request.device == "auto" and device.type != "cpu":
@@ -222,11 +238,19 @@ def _describe(request: EvaluationRequest) -> dict[str, Any]:
 
 
 def _evaluate(
-    clips: Clips, predictor: Predictor, conventions: Conventions, journal: Journal, processes: Processes
+    clips: Clips,
+    predictor: Predictor,
+    conventions: Conventions,
+    journal: Journal,
+    processes: Processes,
 ) -> None:
     """The bar counts this process's share; the first alone shows one."""
     remaining = len(remaining_clips(clips, journal, processes))
-    done = sum((split, index) in journal.done for split, part in clips.items() for index in range(len(part)))
+    done = sum(
+        (split, index) in journal.done
+        for split, part in clips.items()
+        for index in range(len(part))
+    )
     description = "evaluating" + (f", {done} clips were done" if done else "")
     with tqdm(total=remaining, unit="clip", desc=description, disable=bool(processes.rank)) as bar:
         evaluate_clips(clips, predictor, conventions, journal, processes, progress=bar.update)
@@ -242,7 +266,9 @@ def _write_report(report: dict[str, Any], folder: Path) -> None:
             unfinished.write_text(write(report), encoding="utf-8")
 
 
-def _write_gallery(split: str, clips: Any, predictor: Predictor, conventions: Conventions, journal: Journal) -> None:
+def _write_gallery(
+    split: str, clips: Any, predictor: Predictor, conventions: Conventions, journal: Journal
+) -> None:
     """`clips_<split>.png`; its few clips go through the predictor once more."""
     panels = []
     for choice in choose_clips([record for record in journal.read() if record["split"] == split]):
@@ -251,6 +277,8 @@ def _write_gallery(split: str, clips: Any, predictor: Predictor, conventions: Co
         probabilities = list(predictor(clip, truths))[choice.sentence]
         sentence = clip["expressions"][choice.sentence]
         title = f"{split}, {choice.title}"
-        panels.append(Panel(title, sentence, clip["frames"], truths[choice.sentence].masks, probabilities))
+        panels.append(
+            Panel(title, sentence, clip["frames"], truths[choice.sentence].masks, probabilities)
+        )
     with whole_file(journal.folder / f"clips_{split}.png") as unfinished:
         draw_gallery(panels, conventions).save(unfinished)

@@ -33,9 +33,16 @@ def choose_clips(records: Sequence[Record]) -> list[Choice]:
 
     Ranked by J; null references by how much is predicted, the least first.
     """
-    scores = {record["index"]: [_goodness(sentence) for sentence in record["sentences"]] for record in records}
+    scores = {
+        record["index"]: [_goodness(sentence) for sentence in record["sentences"]]
+        for record in records
+    }
     ranked = sorted(scores, key=lambda index: (-np.mean(scores[index]), index))
-    places = {(len(ranked) - 1) // 2: "median", len(ranked) - 1: "worst", 0: "best"}  # fewer than three show once
+    places = {
+        (len(ranked) - 1) // 2: "median",
+        len(ranked) - 1: "worst",
+        0: "best",
+    }  # fewer than three show once
     choices = []
     for place, title in sorted(places.items()):
         values = np.array(scores[ranked[place]])
@@ -76,7 +83,9 @@ class Panel:
 def draw_gallery(panels: Sequence[Panel], conventions: Conventions) -> Image.Image:
     """The panels below each other: the sentence, its truth on every frame, its prediction with the score of each."""
     drawn = [_draw_panel(panel, conventions) for panel in panels]
-    sheet = Image.new("RGB", (max(panel.width for panel in drawn), sum(panel.height for panel in drawn)), PAPER)
+    sheet = Image.new(
+        "RGB", (max(panel.width for panel in drawn), sum(panel.height for panel in drawn)), PAPER
+    )
     top = 0
     for panel in drawn:
         sheet.paste(panel, (0, top))
@@ -85,7 +94,10 @@ def draw_gallery(panels: Sequence[Panel], conventions: Conventions) -> Image.Ima
 
 
 def _draw_panel(panel: Panel, conventions: Conventions) -> Image.Image:
-    width, height = THUMBNAIL_WIDTH, round(THUMBNAIL_WIDTH * panel.frames[0].height / panel.frames[0].width)
+    width, height = (
+        THUMBNAIL_WIDTH,
+        round(THUMBNAIL_WIDTH * panel.frames[0].height / panel.frames[0].width),
+    )
     sheet_width = 2 * MARGIN + LABEL + len(panel.frames) * (width + GAP) - GAP
     rows_top = MARGIN + 2 * TEXT + 12
     sheet = Image.new("RGB", (sheet_width, rows_top + 2 * (height + GAP) + 2 * TEXT), PAPER)
@@ -93,17 +105,29 @@ def _draw_panel(panel: Panel, conventions: Conventions) -> Image.Image:
     predicted, captions, score = _judge(panel, conventions)
     heading = f"{panel.title}, {score}"
     pen.text((MARGIN, MARGIN), heading, font=font_of(TEXT - 2), fill=FAINT)
-    sentence = wrap(f"“{panel.sentence['expression']}”", font_of(TEXT + 1), sheet_width - 2 * MARGIN, max_lines=1)[0]
+    sentence = wrap(
+        f"“{panel.sentence['expression']}”",
+        font_of(TEXT + 1),
+        sheet_width - 2 * MARGIN,
+        max_lines=1,
+    )[0]
     pen.text((MARGIN, MARGIN + TEXT + 3), sentence, font=font_of(TEXT + 1), fill=INK)
     truth_label = "truth: nothing" if panel.is_null else "truth"
     for row, (label, colour, masks) in enumerate(
         ((truth_label, TRUTH, panel.masks), ("prediction", PREDICTION, predicted))
     ):
         top = rows_top + row * (height + GAP)
-        pen.text((MARGIN, top + height / 2 - TEXT / 2), label, font=font_of(TEXT - 2), fill=colour_of(colour))
+        pen.text(
+            (MARGIN, top + height / 2 - TEXT / 2),
+            label,
+            font=font_of(TEXT - 2),
+            fill=colour_of(colour),
+        )
         for column, (frame, mask) in enumerate(zip(panel.frames, masks, strict=True)):
             corner = (MARGIN + LABEL + column * (width + GAP), top)
-            _paste_frame(sheet, corner, frame.resize((width, height), Image.Resampling.LANCZOS), mask, colour)
+            _paste_frame(
+                sheet, corner, frame.resize((width, height), Image.Resampling.LANCZOS), mask, colour
+            )
     for column, caption in enumerate(captions):
         left = MARGIN + LABEL + column * (width + GAP)
         pen.text((left, rows_top + 2 * (height + GAP)), caption, font=font_of(TEXT - 4), fill=FAINT)
@@ -116,9 +140,15 @@ def _judge(panel: Panel, conventions: Conventions) -> tuple[np.ndarray, list[str
         predicted = panel.probabilities > conventions.null_threshold
         shares = predicted.mean(axis=(1, 2))
         captions = [f"{share:.1%} predicted" for share in shares]
-        return predicted, captions, f"S {np.sqrt(shares.mean()):.3f} (whatever is predicted is wrong, 0 is best)"
+        return (
+            predicted,
+            captions,
+            f"S {np.sqrt(shares.mean()):.3f} (whatever is predicted is wrong, 0 is best)",
+        )
     predicted = panel.probabilities > conventions.threshold
-    scores = score_frames(panel.probabilities, panel.masks, conventions.threshold, conventions.empty_truth)
+    scores = score_frames(
+        panel.probabilities, panel.masks, conventions.threshold, conventions.empty_truth
+    )
     captions = [
         f"J {score:.2f}{'' if shown else ', object absent'}"
         for score, shown in zip(scores, panel.masks.any(axis=(1, 2)), strict=True)

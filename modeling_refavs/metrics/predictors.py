@@ -39,10 +39,14 @@ class ModelPredictor:
         features = self.model.encode_clips(**inputs)
         for start in range(0, len(truths), SENTENCES_AT_ONCE):
             group = slice(start, start + SENTENCES_AT_ONCE)
-            outputs = self.model.segment(features, **{name: values[group] for name, values in texts.items()})
+            outputs = self.model.segment(
+                features, **{name: values[group] for name, values in texts.items()}
+            )
             for mask_logits, truth in zip(outputs.mask_logits.float(), truths[group], strict=True):
                 size = truth.masks.shape[-2:]
-                resized = torch.nn.functional.interpolate(mask_logits[None], size=size, mode="bilinear")[0]
+                resized = torch.nn.functional.interpolate(
+                    mask_logits[None], size=size, mode="bilinear"
+                )[0]
                 yield resized.sigmoid().cpu().numpy()
 
 
@@ -79,8 +83,12 @@ def _read(path: Path, truth: Truth) -> np.ndarray:
     try:
         with Image.open(path) as picture:
             if picture.size[::-1] not in (truth.file_size, size):
-                sizes = " or ".join(f"{width}x{height}" for height, width in dict.fromkeys((truth.file_size, size)))
-                raise ValueError(f"{path}: must be {sizes} pixels, got {picture.width}x{picture.height}")
+                sizes = " or ".join(
+                    f"{width}x{height}" for height, width in dict.fromkeys((truth.file_size, size))
+                )
+                raise ValueError(
+                    f"{path}: must be {sizes} pixels, got {picture.width}x{picture.height}"
+                )
             return to_mask(picture, size)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read as a picture: {error}") from error

@@ -38,8 +38,12 @@ PUBLISHED = (
     PublishedResult("EEMC", (34.20, 51.3), (49.54, 64.8), (41.87, 58.1), 0.007),
     PublishedResult("EEMC without text", (23.67, 46.8), (37.19, 64.1), (30.43, 55.5), 0.011),
     PublishedResult("EEMC without audio", (27.27, 49.2), (43.64, 65.6), (35.46, 57.4), 0.010),
-    PublishedResult("EEMC without cached memory", (25.30, 49.4), (36.73, 66.0), (31.05, 57.7), 0.009),
-    PublishedResult("EEMC without modality encoding", (27.20, 47.0), (44.97, 63.7), (36.09, 55.4), 0.009),
+    PublishedResult(
+        "EEMC without cached memory", (25.30, 49.4), (36.73, 66.0), (31.05, 57.7), 0.009
+    ),
+    PublishedResult(
+        "EEMC without modality encoding", (27.20, 47.0), (44.97, 63.7), (36.09, 55.4), 0.009
+    ),
 )
 # J of EEMC in %, by what a sentence is like.
 PUBLISHED_BREAKDOWNS = {
@@ -85,10 +89,15 @@ class SentenceFacts:
         """Of each of a clip's sentences the group in each breakdown; `sentences` have `uid`, `expression`, `category`."""
         scene = {}
         if self.knows_scenes and {"grade", "dimension"} & set(self.breakdowns):
-            entries = json.loads((self.scenes / f"{clip_id}.json").read_text(encoding="utf-8"))["expressions"]
+            entries = json.loads((self.scenes / f"{clip_id}.json").read_text(encoding="utf-8"))[
+                "expressions"
+            ]
             scene = {entry["uid"]: entry for entry in entries}
         return [
-            {name: self._group(name, sentence, scene.get(sentence["uid"])) for name in self.breakdowns}
+            {
+                name: self._group(name, sentence, scene.get(sentence["uid"]))
+                for name in self.breakdowns
+            }
             for sentence in sentences
         ]
 
@@ -125,7 +134,9 @@ class Pooling:
     def __post_init__(self) -> None:
         check_pooling(self.name, self.batch_size)
         if self.num_draws < 1:
-            raise ValueError(f"the number of bootstrap draws must be at least 1, got {self.num_draws}")
+            raise ValueError(
+                f"the number of bootstrap draws must be at least 1, got {self.num_draws}"
+            )
 
 
 @dataclass(frozen=True)
@@ -140,7 +151,11 @@ class Estimate:
         """The middle 95 % of the draws."""
         tail = (1 - LEVEL) / 2
         known = self.draws[np.isfinite(self.draws)]
-        return tuple(np.quantile(known, [tail, 1 - tail]).tolist()) if len(known) else (float("nan"), float("nan"))
+        return (
+            tuple(np.quantile(known, [tail, 1 - tail]).tolist())
+            if len(known)
+            else (float("nan"), float("nan"))
+        )
 
 
 def mean_of(estimates: Iterable[Estimate]) -> Estimate:
@@ -177,13 +192,17 @@ class Sentences:
         """`jaccard` and `fscore` of the sentences that refer to something, `null` of those that do not."""
         real, null = self[~self.is_null], self[self.is_null]
         return {
-            "jaccard": _estimate(pool_jaccard, real.jaccard, real.jaccard_frames, real.clips, pooling),
+            "jaccard": _estimate(
+                pool_jaccard, real.jaccard, real.jaccard_frames, real.clips, pooling
+            ),
             "fscore": _estimate(pool_fscore, real.fscore, real.object_frames, real.clips, pooling),
             "null": _estimate(pool_null, null.predicted, null.frames, null.clips, pooling),
         }
 
 
-def _estimate(pool: Pool, sums: np.ndarray, counts: np.ndarray, clips: np.ndarray, pooling: Pooling) -> Estimate:
+def _estimate(
+    pool: Pool, sums: np.ndarray, counts: np.ndarray, clips: np.ndarray, pooling: Pooling
+) -> Estimate:
     """Bootstrap over clips, since sentences about one clip stand or fall together."""
     if not len(counts):
         return Estimate(float("nan"), np.full(pooling.num_draws, np.nan))
@@ -191,9 +210,15 @@ def _estimate(pool: Pool, sums: np.ndarray, counts: np.ndarray, clips: np.ndarra
     value = pool(sums, counts)
     starts = np.flatnonzero(np.diff(clips, prepend=-1))
     if pooling.name == "dataset":  # sums of clips say as much as sums of sentences, and are fewer
-        sums, counts, starts = np.add.reduceat(sums, starts), np.add.reduceat(counts, starts), np.arange(len(starts))
+        sums, counts, starts = (
+            np.add.reduceat(sums, starts),
+            np.add.reduceat(counts, starts),
+            np.arange(len(starts)),
+        )
     members = np.split(np.arange(len(counts)), starts[1:])
-    drawn = np.random.default_rng(SEED).integers(len(members), size=(pooling.num_draws, len(members)))
+    drawn = np.random.default_rng(SEED).integers(
+        len(members), size=(pooling.num_draws, len(members))
+    )
     rows = (np.concatenate([members[clip] for clip in draw]) for draw in drawn)
     return Estimate(value, np.array([pool(sums[chosen], counts[chosen]) for chosen in rows]))
 
@@ -212,26 +237,47 @@ class ScoredSplit:
     seconds: dict[str, float]
 
 
-def read_splits(journal: Journal, splits: Sequence[str], facts: SentenceFacts) -> dict[str, ScoredSplit]:
+def read_splits(
+    journal: Journal, splits: Sequence[str], facts: SentenceFacts
+) -> dict[str, ScoredSplit]:
     """What the journal holds of `splits`."""
     clips: dict[str, dict[int, tuple]] = {split: {} for split in splits}
     for record in journal.read():
         if record["split"] in clips:
             clips[record["split"]][record["index"]] = _columns(record, facts)
-    return {split: _join([found[index] for index in sorted(found)]) for split, found in clips.items()}
+    return {
+        split: _join([found[index] for index in sorted(found)]) for split, found in clips.items()
+    }
 
 
-def _columns(record: Record, facts: SentenceFacts) -> tuple[Sentences, list[dict[str, str]], dict[str, float]]:
+def _columns(
+    record: Record, facts: SentenceFacts
+) -> tuple[Sentences, list[dict[str, str]], dict[str, float]]:
     scores = [SentenceScore(**sentence) for sentence in record["sentences"]]
-    names = ("is_null", "jaccard", "jaccard_frames", "fscore", "object_frames", "predicted", "frames")
+    names = (
+        "is_null",
+        "jaccard",
+        "jaccard_frames",
+        "fscore",
+        "object_frames",
+        "predicted",
+        "frames",
+    )
     columns = {name: np.array([getattr(score, name) for score in scores]) for name in names}
     clips = np.full(len(scores), record["index"])
-    return Sentences(clips, **columns), facts.of_clip(record["clip_id"], record["sentences"]), record["seconds"]
+    return (
+        Sentences(clips, **columns),
+        facts.of_clip(record["clip_id"], record["sentences"]),
+        record["seconds"],
+    )
 
 
 def _join(clips: list[tuple]) -> ScoredSplit:
     sentences, groups, seconds = zip(*clips, strict=True)
-    columns = {name: np.concatenate([vars(clip)[name] for clip in sentences]) for name in vars(sentences[0])}
+    columns = {
+        name: np.concatenate([vars(clip)[name] for clip in sentences])
+        for name in vars(sentences[0])
+    }
     return ScoredSplit(
         Sentences(**columns),
         [group for clip in groups for group in clip],
@@ -240,7 +286,10 @@ def _join(clips: list[tuple]) -> ScoredSplit:
 
 
 def build_report(
-    scored: dict[str, ScoredSplit], breakdowns: Sequence[str], pooling: Pooling, request: dict[str, Any]
+    scored: dict[str, ScoredSplit],
+    breakdowns: Sequence[str],
+    pooling: Pooling,
+    request: dict[str, Any],
 ) -> dict[str, Any]:
     """Table 3, the breakdowns, the published rows, and how everything was computed.
 
@@ -255,16 +304,22 @@ def build_report(
         counts = {"clips": len(np.unique(part.sentences.clips)), "sentences": len(part.groups)}
         report["splits"][split] = {**counts, **_to_json(measured[split])}
     if all(split in measured for split in MIXED):
-        mix = {name: mean_of(measured[split][name] for split in MIXED) for name in ("jaccard", "fscore")}
+        mix = {
+            name: mean_of(measured[split][name] for split in MIXED)
+            for name in ("jaccard", "fscore")
+        }
         report["mix"] = _to_json(mix)
-    report["breakdowns"] = {name: _break_down(list(scored.values()), name, pooling) for name in breakdowns}
+    report["breakdowns"] = {
+        name: _break_down(list(scored.values()), name, pooling) for name in breakdowns
+    }
     report["published"] = {
         "table_3": [asdict(result) for result in PUBLISHED],
         "breakdowns": PUBLISHED_BREAKDOWNS,
     }
     sentences = sum(len(part.groups) for part in scored.values())
     report["seconds_per_sentence"] = {
-        name: round(sum(part.seconds[name] for part in scored.values()) / sentences, 5) for name in PARTS
+        name: round(sum(part.seconds[name] for part in scored.values()) / sentences, 5)
+        for name in PARTS
     }
     return report
 
@@ -275,7 +330,10 @@ def _break_down(parts: list[ScoredSplit], breakdown: str, pooling: Pooling) -> d
     table = {}
     for group in in_order(breakdown, set(groups.tolist())):
         chosen = sentences[groups == group]
-        counts = {"sentences": int((~chosen.is_null).sum()), "null_sentences": int(chosen.is_null.sum())}
+        counts = {
+            "sentences": int((~chosen.is_null).sum()),
+            "null_sentences": int(chosen.is_null.sum()),
+        }
         table[group] = {**counts, **_to_json(chosen.measure(pooling))}
     return table
 
@@ -286,7 +344,9 @@ def _concatenate(parts: Iterable[Sentences]) -> Sentences:
     for part in parts:
         columns.append({**vars(part), "clips": part.clips + first})
         first = columns[-1]["clips"][-1] + 1
-    return Sentences(**{name: np.concatenate([part[name] for part in columns]) for name in columns[0]})
+    return Sentences(
+        **{name: np.concatenate([part[name] for part in columns]) for name in columns[0]}
+    )
 
 
 def _to_json(measures: dict[str, Estimate]) -> dict[str, Any]:
@@ -327,7 +387,11 @@ def report_text(report: dict[str, Any]) -> str:
 def conventions_text(report: dict[str, Any]) -> str:
     """On which data, how pooled, and what the numbers mean."""
     rules, pooling = report["conventions"], report["pooling"]
-    size = "the truth's own size" if rules["mask_size"] is None else f"{rules['mask_size']}x{rules['mask_size']}"
+    size = (
+        "the truth's own size"
+        if rules["mask_size"] is None
+        else f"{rules['mask_size']}x{rules['mask_size']}"
+    )
     pooled = {
         "dataset": "pooled over the data set, whatever the batches",
         "released": f"pooled as the released code does, the mean over batches of {pooling['batch_size']} sentences",
@@ -343,7 +407,14 @@ def results_table(report: dict[str, Any]) -> str:
     """A row a split, and Mix."""
     rows, splits = [], report["splits"]
     for split, part in splits.items():
-        rows.append((f"{SPLIT_NAMES.get(split, split)} ({split})", part["clips"], part["sentences"], *_measures(part)))
+        rows.append(
+            (
+                f"{SPLIT_NAMES.get(split, split)} ({split})",
+                part["clips"],
+                part["sentences"],
+                *_measures(part),
+            )
+        )
         if split == "test_u" and report["mix"]:
             rows.append(("Mix", "", "", *_measures(report["mix"])))
     return _table(("split", "clips", "sentences", "J", "F", "J&F", "S"), rows)
@@ -352,9 +423,13 @@ def results_table(report: dict[str, Any]) -> str:
 def _published(report: dict[str, Any]) -> str:
     """Table 3 in the paper's shape, ours first."""
     splits = report["splits"]
-    seen, unseen, mix = (_pair(part) for part in (splits.get("test_s"), splits.get("test_u"), report["mix"]))
+    seen, unseen, mix = (
+        _pair(part) for part in (splits.get("test_s"), splits.get("test_u"), report["mix"])
+    )
     null = splits.get("test_n") and splits["test_n"]["null"]
-    rows = [(f"**{report['subject']}**", seen, unseen, mix, f"{null['value']:.3f}" if null else NOTHING)]
+    rows = [
+        (f"**{report['subject']}**", seen, unseen, mix, f"{null['value']:.3f}" if null else NOTHING)
+    ]
     for result in report["published"]["table_3"]:
         pairs = [f"{j:.2f} / {f:.1f}" for j, f in (result["seen"], result["unseen"], result["mix"])]
         rows.append((result["method"], *pairs, f"{result['null']:.3f}"))
@@ -371,8 +446,26 @@ def breakdown_text(report: dict[str, Any], name: str) -> str:
     rows = []
     for group, part in report["breakdowns"][name].items():
         paper = (f"{published[group]:.2f}" if group in published else NOTHING,) if published else ()
-        rows.append((group, part["sentences"], *_measures(part)[:3], *paper, part["null_sentences"], _s(part)))
-    head = (name, "sentences", "J", "F", "J&F", *(("EEMC, paper: J",) if published else ()), "null sentences", "S")
+        rows.append(
+            (
+                group,
+                part["sentences"],
+                *_measures(part)[:3],
+                *paper,
+                part["null_sentences"],
+                _s(part),
+            )
+        )
+    head = (
+        name,
+        "sentences",
+        "J",
+        "F",
+        "J&F",
+        *(("EEMC, paper: J",) if published else ()),
+        "null sentences",
+        "S",
+    )
     note = f"\n\n{DIMENSION_NOTE}" if name == "dimension" and not report["knows_scenes"] else ""
     return f"## By {name}\n\n{_table(head, rows)}{note}"
 
@@ -402,4 +495,6 @@ def _pair(part: dict[str, Any] | None) -> str:
 
 def _table(head: tuple, rows: list[tuple]) -> str:
     lines = [head, ("---",) * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join(
+        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
+    )

@@ -42,7 +42,9 @@ class Conventions:
         if self.mask_size is not None and self.mask_size < 1:
             raise ValueError(f"the mask size must be at least 1 pixel, got {self.mask_size}")
         if self.empty_truth not in EMPTY_TRUTHS:
-            raise ValueError(f"empty_truth must be one of {', '.join(EMPTY_TRUTHS)}, got {self.empty_truth!r}")
+            raise ValueError(
+                f"empty_truth must be one of {', '.join(EMPTY_TRUTHS)}, got {self.empty_truth!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -104,11 +106,16 @@ def score_sentence(
 
 
 def score_clip(
-    clip: dict[str, Any], truths: list[Truth], predictions: Iterable[np.ndarray], conventions: Conventions
+    clip: dict[str, Any],
+    truths: list[Truth],
+    predictions: Iterable[np.ndarray],
+    conventions: Conventions,
 ) -> tuple[list[dict[str, Any]], float]:
     """The scores of a clip's sentences as JSON takes them, and the seconds spent on them alone."""
     scores, seconds = [], 0.0
-    for sentence, truth, probabilities in zip(clip["expressions"], truths, predictions, strict=True):
+    for sentence, truth, probabilities in zip(
+        clip["expressions"], truths, predictions, strict=True
+    ):
         start = time.perf_counter()
         scores.append(asdict(score_sentence(sentence, probabilities, truth.masks, conventions)))
         seconds += time.perf_counter() - start
@@ -121,7 +128,9 @@ def true_masks(clip: dict[str, Any], mask_size: int | None) -> list[Truth]:
     for thing in clip["objects"]:
         width, height = thing["masks"][0].size
         size = (height, width) if mask_size is None else (mask_size, mask_size)
-        by_fid[thing["fid"]] = Truth(np.stack([to_mask(mask, size) for mask in thing["masks"]]), (height, width))
+        by_fid[thing["fid"]] = Truth(
+            np.stack([to_mask(mask, size) for mask in thing["masks"]]), (height, width)
+        )
     return [by_fid[sentence["fid"]] for sentence in clip["expressions"]]
 
 

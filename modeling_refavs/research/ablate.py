@@ -68,7 +68,9 @@ def measure_choice(
         model: of stage alignment or cues, in `eval()`.
         split: prepared with `graded`, which knows the families.
     """
-    collator = ClipCollator(split, pixel_table(processor), processor.tokenizer.pad_token_id, decode=False)
+    collator = ClipCollator(
+        split, pixel_table(processor), processor.tokenizer.pad_token_id, decode=False
+    )
     right, asked = Counter(), Counter()
     sentences = iter([sentence for clip in split.clips for sentence in clip.sentences])
     for batch in DataLoader(ClipDataset(split), CLIPS_AT_ONCE, collate_fn=collator):
@@ -106,8 +108,20 @@ class MaskJudge:
 
     def report(self, folder: Path) -> Report:
         output = folder / "evaluation"
-        words = ["--model", str(folder), "--data", self.data, "--output", str(output), "--splits", *SPLITS]
-        run_apart(["-m", "modeling_refavs.cli", "evaluate", *words, "--by", *self.by], f"evaluating {folder}")
+        words = [
+            "--model",
+            str(folder),
+            "--data",
+            self.data,
+            "--output",
+            str(output),
+            "--splits",
+            *SPLITS,
+        ]
+        run_apart(
+            ["-m", "modeling_refavs.cli", "evaluate", *words, "--by", *self.by],
+            f"evaluating {folder}",
+        )
         return json.loads((output / "report.json").read_text(encoding="utf-8"))
 
     def scores(self, report: Report) -> Scores:
@@ -135,10 +149,15 @@ class ChoiceJudge:
     def _measure(self, folder: Path, split: str) -> dict[str, tuple[int, int]]:
         from .. import auto  # noqa: F401, a saved folder carries code too: the installed one is meant
 
-        model, processor = self.kind.from_pretrained(folder).eval(), RefAVSProcessor.from_pretrained(folder)
+        model, processor = (
+            self.kind.from_pretrained(folder).eval(),
+            RefAVSProcessor.from_pretrained(folder),
+        )
         cache = ArrayCache(self.data.cache_dir, self.data.num_proc)
         rows = open_split(self.data, split, self.data.max_eval_clips, cache)
-        prepared = Preparation(model, processor, cache).prepare(rows, graded=True, cache_cues=self.data.cache_cues)
+        prepared = Preparation(model, processor, cache).prepare(
+            rows, graded=True, cache_cues=self.data.cache_cues
+        )
         return measure_choice(model, processor, prepared)
 
     def scores(self, report: Report) -> Scores:
@@ -147,15 +166,19 @@ class ChoiceJudge:
         families = sorted({family for counts in splits.values() for family in counts})
         shares = {title: _share(list(counts.values())) for title, counts in splits.items()}
         of_family = {
-            family: _share([counts[family] for counts in splits.values() if family in counts]) for family in families
+            family: _share([counts[family] for counts in splits.values() if family in counts])
+            for family in families
         }
         return shares | of_family
 
     def text(self, reports: Reports) -> str:
-        scores = {name: [self.scores(report) for report in group] for name, group in reports.items()}
+        scores = {
+            name: [self.scores(report) for report in group] for name, group in reports.items()
+        }
         columns = list(next(iter(scores.values()))[0])
         rows = [
-            (column, *(_spread([run[column] for run in runs], 2) for runs in scores.values())) for column in columns
+            (column, *(_spread([run[column] for run in runs], 2) for runs in scores.values()))
+            for column in columns
         ]
         seeds = max(len(group) for group in reports.values())
         parts = [
@@ -180,7 +203,10 @@ def scores_of(report: Report) -> Scores:
     parts = {"Seen": splits["test_s"], "Unseen": splits["test_u"], "Mix": report["mix"]}
     scores = {}
     for name, part in parts.items():
-        scores |= {f"{name} J": 100 * _value(part, "jaccard"), f"{name} F": 100 * _value(part, "fscore")}
+        scores |= {
+            f"{name} J": 100 * _value(part, "jaccard"),
+            f"{name} F": 100 * _value(part, "fscore"),
+        }
     return {**scores, "Null S": _value(splits["test_n"], "null")}
 
 
@@ -190,7 +216,10 @@ def ablation_text(reports: Reports) -> str:
     Args:
         reports: of each variant, one report of `refavs evaluate` for each seed.
     """
-    rows = [(VARIANTS[name][1], *_row([scores_of(report) for report in group])) for name, group in reports.items()]
+    rows = [
+        (VARIANTS[name][1], *_row([scores_of(report) for report in group]))
+        for name, group in reports.items()
+    ]
     paper = {result.method: result for result in PUBLISHED}
     published = [_published_row(paper[VARIANTS[name][1]]) for name in reports]
     seeds = max(len(group) for group in reports.values())
@@ -216,15 +245,26 @@ def _breakdown(reports: Reports, breakdown: str) -> str:
     groups = next(iter(reports.values()))[0]["breakdowns"][breakdown]
     rows = []
     for group in groups:
-        tables = {name: [report["breakdowns"][breakdown][group] for report in runs] for name, runs in reports.items()}
+        tables = {
+            name: [report["breakdowns"][breakdown][group] for report in runs]
+            for name, runs in reports.items()
+        }
         rows.append(
-            (group, *(_spread([100 * _value(part, "jaccard") for part in parts], 2) for parts in tables.values()))
+            (
+                group,
+                *(
+                    _spread([100 * _value(part, "jaccard") for part in parts], 2)
+                    for parts in tables.values()
+                ),
+            )
         )
     return _table((breakdown, *reports), rows)
 
 
 def _row(runs: list[Scores]) -> list[str]:
-    return [_spread([run[column] for run in runs], 3 if column == "Null S" else 2) for column in COLUMNS]
+    return [
+        _spread([run[column] for run in runs], 3 if column == "Null S" else 2) for column in COLUMNS
+    ]
 
 
 def _spread(values: list[float], digits: int) -> str:
@@ -286,15 +326,24 @@ def ablate(
             reports[name].append(judge.report(folder))
     text = judge.text(reports)
     with whole_file(output / "ablation.json") as unfinished:
-        scores = {name: [judge.scores(report) for report in group] for name, group in reports.items()}
-        unfinished.write_text(json.dumps({"seeds": seeds, "scores": scores}, indent=2) + "\n", encoding="utf-8")
+        scores = {
+            name: [judge.scores(report) for report in group] for name, group in reports.items()
+        }
+        unfinished.write_text(
+            json.dumps({"seeds": seeds, "scores": scores}, indent=2) + "\n", encoding="utf-8"
+        )
     with whole_file(output / "ablation.md") as unfinished:
         unfinished.write_text(text, encoding="utf-8")
     return text
 
 
 def _train_stages(
-    recipes: Sequence[Path], name: str, seed: int, folder: Path, processes: int, overrides: Sequence[str]
+    recipes: Sequence[Path],
+    name: str,
+    seed: int,
+    folder: Path,
+    processes: int,
+    overrides: Sequence[str],
 ) -> None:
     """One recipe after the other, each but the first from the model that the one before left; the last one into `folder`."""
     field, _ = VARIANTS[name]

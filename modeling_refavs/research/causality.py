@@ -34,7 +34,9 @@ class Knowledge:
 
 def until(scene: Scene, seconds: float) -> Scene:
     """The scene as it is after its first seconds: what enters or sounds later is not there yet."""
-    return replace(scene, seconds=seconds, objects=tuple(_until(item, seconds) for item in scene.objects))
+    return replace(
+        scene, seconds=seconds, objects=tuple(_until(item, seconds) for item in scene.objects)
+    )
 
 
 def measure_causality(folder: str | Path, split: str = "test_s") -> dict[str, Knowledge]:
@@ -47,14 +49,18 @@ def measure_causality(folder: str | Path, split: str = "test_s") -> dict[str, Kn
     for path in sorted(Path(folder, "scenes").glob("*.json")):
         stored = json.loads(path.read_text(encoding="utf-8"))
         if stored["split"] == split and not path.stem.startswith("null_"):
-            for family, shares, shown in _ask(Scene.from_json(stored["scene"]), stored["expressions"]):
+            for family, shares, shown in _ask(
+                Scene.from_json(stored["scene"]), stored["expressions"]
+            ):
                 for name in (family, "all"):
                     known[name] += [bool(share == 1) for share in shares[shown]]
                     scores[name].append(float(np.where(shown, shares, 1.0).mean()))
     if not scores:
         raise ValueError(f"{folder} holds no sentence of split {split} that refers to something")
     return {
-        family: Knowledge(len(scores[family]), float(np.mean(known[family])), float(np.mean(scores[family])))
+        family: Knowledge(
+            len(scores[family]), float(np.mean(known[family])), float(np.mean(scores[family]))
+        )
         for family in (*FAMILIES, "all")
         if family in scores
     }
@@ -70,7 +76,11 @@ def _ask(scene: Scene, expressions: list[dict]):
         conditions = conditions_of(template, said["slots"])
         shares = np.zeros(len(times))
         for second, world in enumerate(worlds):
-            hidden = second == 0 and "action" in template.dimensions and "acoustic" not in template.dimensions
+            hidden = (
+                second == 0
+                and "action" in template.dimensions
+                and "acoustic" not in template.dimensions
+            )
             if not hidden and world.refer(conditions) == said["fid"]:
                 shares[second] = 1
                 continue
@@ -85,10 +95,19 @@ def _until(item: SceneObject, seconds: float) -> SceneObject:
     presence = (min(item.presence[0], seconds), min(item.presence[1], seconds))
     sound = item.sound
     if sound is not None:
-        intervals = tuple((start, min(end, seconds)) for start, end in sound.intervals if start < seconds - SHORTEST)
+        intervals = tuple(
+            (start, min(end, seconds))
+            for start, end in sound.intervals
+            if start < seconds - SHORTEST
+        )
         if not intervals:
             return replace(item, presence=presence, sound=None)
         end = intervals[-1][1]
         rate = sound.rate and (sound.rate[0], float(np.interp(end, sound.span, sound.rate)))
-        sound = replace(sound, intervals=intervals, level=(sound.level[0], float(sound.level_at(end))), rate=rate)
+        sound = replace(
+            sound,
+            intervals=intervals,
+            level=(sound.level[0], float(sound.level_at(end))),
+            rate=rate,
+        )
     return replace(item, presence=presence, sound=sound)

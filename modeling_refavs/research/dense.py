@@ -41,7 +41,9 @@ class Clip:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.parse_args()
     torch.set_num_threads(1)
     model = RefAVSForSegmentation.from_pretrained(MODEL).eval()
@@ -65,9 +67,12 @@ def load_clip(name: str) -> Clip:
     answers |= {f"the {colour} object": category for category, (colour, *_) in THINGS.items()}
     answers |= {"the striped object": "bell", "the drum": None}
     answers |= dict(zip(HEARD, CLIPS[name], strict=True))
-    visible = np.stack([draw(scene, number / FPS, *SIZE)[1] for number in range(SECONDS * FPS)], axis=1)
+    visible = np.stack(
+        [draw(scene, number / FPS, *SIZE)[1] for number in range(SECONDS * FPS)], axis=1
+    )
     truth = [
-        np.zeros_like(visible[0]) if kind is None else visible[list(THINGS).index(kind)] for kind in answers.values()
+        np.zeros_like(visible[0]) if kind is None else visible[list(THINGS).index(kind)]
+        for kind in answers.values()
     ]
     sound = np.concatenate([block.mean(axis=0) for block in read_sound(path, SAMPLING_RATE)])
     return Clip([frame.rgb for frame in read_frames(path)], sound, list(answers), np.stack(truth))
@@ -77,9 +82,15 @@ def load_clip(name: str) -> Clip:
 def answer_in_all_ways(model, processor, clip: Clip) -> dict[str, tuple[torch.Tensor, float]]:
     """Mask logits `(expressions, pictures, h, w)` of each way, and the seconds it took."""
     ways = {
-        "one mask a second, held": lambda: retime(shifted_passes(model, processor, clip, 1), 1, None),
-        "one mask a second, interpolated": lambda: retime(shifted_passes(model, processor, clip, 1), 1, 0.0),
-        "25 passes, shifted, each with its memory": lambda: shifted_passes(model, processor, clip, FPS),
+        "one mask a second, held": lambda: retime(
+            shifted_passes(model, processor, clip, 1), 1, None
+        ),
+        "one mask a second, interpolated": lambda: retime(
+            shifted_passes(model, processor, clip, 1), 1, 0.0
+        ),
+        "25 passes, shifted, each with its memory": lambda: shifted_passes(
+            model, processor, clip, FPS
+        ),
         "each picture with its own sound, memory of whole seconds": lambda: of_one_memory(
             model, processor, clip, True
         ),
@@ -88,8 +99,8 @@ def answer_in_all_ways(model, processor, clip: Clip) -> dict[str, tuple[torch.Te
         ),
     }
     ways |= {
-        f"cues of the second, {looks} looks a second{', interpolated' * (looks < FPS)}": lambda looks=looks: retime(
-            cues_of_the_second(model, processor, clip, looks), looks, 0.0
+        f"cues of the second, {looks} looks a second{', interpolated' * (looks < FPS)}": lambda looks=looks: (
+            retime(cues_of_the_second(model, processor, clip, looks), looks, 0.0)
         )
         for looks in (2, 5, FPS)
     }
@@ -108,16 +119,23 @@ def shifted_passes(model, processor, clip: Clip, passes: int) -> torch.Tensor:
     for number in range(passes):
         pictures = clip.pictures[number * FPS // passes :: FPS]
         sound = clip.sound[number * SAMPLING_RATE // passes :]
-        inputs = processor(text=clip.expressions, frames=pictures, audio=sound, sampling_rate=SAMPLING_RATE)
+        inputs = processor(
+            text=clip.expressions, frames=pictures, audio=sound, sampling_rate=SAMPLING_RATE
+        )
         logits.append(model(**inputs).mask_logits)
-    return torch.stack(logits, dim=2).flatten(1, 2)  # (E, seconds, passes, h, w) -> (E, seconds * passes, h, w)
+    return torch.stack(logits, dim=2).flatten(
+        1, 2
+    )  # (E, seconds, passes, h, w) -> (E, seconds * passes, h, w)
 
 
 def of_one_memory(model, processor, clip: Clip, own_sound: bool) -> torch.Tensor:
     """Every picture is a step of its own after the seconds before; only whole seconds are remembered."""
     logits, memory, num_expressions = [], None, len(clip.expressions)
     for second in range(SECONDS):
-        begins = [second * SAMPLING_RATE + own_sound * number * SAMPLING_RATE // FPS for number in range(FPS)]
+        begins = [
+            second * SAMPLING_RATE + own_sound * number * SAMPLING_RATE // FPS
+            for number in range(FPS)
+        ]
         inputs = processor(
             text=[clip.expressions] * FPS,
             frames=[[picture] for picture in clip.pictures[second * FPS : (second + 1) * FPS]],
@@ -127,7 +145,9 @@ def of_one_memory(model, processor, clip: Clip, own_sound: bool) -> torch.Tensor
         before = memory and memory.map(lambda rows: rows.repeat(FPS, *[1] * (rows.dim() - 1)))
         outputs = model(**inputs, memory=before)
         memory = outputs.memory.map(lambda rows: rows[:num_expressions])
-        logits.append(outputs.mask_logits[:, 0].unflatten(0, (FPS, num_expressions)).transpose(0, 1))
+        logits.append(
+            outputs.mask_logits[:, 0].unflatten(0, (FPS, num_expressions)).transpose(0, 1)
+        )
     return torch.cat(logits, dim=1)
 
 
@@ -138,7 +158,9 @@ def cues_of_the_second(model, processor, clip: Clip, looks: int) -> torch.Tensor
     for second in range(SECONDS):
         numbers = [(second * looks + look) * FPS // looks for look in range(looks)]
         sound = clip.sound[second * SAMPLING_RATE : (second + 1) * SAMPLING_RATE]
-        inputs = processor(frames=[clip.pictures[n] for n in numbers], audio=sound, sampling_rate=SAMPLING_RATE)
+        inputs = processor(
+            frames=[clip.pictures[n] for n in numbers], audio=sound, sampling_rate=SAMPLING_RATE
+        )
         features = model.encode_clips(**inputs)
         outputs = decode_with_cues(model, features, features, tokens, memory)
         memory = outputs.memory
@@ -154,7 +176,8 @@ def retime(logits: torch.Tensor, looks: int, smoothing: float | None) -> torch.T
     timeline = Timeline(FPS, looks, smoothing)
     pictures = [timeline.answers(number, num_answers) for number in range(SECONDS * FPS)]
     return torch.stack(
-        [torch.einsum("erhw,r->ehw", logits[:, i], torch.tensor(w).float()) for i, w in pictures], dim=1
+        [torch.einsum("erhw,r->ehw", logits[:, i], torch.tensor(w).float()) for i, w in pictures],
+        dim=1,
     )
 
 
@@ -162,7 +185,9 @@ def score(logits: torch.Tensor, truth: np.ndarray) -> tuple[float, float]:
     """J and flicker, over the sentences that mean something."""
     meant = truth.any(axis=(1, 2, 3))
     truth = truth[meant]
-    masks = np.stack([(interpolate(rows[None], SIZE, mode="bilinear")[0] > 0).numpy() for rows in logits[meant]])
+    masks = np.stack(
+        [(interpolate(rows[None], SIZE, mode="bilinear")[0] > 0).numpy() for rows in logits[meant]]
+    )
     jaccard = (masks & truth).sum(axis=(2, 3)) / (masks | truth).sum(axis=(2, 3))
     return float(jaccard.mean()), change_of(masks, truth)
 

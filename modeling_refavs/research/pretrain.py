@@ -53,7 +53,9 @@ PARTS = {
         schedule="cosine",
         max_grad_norm=5.0,
     ),
-    "audio": Part(pretrain_audio, "vggish", steps=3500, batch_size=64, learning_rate=1e-3, bfloat16=True),
+    "audio": Part(
+        pretrain_audio, "vggish", steps=3500, batch_size=64, learning_rate=1e-3, bfloat16=True
+    ),
     "text": Part(pretrain_text, "text_model", steps=4000, batch_size=64, learning_rate=1e-3),
 }
 
@@ -92,15 +94,21 @@ def pretrain(
     for part in parts:
         folder = output / PARTS[part].folder
         if is_done(folder) and not resume:
-            raise ValueError(f"{folder} holds a model already: pass --resume to keep it, or choose another folder")
-    return json.dumps({part: _pretrain(part, tree, output, resume, given, seed) for part in parts}, indent=1)
+            raise ValueError(
+                f"{folder} holds a model already: pass --resume to keep it, or choose another folder"
+            )
+    return json.dumps(
+        {part: _pretrain(part, tree, output, resume, given, seed) for part in parts}, indent=1
+    )
 
 
 def is_done(folder: Path) -> bool:
     return (folder / "model.safetensors").exists()
 
 
-def _pretrain(part: str, tree: Path, output: Path, resume: bool, given: dict[str, Any], seed: int) -> dict[str, Any]:
+def _pretrain(
+    part: str, tree: Path, output: Path, resume: bool, given: dict[str, Any], seed: int
+) -> dict[str, Any]:
     """Train one part unless it is there. Returns its scores."""
     folder = output / PARTS[part].folder
     if not is_done(folder):

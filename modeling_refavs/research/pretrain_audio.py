@@ -41,7 +41,9 @@ WORKERS = min(2, os.cpu_count() or 1)  # processes that compute log-mels
 
 
 def make_config() -> RefAVSAudioConfig:
-    return RefAVSAudioConfig(hidden_sizes=[16, 32, 64, 64], depths=[1, 1, 2, 2], intermediate_size=256)
+    return RefAVSAudioConfig(
+        hidden_sizes=[16, 32, 64, 64], depths=[1, 1, 2, 2], intermediate_size=256
+    )
 
 
 def label_seconds(scene: Scene) -> dict[str, np.ndarray]:
@@ -71,7 +73,8 @@ def label_seconds(scene: Scene) -> dict[str, np.ndarray]:
     labels = {
         "share": heard.mean(-1),
         "level": np.where(heard, level, 0).sum(-1) / count,
-        "rate": np.where(stroke, rate, 0).sum(-1) / np.where(stroke.any(-1), stroke.sum(-1), np.nan),
+        "rate": np.where(stroke, rate, 0).sum(-1)
+        / np.where(stroke.any(-1), stroke.sum(-1), np.nan),
         "steady": (heard & ~stroke).sum(-1) / count,
     }
     return {name: values.T.astype(np.float32) for name, values in labels.items()}
@@ -83,14 +86,20 @@ def sounds_at(sound: Sound, times: np.ndarray) -> np.ndarray:
 
 def log_rate_at(sound: Sound, times: np.ndarray) -> np.ndarray:
     """log2 of the strokes a second; NaN of a steady sound."""
-    return np.full(times.shape, np.nan) if sound.rate is None else np.log2(np.interp(times, sound.span, sound.rate))
+    return (
+        np.full(times.shape, np.nan)
+        if sound.rate is None
+        else np.log2(np.interp(times, sound.span, sound.rate))
+    )
 
 
 def log_mel_of(tree: Path, clip_ids: list[str], index: int) -> np.ndarray:
     """`(10, 96, 64)` float16: the examples of a clip's ten seconds."""
     with wave.open(str(sound_path(tree, clip_ids[index])), "rb") as file:
         sound = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2")
-    features = RefAVSFeatureExtractor()(sound, SAMPLING_RATE, num_examples=NUM_FRAMES)["input_features"]
+    features = RefAVSFeatureExtractor()(sound, SAMPLING_RATE, num_examples=NUM_FRAMES)[
+        "input_features"
+    ]
     return features[0].astype(np.float16)
 
 
@@ -102,7 +111,9 @@ def log_mels_of(tree: Path, split: str, clip_ids: list[str], cache: ArrayCache) 
             yield {"log_mels": log_mels}
 
     shapes = {"log_mels": ((len(clip_ids) * NUM_FRAMES, NUM_MEL_FRAMES, NUM_MEL_BANDS), "float16")}
-    return cache.get(f"log_mels_{split}", [digest_tree(tree), split], lambda: shapes, parts)["log_mels"]
+    return cache.get(f"log_mels_{split}", [digest_tree(tree), split], lambda: shapes, parts)[
+        "log_mels"
+    ]
 
 
 class Seconds(torch.utils.data.Dataset):
@@ -134,7 +145,12 @@ class SoundReader(nn.Module):
     def read(self, input_features: torch.Tensor) -> dict[str, torch.Tensor]:
         """`(N, 96, 64)` -> `(N, kinds)` each: share and steady as logits, level in dB, rate in octaves."""
         share, level, rate, steady = self.head(self.encoder(input_features)).chunk(4, dim=-1)
-        return {"share": share, "level": LEVEL_MEAN + LEVEL_SCALE * level, "rate": 1 + rate, "steady": steady}
+        return {
+            "share": share,
+            "level": LEVEL_MEAN + LEVEL_SCALE * level,
+            "rate": 1 + rate,
+            "steady": steady,
+        }
 
     def forward(self, input_features, share, level, rate, steady) -> dict[str, torch.Tensor]:
         said = self.read(input_features)
@@ -145,7 +161,10 @@ class SoundReader(nn.Module):
             _mean_of((said["level"] - level).abs() / LEVEL_SCALE, present),
             _mean_of((said["rate"] - rate.nan_to_num()).abs(), stroke),
             _mean_of(
-                nn.functional.binary_cross_entropy_with_logits(said["steady"], steady, reduction="none"), present
+                nn.functional.binary_cross_entropy_with_logits(
+                    said["steady"], steady, reduction="none"
+                ),
+                present,
             ),
         )
         return {"loss": sum(losses)}
@@ -181,7 +200,9 @@ def average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
 def score(reader: SoundReader, seconds: Seconds) -> dict:
     """What the heads read off the vectors, against the labels."""
     batches = [
-        reader.read(torch.from_numpy(seconds.log_mels[start : start + SCORED_BATCH].astype(np.float32)))
+        reader.read(
+            torch.from_numpy(seconds.log_mels[start : start + SCORED_BATCH].astype(np.float32))
+        )
         for start in range(0, len(seconds), SCORED_BATCH)
     ]
     said = {name: torch.cat([batch[name] for batch in batches]).numpy() for name in batches[0]}
@@ -199,13 +220,17 @@ def score(reader: SoundReader, seconds: Seconds) -> dict:
         "steady_accuracy": ((said["steady"] > 0) == (true["steady"] > 0.5))[present].mean(),
     }
     return {
-        "mean_average_precision": float(np.mean([value for kind, value in precision.items() if kind != LOUDEST])),
+        "mean_average_precision": float(
+            np.mean([value for kind, value in precision.items() if kind != LOUDEST])
+        ),
         **{name: float(value) for name, value in errors.items()},
         "average_precision": precision,
     }
 
 
-def pretrain_audio(tree: Path, output: Path, arguments: TrainingArguments, resume: bool = False) -> None:
+def pretrain_audio(
+    tree: Path, output: Path, arguments: TrainingArguments, resume: bool = False
+) -> None:
     """Train on the seconds of a synthetic tree and save a folder that `from_backbones(vggish=...)` takes."""
     with arguments.main_process_first():
         cache = ArrayCache(output.parent / "cache", WORKERS)
@@ -218,7 +243,9 @@ def pretrain_audio(tree: Path, output: Path, arguments: TrainingArguments, resum
         reader = reader.eval().cpu()
         scores = score(reader, val)
         sample = np.random.default_rng(arguments.seed).permutation(len(train))[:STANDARDISED]
-        standardise(reader.encoder, torch.from_numpy(train.log_mels[np.sort(sample)].astype(np.float32)))
+        standardise(
+            reader.encoder, torch.from_numpy(train.log_mels[np.sort(sample)].astype(np.float32))
+        )
         reader.encoder.save_pretrained(output)
         for copy_of_the_code in output.glob("*.py"):  # it stands in this package already
             copy_of_the_code.unlink()

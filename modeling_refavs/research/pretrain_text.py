@@ -19,7 +19,9 @@ from dataset_script.annotations import read_annotations
 from dataset_script.synthetic.categories import CATEGORIES
 
 
-VOCABULARY = 600  # tokens: 5 special ones, 256 bytes, and enough merges for every word of the benchmark
+VOCABULARY = (
+    600  # tokens: 5 special ones, 256 bytes, and enough merges for every word of the benchmark
+)
 MASKED_SHARE = 0.25  # of the tokens
 SWAPPED_SHARE = 0.5  # of the category words
 SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -28,9 +30,13 @@ _CATEGORY = re.compile(rf"\b({'|'.join(CATEGORIES)})\b")
 
 def read_sentences(tree: Path, split: str) -> list[str]:
     """The sentences of a split, in the order of metadata.csv."""
-    sentences = [row.expression for row in read_annotations(tree / "metadata.csv").rows if row.split == split]
+    sentences = [
+        row.expression for row in read_annotations(tree / "metadata.csv").rows if row.split == split
+    ]
     if not sentences:
-        raise ValueError(f"{tree / 'metadata.csv'} holds no sentence of split {split}: nothing to learn words from")
+        raise ValueError(
+            f"{tree / 'metadata.csv'} holds no sentence of split {split}: nothing to learn words from"
+        )
     return sentences
 
 
@@ -46,7 +52,11 @@ def swap_categories(sentence: str) -> str:
 def _swap(category: str) -> str:
     if torch.rand(()) >= SWAPPED_SHARE:
         return category
-    kin = [name for name in CATEGORIES if CATEGORIES[name].super_category == CATEGORIES[category].super_category]
+    kin = [
+        name
+        for name in CATEGORIES
+        if CATEGORIES[name].super_category == CATEGORIES[category].super_category
+    ]
     return kin[int(torch.randint(len(kin), ()))]
 
 
@@ -54,7 +64,9 @@ def train_tokenizer(sentences: list[str]) -> RobertaTokenizer:
     """Byte-level pairs of the sentences' words; each category counts as often as any other."""
     trained = ByteLevelBPETokenizer()
     texts = [*sentences, *(f"The {category}." for category in CATEGORIES for _ in range(100))]
-    trained.train_from_iterator(texts, VOCABULARY, min_frequency=1, special_tokens=SPECIAL_TOKENS, show_progress=False)
+    trained.train_from_iterator(
+        texts, VOCABULARY, min_frequency=1, special_tokens=SPECIAL_TOKENS, show_progress=False
+    )
     merges = json.loads(trained.to_str())["model"]["merges"]
     return RobertaTokenizer(vocab=trained.get_vocab(), merges=[tuple(merge) for merge in merges])
 
@@ -94,10 +106,14 @@ class Sentences(torch.utils.data.Dataset):
 def masked_accuracy(prediction) -> dict[str, float]:
     """Share of the masked tokens that are guessed: `predictions` and `label_ids (sentences, tokens)`, -100 unmasked."""
     masked = prediction.label_ids != -100
-    return {"masked_accuracy": float((prediction.predictions == prediction.label_ids)[masked].mean())}
+    return {
+        "masked_accuracy": float((prediction.predictions == prediction.label_ids)[masked].mean())
+    }
 
 
-def pretrain_text(tree: Path, output: Path, arguments: TrainingArguments, resume: bool = False) -> None:
+def pretrain_text(
+    tree: Path, output: Path, arguments: TrainingArguments, resume: bool = False
+) -> None:
     """Train on a synthetic tree's sentences and save a folder that `from_backbones(text_model=...)` takes."""
     sentences = read_sentences(tree, "train")
     tokenizer = train_tokenizer(sentences)

@@ -65,15 +65,20 @@ def label_objects(scene: Scene, time: float, masks: np.ndarray) -> dict[str, np.
     shown = [item for item in scene.objects if masks[item.fid].any()]
     return {
         "masks": masks[[item.fid for item in shown]],
-        "looks": np.array([look_of(item) for item in shown], dtype=np.int64).reshape(-1, len(LOOKS)),
-        "poses": np.array([pose_of(scene, item, time) for item in shown], dtype=np.float32).reshape(-1, len(POSE)),
+        "looks": np.array([look_of(item) for item in shown], dtype=np.int64).reshape(
+            -1, len(LOOKS)
+        ),
+        "poses": np.array([pose_of(scene, item, time) for item in shown], dtype=np.float32).reshape(
+            -1, len(POSE)
+        ),
     }
 
 
 def look_of(item: SceneObject) -> tuple[int, int, int]:
     """The numbers of an object's category, colour and surface."""
     return tuple(
-        names.index(name) for names, name in zip(LOOKS, (item.category, item.colour, item.surface), strict=True)
+        names.index(name)
+        for names, name in zip(LOOKS, (item.category, item.colour, item.surface), strict=True)
     )
 
 
@@ -81,7 +86,13 @@ def pose_of(scene: Scene, item: SceneObject, time: float) -> tuple[float, ...]:
     """Cosine and sine of its turn; its centre as shares of the frame; the log of its radius in sixths of the frame."""
     turn = np.deg2rad(scene.angle(item, time))
     x, y = scene.centre(item, np.array([time]))[0] / (scene.width, scene.height)
-    return float(np.cos(turn)), float(np.sin(turn)), float(x), float(y), float(np.log(6 * item.radius))
+    return (
+        float(np.cos(turn)),
+        float(np.sin(turn)),
+        float(x),
+        float(y),
+        float(np.log(6 * item.radius)),
+    )
 
 
 class PictureCollator:
@@ -95,7 +106,9 @@ class PictureCollator:
 
     def __call__(self, rows: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
         batch = {
-            "pixel_values": self.image_processor([row["pixels"] for row in rows], return_tensors="pt")["pixel_values"],
+            "pixel_values": self.image_processor(
+                [row["pixels"] for row in rows], return_tensors="pt"
+            )["pixel_values"],
             "mask_labels": torch.zeros(len(rows), MOST, MASK_SIZE, MASK_SIZE),
             "shown": torch.zeros(len(rows), MOST, dtype=torch.bool),
             "looks": torch.zeros(len(rows), MOST, len(LOOKS), dtype=torch.long),
@@ -103,7 +116,11 @@ class PictureCollator:
         }
         for index, row in enumerate(rows):
             count, cell = len(row["masks"]), SIZE // MASK_SIZE
-            cells = row["masks"].reshape(count, MASK_SIZE, cell, MASK_SIZE, cell).mean(axis=(2, 4), dtype=np.float32)
+            cells = (
+                row["masks"]
+                .reshape(count, MASK_SIZE, cell, MASK_SIZE, cell)
+                .mean(axis=(2, 4), dtype=np.float32)
+            )
             batch["mask_labels"][index, :count] = torch.from_numpy(cells)
             batch["shown"][index, :count] = True
             batch["looks"][index, :count] = torch.from_numpy(row["looks"])
@@ -139,13 +156,24 @@ def set_loss(
         The sum over the layers.
     """
     layers = len(mask_logits)
-    logits, likely = mask_logits.flatten(0, 1).flatten(2).float(), class_logits.flatten(0, 1).float()
-    labels, classes = (values.repeat(layers, *[1] * (values.ndim - 1)) for values in (mask_labels, class_labels))
+    logits, likely = (
+        mask_logits.flatten(0, 1).flatten(2).float(),
+        class_logits.flatten(0, 1).float(),
+    )
+    labels, classes = (
+        values.repeat(layers, *[1] * (values.ndim - 1)) for values in (mask_labels, class_labels)
+    )
     labels = labels.flatten(2)
     with torch.no_grad():
-        cost = torch.stack([matching_cost(logits, label, config) for label in labels.unbind(1)], dim=-1)
-        cost -= config.class_weight * likely.softmax(-1).gather(2, classes[:, None].expand(-1, logits.shape[1], -1))
-        picture, query, item = (index.to(logits.device) for index in match(cost, shown.sum(1).repeat(layers)))
+        cost = torch.stack(
+            [matching_cost(logits, label, config) for label in labels.unbind(1)], dim=-1
+        )
+        cost -= config.class_weight * likely.softmax(-1).gather(
+            2, classes[:, None].expand(-1, logits.shape[1], -1)
+        )
+        picture, query, item = (
+            index.to(logits.device) for index in match(cost, shown.sum(1).repeat(layers))
+        )
     matched, truth = logits[picture, query], labels[picture, item]
     masks = (len(picture) / layers) or 1.0
     nothing = likely.shape[-1] - 1
@@ -163,7 +191,9 @@ def set_loss(
     )
 
 
-def match(cost: torch.Tensor, counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def match(
+    cost: torch.Tensor, counts: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The cheapest query for each object: the numbers of picture, query and object of each pair.
 
     Args:
@@ -172,7 +202,9 @@ def match(cost: torch.Tensor, counts: torch.Tensor) -> tuple[torch.Tensor, torch
     """
     pairs = [
         (picture, query, item)
-        for picture, (costs, count) in enumerate(zip(cost.cpu().numpy(), counts.tolist(), strict=True))
+        for picture, (costs, count) in enumerate(
+            zip(cost.cpu().numpy(), counts.tolist(), strict=True)
+        )
         for query, item in zip(*linear_sum_assignment(costs[:, :count]), strict=True)
     ]
     return torch.tensor(pairs, dtype=torch.long).reshape(-1, 3).unbind(1)
@@ -236,7 +268,9 @@ class StoredPictures(torch.utils.data.Dataset):
         with Image.open(frame_paths(self.tree, scene.clip_id)[frame]) as picture:
             pixels = np.asarray(picture.convert("RGB"))
         numbers = range(len(scene.categories))
-        masks = np.stack([read_mask(mask_paths(self.tree, scene.clip_id, fid)[frame]) for fid in numbers])
+        masks = np.stack(
+            [read_mask(mask_paths(self.tree, scene.clip_id, fid)[frame]) for fid in numbers]
+        )
         return {"pixels": pixels, **label_objects(scene.scene, float(frame), masks)}
 
 
@@ -246,7 +280,9 @@ class TellingMask2Former(nn.Module):
     def __init__(self, model: Mask2FormerForUniversalSegmentation):
         super().__init__()
         self.model = model
-        self.tell = nn.Linear(model.config.backbone_config.hidden_size, sum(map(len, LOOKS)) + len(POSE))
+        self.tell = nn.Linear(
+            model.config.backbone_config.hidden_size, sum(map(len, LOOKS)) + len(POSE)
+        )
         self.register_buffer("scales", torch.tensor(POSE_SCALES), persistent=False)
         model.model.pixel_level_module.encoder.register_forward_hook(self._keep_last_stage)
 
@@ -269,7 +305,9 @@ class TellingMask2Former(nn.Module):
             [*map(len, LOOKS), len(POSE)], dim=-1
         )
         rows, columns = (torch.arange(side, device=shares.device) + 0.5 for side in size)
-        around = torch.stack([(shares.sum(2) * columns).sum(-1), (shares.sum(3) * rows).sum(-1)], dim=-1)
+        around = torch.stack(
+            [(shares.sum(2) * columns).sum(-1), (shares.sum(3) * rows).sum(-1)], dim=-1
+        )
         turn, place, radius = (pose * self.scales).split([2, 2, 1], dim=-1)
         place = (place + around) / torch.tensor([size[1], size[0]], device=shares.device)
         return looks, torch.cat([turn, place, radius], dim=-1)
@@ -278,7 +316,8 @@ class TellingMask2Former(nn.Module):
         outputs = self.model(pixel_values, output_auxiliary_logits=True)
         layers = [*outputs.auxiliary_logits, outputs]
         masks, classes = (
-            torch.stack([layer[name] for layer in layers]) for name in ("masks_queries_logits", "class_queries_logits")
+            torch.stack([layer[name] for layer in layers])
+            for name in ("masks_queries_logits", "class_queries_logits")
         )
         loss = set_loss(masks, classes, mask_labels, looks[..., 0], shown, self.model.config)
         said, stood = self.read(mask_labels)
@@ -287,7 +326,9 @@ class TellingMask2Former(nn.Module):
             for index, part in enumerate(said)
         ]
         # a place is told in tokens: a picture has `size` of them
-        scales = self.scales / self.scales.new_tensor([1, 1, self.last_stage.shape[-1], self.last_stage.shape[-2], 1])
+        scales = self.scales / self.scales.new_tensor(
+            [1, 1, self.last_stage.shape[-1], self.last_stage.shape[-2], 1]
+        )
         posed = ((stood - poses)[shown].abs() / scales).sum()
         return {"loss": loss + TOLD_WEIGHT * (sum(named) + posed) / shown.sum().clamp(min=1)}
 
@@ -299,11 +340,15 @@ class _Trainer(Trainer):
 
 
 @torch.no_grad()
-def score(reader: TellingMask2Former, pictures: StoredPictures, collator: PictureCollator) -> dict[str, Any]:
+def score(
+    reader: TellingMask2Former, pictures: StoredPictures, collator: PictureCollator
+) -> dict[str, Any]:
     """Of the objects in pictures of a split: how well the best query that claims one covers it, and whether it names it; and how
     often Swin's last stage tells category, colour and surface, and by how much it errs in degrees, pixels and octaves."""
     coverage, named, told, errors = [], [], [], []
-    chosen = np.linspace(0, len(pictures) - 1, min(SCORED, len(pictures))).round().astype(int).tolist()
+    chosen = (
+        np.linspace(0, len(pictures) - 1, min(SCORED, len(pictures))).round().astype(int).tolist()
+    )
     for start in range(0, len(chosen), SCORED_BATCH):
         rows = [pictures[index] for index in chosen[start : start + SCORED_BATCH]]
         batch = collator(rows)
@@ -313,10 +358,17 @@ def score(reader: TellingMask2Former, pictures: StoredPictures, collator: Pictur
         told.append(torch.stack([part.argmax(-1) for part in said], dim=-1)[shown] == looks[shown])
         errors.append(_pose_errors(stood[shown], poses[shown]))
         claims = outputs.class_queries_logits.argmax(dim=-1)
-        masks = nn.functional.interpolate(outputs.masks_queries_logits, size=(SIZE, SIZE), mode="bilinear") > 0
+        masks = (
+            nn.functional.interpolate(
+                outputs.masks_queries_logits, size=(SIZE, SIZE), mode="bilinear"
+            )
+            > 0
+        )
         for found, classes, row in zip(masks, claims, rows, strict=True):
             found, classes = found[classes < len(CATEGORIES)], classes[classes < len(CATEGORIES)]
-            for truth, label in zip(torch.from_numpy(row["masks"]), row["looks"][:, 0], strict=True):
+            for truth, label in zip(
+                torch.from_numpy(row["masks"]), row["looks"][:, 0], strict=True
+            ):
                 overlaps = (found & truth).sum((1, 2)) / (found | truth).sum((1, 2)).clamp(min=1)
                 coverage.append(float(overlaps.max()) if len(found) else 0.0)
                 named.append(bool(len(found)) and bool(classes[overlaps.argmax()] == label))
@@ -324,7 +376,9 @@ def score(reader: TellingMask2Former, pictures: StoredPictures, collator: Pictur
     return {
         "iou": float(np.mean(coverage)),
         "category_accuracy": float(np.mean(named)),
-        "last_stage_accuracy": dict(zip(("category", "colour", "surface"), last_stage, strict=True)),
+        "last_stage_accuracy": dict(
+            zip(("category", "colour", "surface"), last_stage, strict=True)
+        ),
         "last_stage_error": dict(
             zip(
                 ("turn_degrees", "place_pixels", "size_octaves"),
@@ -344,14 +398,18 @@ def _pose_errors(found: torch.Tensor, poses: torch.Tensor) -> torch.Tensor:
     return torch.stack([degrees, pixels, (found - poses)[:, 4].abs() / np.log(2)], dim=1)
 
 
-def pretrain_vision(tree: Path, output: Path, arguments: TrainingArguments, resume: bool = False) -> None:
+def pretrain_vision(
+    tree: Path, output: Path, arguments: TrainingArguments, resume: bool = False
+) -> None:
     """Train on pictures that are drawn meanwhile, score on a synthetic tree's, and save a folder that
     `from_backbones(mask2former=...)` takes."""
     image_processor = Mask2FormerImageProcessorPil(size={"height": SIZE, "width": SIZE})
     collator = PictureCollator(image_processor)
     torch.manual_seed(arguments.seed)
     reader = TellingMask2Former(Mask2FormerForUniversalSegmentation(make_config(list(CATEGORIES))))
-    pictures = DrawnPictures(arguments.max_steps * arguments.train_batch_size * arguments.world_size, arguments.seed)
+    pictures = DrawnPictures(
+        arguments.max_steps * arguments.train_batch_size * arguments.world_size, arguments.seed
+    )
     arguments.dataloader_num_workers = WORKERS
     trainer = _Trainer(reader, arguments, data_collator=collator, train_dataset=pictures)
     trainer.train(resume_from_checkpoint=resume)

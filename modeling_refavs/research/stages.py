@@ -40,7 +40,9 @@ class RefAVSCueStage(RefAVSPreTrainedModel):
 
     def train(self, mode: bool = True) -> "RefAVSCueStage":
         super().train(mode)
-        learned = {id(parameter) for module in self.learned_modules() for parameter in module.parameters()}
+        learned = {
+            id(parameter) for module in self.learned_modules() for parameter in module.parameters()
+        }
         for parameter in self.parameters():
             if id(parameter) not in learned:
                 parameter.requires_grad_(False)
@@ -75,12 +77,18 @@ class RefAVSCueStage(RefAVSPreTrainedModel):
             step_index,
             decode=False,
         )
-        text = {"input_ids": input_ids, "attention_mask": attention_mask, "text_features": text_features}
+        text = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "text_features": text_features,
+        }
         cue_logits, penalty = self.light_up(clips, clip_index, **text)
         loss = parts = None
         if mask_labels is not None:
             real = of_steps(of_expressions(clips.frame_mask, clip_index), step_index)
-            loss = self.config.cue_loss_weight * cue_criterion(cue_logits[real], mask_labels[real], loss_counts)
+            loss = self.config.cue_loss_weight * cue_criterion(
+                cue_logits[real], mask_labels[real], loss_counts
+            )
             parts = {"loss_cue": loss.detach()}
             loss = loss + penalty
         return RefAVSCueOutput(loss=loss, cue_logits=cue_logits, loss_parts=parts)
@@ -92,13 +100,21 @@ class RefAVSForCueAlignment(RefAVSCueStage):
 
     def __init__(self, config: RefAVSConfig):
         super().__init__(config)
-        self.listening = nn.Linear(config.hidden_size, 1) if config.use_text_cues and config.use_audio_cues else None
+        self.listening = (
+            nn.Linear(config.hidden_size, 1)
+            if config.use_text_cues and config.use_audio_cues
+            else None
+        )
         self.visibility = nn.Linear(config.hidden_size, 1)
         self.post_init()
         self.train()
 
     def learned_modules(self) -> list[nn.Module]:
-        return [self.model.cue_projection, self.visibility, *([] if self.listening is None else [self.listening])]
+        return [
+            self.model.cue_projection,
+            self.visibility,
+            *([] if self.listening is None else [self.listening]),
+        ]
 
     def light_up(
         self, clips: RefAVSClipFeatures, clip_index: torch.Tensor | None, **text: torch.Tensor
@@ -113,12 +129,18 @@ class RefAVSForCueAlignment(RefAVSCueStage):
         words, real = self.model.encode_text(**text)
         if words is not None:
             scale = scale + unit_scale_penalty(words)
-            sentence = normalise((words * real[..., None]).sum(1) / real.sum(1, keepdim=True)).unsqueeze(1)
+            sentence = normalise(
+                (words * real[..., None]).sum(1) / real.sum(1, keepdim=True)
+            ).unsqueeze(1)
             wanted = wanted + sentence
-            if self.listening is not None:  # from 1 on: "sounding" shall be near the sound, not opposite
+            if (
+                self.listening is not None
+            ):  # from 1 on: "sounding" shall be near the sound, not opposite
                 gate = 1 + self.listening(sentence)
         if clips.audio_features is not None:
-            sound = self.model.cue_projection.project_audio(clips.audio_features).squeeze(2)  # (clips, steps, D)
+            sound = self.model.cue_projection.project_audio(clips.audio_features).squeeze(
+                2
+            )  # (clips, steps, D)
             scale = scale + unit_scale_penalty(sound)
             sound = normalise(sound)
             count = torch.arange(1, sound.shape[1] + 1, device=sound.device)[:, None]
@@ -149,7 +171,11 @@ class RefAVSForCueLocalization(RefAVSCueStage):
 
     def learned_modules(self) -> list[nn.Module]:
         parts = (self.model.visual_fusion, self.model.audio_fusion, self.model.integration)
-        return [self.cue_predictor, self.model.cue_projection, *(part for part in parts if part is not None)]
+        return [
+            self.cue_predictor,
+            self.model.cue_projection,
+            *(part for part in parts if part is not None),
+        ]
 
     def light_up(
         self, clips: RefAVSClipFeatures, clip_index: torch.Tensor | None, **text: torch.Tensor

@@ -19,10 +19,18 @@ STAGES = ("alignment", "cues", "masks")
 class ModelArguments:
     """Where training starts: a saved model, pretrained parts, or `config` alone and random weights."""
 
-    model: str | None = field(default=None, metadata={"help": "folder or id of a saved model with its processor"})
-    mask2former: str | None = field(default=None, metadata={"help": "folder or id of a Mask2Former with a Swin"})
-    text_model: str | None = field(default=None, metadata={"help": "folder or id of a RoBERTa and its tokenizer"})
-    vggish: str | None = field(default=None, metadata={"help": "folder or id of a RefAVSVggishModel"})
+    model: str | None = field(
+        default=None, metadata={"help": "folder or id of a saved model with its processor"}
+    )
+    mask2former: str | None = field(
+        default=None, metadata={"help": "folder or id of a Mask2Former with a Swin"}
+    )
+    text_model: str | None = field(
+        default=None, metadata={"help": "folder or id of a RoBERTa and its tokenizer"}
+    )
+    vggish: str | None = field(
+        default=None, metadata={"help": "folder or id of a RefAVSVggishModel"}
+    )
     stage: str = field(
         default="masks",
         metadata={
@@ -30,10 +38,14 @@ class ModelArguments:
             "the projections that cues are made of"
         },
     )
-    image_size: int = field(default=384, metadata={"help": "frames are resized to this height and width, pixels"})
+    image_size: int = field(
+        default=384, metadata={"help": "frames are resized to this height and width, pixels"}
+    )
     max_text_length: int = field(default=25, metadata={"help": "tokens of a sentence"})
     sentence_case: bool = field(default=False, metadata={"help": "as in RefAVSProcessor"})
-    config: dict | str | None = field(default=None, metadata={"help": "fields of RefAVSConfig, ablations among them"})
+    config: dict | str | None = field(
+        default=None, metadata={"help": "fields of RefAVSConfig, ablations among them"}
+    )
 
     def __post_init__(self) -> None:
         if self.stage not in STAGES:
@@ -42,68 +54,113 @@ class ModelArguments:
         parts = {name: getattr(self, name) for name in ("mask2former", "text_model", "vggish")}
         lacking = [name for name, part in parts.items() if part is None]
         if self.model and (self.config or len(lacking) < len(parts)):
-            raise ValueError("model is a whole model: give no mask2former, text_model, vggish or config beside it")
+            raise ValueError(
+                "model is a whole model: give no mask2former, text_model, vggish or config beside it"
+            )
         if 0 < len(lacking) < len(parts):
-            raise ValueError(f"{' and '.join(lacking)} is missing: pretrained parts come three at a time")
+            raise ValueError(
+                f"{' and '.join(lacking)} is missing: pretrained parts come three at a time"
+            )
         if not self.model and lacking and not self.config:
-            raise ValueError("nothing to start from: give model, or mask2former, text_model and vggish, or config")
+            raise ValueError(
+                "nothing to start from: give model, or mask2former, text_model and vggish, or config"
+            )
 
 
 @dataclass
 class DataArguments:
     """What is learned from, and how it is drawn."""
 
-    data: str | None = field(default=None, metadata={"help": "folder with metadata.csv, an export, or its id"})
+    data: str | None = field(
+        default=None, metadata={"help": "folder with metadata.csv, an export, or its id"}
+    )
     train_split: str = "train"
     eval_split: str = "val"
     paper_splits: bool = field(default=False, metadata={"help": "as in load_refavs"})
-    damaged: str = field(default="error", metadata={"help": "missing or broken files: error, skip or trust"})
-    max_train_clips: int | None = field(default=None, metadata={"help": "spread evenly over the split; None: all"})
-    max_eval_clips: int | None = field(default=None, metadata={"help": "spread evenly over the split; None: all"})
-    expressions_per_clip: int | None = field(default=None, metadata={"help": "drawn each time; None: all"})
+    damaged: str = field(
+        default="error", metadata={"help": "missing or broken files: error, skip or trust"}
+    )
+    max_train_clips: int | None = field(
+        default=None, metadata={"help": "spread evenly over the split; None: all"}
+    )
+    max_eval_clips: int | None = field(
+        default=None, metadata={"help": "spread evenly over the split; None: all"}
+    )
+    expressions_per_clip: int | None = field(
+        default=None, metadata={"help": "drawn each time; None: all"}
+    )
     steps_per_clip: int | None = field(
         default=None, metadata={"help": "steps whose masks are learned, drawn each time; None: all"}
     )
     glance: bool = field(
         default=False,
-        metadata={"help": "one step alone of each clip is seen and learned from, in place of steps_per_clip"},
+        metadata={
+            "help": "one step alone of each clip is seen and learned from, in place of steps_per_clip"
+        },
     )
     null_share: float | None = field(
         default=None,
-        metadata={"help": "of the clips drawn, those whose sentences refer to nothing; None: as they are"},
+        metadata={
+            "help": "of the clips drawn, those whose sentences refer to nothing; None: as they are"
+        },
     )
-    mirror: float = field(default=0.0, metadata={"help": "probability that a clip is seen in the mirror"})
+    mirror: float = field(
+        default=0.0, metadata={"help": "probability that a clip is seen in the mirror"}
+    )
     name_mixup: float = field(
         default=0.0,
-        metadata={"help": "probability that an object's name becomes a mixture of others', as if it was never read"},
+        metadata={
+            "help": "probability that an object's name becomes a mixture of others', as if it was never read"
+        },
     )
     unnamed: list[str] = field(
         default_factory=list,
-        metadata={"help": "categories whose names are such mixtures each time, in validation too, and in none"},
+        metadata={
+            "help": "categories whose names are such mixtures each time, in validation too, and in none"
+        },
     )
     curriculum: list | str | None = field(
-        default=None, metadata={"help": "[[from this share of the training on, sentences of this grade or less], ...]"}
+        default=None,
+        metadata={
+            "help": "[[from this share of the training on, sentences of this grade or less], ...]"
+        },
     )
     families: list[str] | None = field(
         default=None,
-        metadata={"help": "of sentences that are asked in training, such as semantic acoustic; None: all"},
+        metadata={
+            "help": "of sentences that are asked in training, such as semantic acoustic; None: all"
+        },
     )
-    mask_size: int | None = field(default=None, metadata={"help": "height and width of true masks; None: image_size"})
-    cache_dir: str = field(default="~/.cache/refavs", metadata={"help": "where prepared data are kept"})
+    mask_size: int | None = field(
+        default=None, metadata={"help": "height and width of true masks; None: image_size"}
+    )
+    cache_dir: str = field(
+        default="~/.cache/refavs", metadata={"help": "where prepared data are kept"}
+    )
     cache_cues: bool = field(
         default=False,
         metadata={
             "help": "keep what visual cues are made of: only the steps that are learned from go through Swin then"
         },
     )
-    cache_vision: bool = field(default=False, metadata={"help": "keep the frozen Swin's features too: large"})
+    cache_vision: bool = field(
+        default=False, metadata={"help": "keep the frozen Swin's features too: large"}
+    )
     num_proc: int = field(default=1, metadata={"help": "processes that prepare data"})
 
     def __post_init__(self) -> None:
         if not self.data:
-            raise ValueError("data is missing: a folder with metadata.csv, an export, or its id on the Hub")
+            raise ValueError(
+                "data is missing: a folder with metadata.csv, an export, or its id on the Hub"
+            )
         self.curriculum = check_curriculum(_parse("curriculum", self.curriculum, list))
-        for name in ("max_train_clips", "max_eval_clips", "expressions_per_clip", "steps_per_clip", "mask_size"):
+        for name in (
+            "max_train_clips",
+            "max_eval_clips",
+            "expressions_per_clip",
+            "steps_per_clip",
+            "mask_size",
+        ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
@@ -125,12 +182,15 @@ class RefAVSTrainingArguments(TrainingArguments):
     """`TrainingArguments` with defaults for this model, and what it lacks."""
 
     mask2former_lr_scale: float = field(
-        default=1.0, metadata={"help": "the pretrained Mask2Former's learning rate, in units of learning_rate"}
+        default=1.0,
+        metadata={"help": "the pretrained Mask2Former's learning rate, in units of learning_rate"},
     )
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "stop after so many evaluations without a better one"}
     )
-    overwrite: bool = field(default=False, metadata={"help": "start anew in an output folder that holds a run"})
+    overwrite: bool = field(
+        default=False, metadata={"help": "start anew in an output folder that holds a run"}
+    )
 
     remove_unused_columns: bool | None = False
     label_names: list[str] | None = field(default_factory=lambda: ["mask_labels"])
@@ -148,7 +208,9 @@ class RefAVSTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         if not torch.accelerator.is_available():
-            self.use_cpu = True  # unless told so, each process of torchrun takes itself for the only one
+            self.use_cpu = (
+                True  # unless told so, each process of torchrun takes itself for the only one
+            )
         super().__post_init__()
 
 
@@ -200,14 +262,20 @@ def read_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Arguments:
     try:
         values = yaml.safe_load(Path(recipe).read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{recipe}: cannot be read as a recipe: {' '.join(str(error).split())}") from error
+        raise ValueError(
+            f"{recipe}: cannot be read as a recipe: {' '.join(str(error).split())}"
+        ) from error
     if not isinstance(values, dict):
-        raise ValueError(f"{recipe}: a recipe is a list of `name: value`, got {type(values).__name__}")
+        raise ValueError(
+            f"{recipe}: a recipe is a list of `name: value`, got {type(values).__name__}"
+        )
     _check_names(values, f"{recipe}: ")
     words = _merge_entries(values, list(overrides))
     _check_names((word[2:].partition("=")[0] for word in words if word.startswith("--")), "--")
     parser = RecipeParser(ARGUMENT_CLASSES, allow_abbrev=False)
-    return parser.parse_args_into_dataclasses([*_as_words(values), *words], look_for_args_file=False)
+    return parser.parse_args_into_dataclasses(
+        [*_as_words(values), *words], look_for_args_file=False
+    )
 
 
 def _merge_entries(values: dict[str, Any], words: list[str]) -> list[str]:
@@ -221,7 +289,9 @@ def _merge_entries(values: dict[str, Any], words: list[str]) -> list[str]:
         name, equals, value = word[len("--config.") :].partition("=")
         if not equals and not words:
             raise ValueError(f"{word}: a value is missing")
-        _set_entry(values, ["config", *name.split(".")], yaml.safe_load(value if equals else words.pop(0)))
+        _set_entry(
+            values, ["config", *name.split(".")], yaml.safe_load(value if equals else words.pop(0))
+        )
     return rest
 
 
@@ -241,7 +311,9 @@ def _as_words(values: dict[str, Any]) -> list[str]:
         elif name == "fsdp" and value is True:
             words.append("--fsdp")  # a flag; a word after it would be its older form
         elif value is not None:
-            words.append(f"--{name}={json.dumps(value) if isinstance(value, (dict, list)) else value}")
+            words.append(
+                f"--{name}={json.dumps(value) if isinstance(value, (dict, list)) else value}"
+            )
     return words
 
 

@@ -67,7 +67,11 @@ class NameMixup:
         text_spans: dict[str, tuple[int, int]],
         unnamed: Collection[str] = (),
     ):
-        self.names, self.probability, self.unnamed = find_names(clips, unnamed), probability, frozenset(unnamed)
+        self.names, self.probability, self.unnamed = (
+            find_names(clips, unnamed),
+            probability,
+            frozenset(unnamed),
+        )
         self.lengths = {text: end - start for text, (start, end) in text_spans.items()}
 
     def __call__(
@@ -78,7 +82,9 @@ class NameMixup:
         keep = not self.unnamed.isdisjoint(there)
         return tuple(self._mix(sentence, there, keep, rng) for sentence in sentences)
 
-    def _mix(self, sentence: Sentence, there: Collection[str], keep: bool, rng: np.random.Generator) -> Sentence:
+    def _mix(
+        self, sentence: Sentence, there: Collection[str], keep: bool, rng: np.random.Generator
+    ) -> Sentence:
         if sentence.category not in self.unnamed and (keep or rng.random() >= self.probability):
             return sentence
         texts = [text for name, text in rename(sentence, self.names).items() if name not in there]
@@ -87,7 +93,9 @@ class NameMixup:
         if len(texts) < FEWEST:
             return sentence
         chosen = rng.permutation(texts)[: rng.integers(FEWEST, len(texts) + 1)]
-        return replace(sentence, mixture=NameMixture(tuple(map(str, chosen)), draw_shares(len(chosen), rng)))
+        return replace(
+            sentence, mixture=NameMixture(tuple(map(str, chosen)), draw_shares(len(chosen), rng))
+        )
 
 
 def draw_shares(count: int, rng: np.random.Generator) -> tuple[float, ...]:
@@ -103,7 +111,9 @@ def draw_shares(count: int, rng: np.random.Generator) -> tuple[float, ...]:
 
 def find_names(clips: Iterable[PreparedClip], unnamed: Collection[str] = ()) -> list[str]:
     """The categories of all objects that sentences refer to, but for some."""
-    found = {sentence.category for clip in clips for sentence in clip.sentences if not sentence.is_null}
+    found = {
+        sentence.category for clip in clips for sentence in clip.sentences if not sentence.is_null
+    }
     return sorted(found - set(unnamed))
 
 
@@ -111,7 +121,14 @@ def find_renamed(clips: Iterable[PreparedClip], unnamed: Collection[str] = ()) -
     """All sentences that mixtures are made of."""
     clips = list(clips)
     names = find_names(clips, unnamed)
-    return sorted({text for clip in clips for sentence in clip.sentences for text in rename(sentence, names).values()})
+    return sorted(
+        {
+            text
+            for clip in clips
+            for sentence in clip.sentences
+            for text in rename(sentence, names).values()
+        }
+    )
 
 
 def _words(category: str) -> str:

@@ -47,7 +47,13 @@ class ArrayCache:
         self.folder, self.num_proc = Path(folder).expanduser(), num_proc
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def get(self, name: str, key: Any, shapes: Callable[[], Shapes], parts: Callable[[], Iterable[Arrays]]) -> Arrays:
+    def get(
+        self,
+        name: str,
+        key: Any,
+        shapes: Callable[[], Shapes],
+        parts: Callable[[], Iterable[Arrays]],
+    ) -> Arrays:
         """Memory-mapped arrays, made now if they are not there. Killed meanwhile, nothing half made is left to be found.
 
         Args:
@@ -85,7 +91,9 @@ class ArrayCache:
     def _make(self, folder: Path, name: str, shapes: Shapes, parts: Iterable[Arrays]) -> None:
         size = sum(int(np.prod(shape)) * np.dtype(kind).itemsize for shape, kind in shapes.values())
         free = shutil.disk_usage(self.folder).free
-        logger.log(WARNING if size > LARGE else INFO, f"{folder}: {size / 1e9:.2f} GB are made once")
+        logger.log(
+            WARNING if size > LARGE else INFO, f"{folder}: {size / 1e9:.2f} GB are made once"
+        )
         if size + SPARE > free:
             raise ValueError(
                 f"{self.folder}: {name} takes {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free: "
@@ -96,7 +104,9 @@ class ArrayCache:
         unfinished.mkdir()
         try:
             arrays = {
-                key: np.lib.format.open_memmap(unfinished / f"{key}.npy", "w+", dtype=kind, shape=shape)
+                key: np.lib.format.open_memmap(
+                    unfinished / f"{key}.npy", "w+", dtype=kind, shape=shape
+                )
                 for key, (shape, kind) in shapes.items()
             }
             filled = dict.fromkeys(arrays, 0)
@@ -139,7 +149,9 @@ def digest(key: Any) -> str:
 def digest_module(module: torch.nn.Module) -> str:
     """A digest of all weights but those of adapters that change nothing yet."""
     weights, state = hashlib.sha256(), module.state_dict()
-    heard = {name.partition(".up.")[0] for name in state if ".adapter.up." in name and state[name].any()}
+    heard = {
+        name.partition(".up.")[0] for name in state if ".adapter.up." in name and state[name].any()
+    }
     for name, tensor in sorted(state.items()):
         adapter, inside, _ = name.partition(".adapter.")
         if inside and adapter + ".adapter" not in heard:
@@ -159,8 +171,12 @@ def resize(processor: RefAVSProcessor, frames: list[np.ndarray]) -> np.ndarray:
 
 def pixel_table(processor: RefAVSProcessor) -> torch.Tensor:
     """The image processor's value of each uint8 value in each channel, `(3, 256)`."""
-    ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)  # one row of 256 grey pixels
-    values = processor.image_processor([ramp], do_resize=False, input_data_format="channels_last")["pixel_values"]
+    ramp = np.repeat(
+        np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2
+    )  # one row of 256 grey pixels
+    values = processor.image_processor([ramp], do_resize=False, input_data_format="channels_last")[
+        "pixel_values"
+    ]
     return torch.from_numpy(np.asarray(values[0], dtype=np.float32)[:, 0])
 
 
@@ -220,7 +236,12 @@ class Preparation:
         cache_vision: bool = False,
         device: torch.device | str = "cpu",
     ):
-        self.model, self.processor, self.cache, self.device = model.eval(), processor, cache, torch.device(device)
+        self.model, self.processor, self.cache, self.device = (
+            model.eval(),
+            processor,
+            cache,
+            torch.device(device),
+        )
         self.cache_vision, self.config = cache_vision, model.config
         probe = resize(processor, [np.zeros((32, 32, 3), dtype=np.uint8)])
         self.frame_shape = probe.shape[1:]
@@ -249,7 +270,9 @@ class Preparation:
             raise ValueError("cache_cues needs a frozen Swin: set freeze_vision_encoder")
         clips = rows.read_clips(graded)
         frames = self._frames(rows)
-        sentences = sorted({sentence.text for clip in clips for sentence in clip.sentences} | set(more_sentences))
+        sentences = sorted(
+            {sentence.text for clip in clips for sentence in clip.sentences} | set(more_sentences)
+        )
         text, spans = self._text(sentences)
         return PreparedSplit(
             clips=clips,
@@ -265,7 +288,9 @@ class Preparation:
 
     def _frames(self, rows: SplitRows) -> np.ndarray:
         def parts() -> Iterator[Arrays]:
-            for frames in self.cache.read("frames", len(rows), partial(_read_frames, rows, self.processor)):
+            for frames in self.cache.read(
+                "frames", len(rows), partial(_read_frames, rows, self.processor)
+            ):
                 yield {"frames": frames[None]}
 
         shapes = {"frames": ((len(rows), NUM_FRAMES, *self.frame_shape), "uint8")}
@@ -273,13 +298,22 @@ class Preparation:
 
     def _masks(self, rows: SplitRows) -> np.ndarray:
         def parts() -> Iterator[Arrays]:
-            for masks in self.cache.read("masks", len(rows), partial(_read_masks, rows, self.mask_size)):
+            for masks in self.cache.read(
+                "masks", len(rows), partial(_read_masks, rows, self.mask_size)
+            ):
                 yield {"masks": masks}
 
         def shapes():
-            return {"masks": ((sum(rows.count_objects()), NUM_FRAMES, -(-(self.mask_size**2) // 8)), "uint8")}
+            return {
+                "masks": (
+                    (sum(rows.count_objects()), NUM_FRAMES, -(-(self.mask_size**2) // 8)),
+                    "uint8",
+                )
+            }
 
-        return self.cache.get("masks", ["masks", rows.digest, self.mask_size], shapes, parts)["masks"]
+        return self.cache.get("masks", ["masks", rows.digest, self.mask_size], shapes, parts)[
+            "masks"
+        ]
 
     def _sound(self, rows: SplitRows) -> Arrays:
         """Log-mel examples, or VGGish's vectors if it is frozen."""
@@ -287,11 +321,17 @@ class Preparation:
             return {}
         encoder = self.model.base_model.audio_encoder if self.config.freeze_audio_encoder else None
         audio = self.config.audio_config
-        size = (audio.num_mel_frames, audio.num_mel_bands) if encoder is None else (audio.embedding_size,)
+        size = (
+            (audio.num_mel_frames, audio.num_mel_bands)
+            if encoder is None
+            else (audio.embedding_size,)
+        )
         name = "input_features" if encoder is None else "audio_features"
 
         def parts() -> Iterator[Arrays]:
-            for sound in self.cache.read("sound", len(rows), partial(_read_sound, rows, self.processor)):
+            for sound in self.cache.read(
+                "sound", len(rows), partial(_read_sound, rows, self.processor)
+            ):
                 features, audible = sound
                 if encoder is not None:
                     features = self._run(encoder, torch.from_numpy(features)).cpu().numpy()
@@ -301,7 +341,12 @@ class Preparation:
             name: ((len(rows), NUM_FRAMES, *size), "float32"),
             "audible": ((len(rows), NUM_FRAMES), "bool"),
         }
-        key = ["sound", rows.digest, self.processor.feature_extractor.mode, encoder and digest_module(encoder)]
+        key = [
+            "sound",
+            rows.digest,
+            self.processor.feature_extractor.mode,
+            encoder and digest_module(encoder),
+        ]
         return self.cache.get("sound", key, lambda: shapes, parts)
 
     def _text(self, sentences: list[str]) -> tuple[Arrays, dict[str, tuple[int, int]]]:
@@ -311,7 +356,9 @@ class Preparation:
             for start in range(0, len(sentences), SENTENCES_AT_ONCE)
         ]
         ids = [
-            np.array(row)[np.array(mask) > 0] for part in tokens for row, mask in zip(*_token_rows(part), strict=True)
+            np.array(row)[np.array(mask) > 0]
+            for part in tokens
+            for row, mask in zip(*_token_rows(part), strict=True)
         ]
         ends = np.cumsum([len(row) for row in ids]).tolist()
         spans = dict(zip(sentences, zip([0, *ends[:-1]], ends, strict=True), strict=True))
@@ -359,15 +406,20 @@ class Preparation:
 
         def shapes():
             return {
-                str(number): ((len(rows), *features.shape), "float16") for number, features in enumerate(of_clip(0))
+                str(number): ((len(rows), *features.shape), "float16")
+                for number, features in enumerate(of_clip(0))
             }
 
         key = [name, self._frames_key(rows), digest_module(swin)]
         return self.cache.get(name, key, shapes, parts)
 
     def _frames_key(self, rows: SplitRows) -> list[Any]:
-        settings = {name: str(value) for name, value in self.processor.image_processor.to_dict().items()}
-        settings.pop("auto_map", None)  # where a saved one's code is: a new one makes the same of pictures
+        settings = {
+            name: str(value) for name, value in self.processor.image_processor.to_dict().items()
+        }
+        settings.pop(
+            "auto_map", None
+        )  # where a saved one's code is: a new one makes the same of pictures
         return ["frames", rows.digest, settings]
 
     @torch.no_grad()
@@ -382,11 +434,16 @@ def _read_frames(rows: SplitRows, processor: RefAVSProcessor, index: int) -> np.
 
 def _read_masks(rows: SplitRows, size: int, index: int) -> np.ndarray:
     """`(objects, 10, bytes)`."""
-    masks = [[to_mask(picture, (size, size)) for picture in pictures] for pictures in rows.read_masks(index)]
+    masks = [
+        [to_mask(picture, (size, size)) for picture in pictures]
+        for pictures in rows.read_masks(index)
+    ]
     return np.packbits(np.array(masks).reshape(len(masks), NUM_FRAMES, -1), axis=-1)
 
 
-def _read_sound(rows: SplitRows, processor: RefAVSProcessor, index: int) -> tuple[np.ndarray, np.ndarray]:
+def _read_sound(
+    rows: SplitRows, processor: RefAVSProcessor, index: int
+) -> tuple[np.ndarray, np.ndarray]:
     """`(1, 10, 96, 64)` log-mel examples, and which of them hold sound, `(1, 10)`."""
     sound, rate = rows.read_sound(index)
     features = processor.feature_extractor(sound, sampling_rate=rate, num_examples=NUM_FRAMES)

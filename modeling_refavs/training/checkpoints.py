@@ -22,7 +22,11 @@ _CHECKPOINT = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
 
 def find_checkpoints(output: Path) -> list[Path]:
     """All, complete or not, from old to new."""
-    found = [path for path in output.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if _CHECKPOINT.fullmatch(path.name)]
+    found = [
+        path
+        for path in output.glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+        if _CHECKPOINT.fullmatch(path.name)
+    ]
     return sorted(found, key=step_of)
 
 
@@ -37,7 +41,9 @@ def step_of(checkpoint: Path) -> int:
 def is_complete(checkpoint: Path) -> bool:
     """Trainer writes its state last: if that can be read, all else is there."""
     try:
-        return json.loads((checkpoint / STATE_FILE).read_text())["global_step"] == step_of(checkpoint)
+        return json.loads((checkpoint / STATE_FILE).read_text())["global_step"] == step_of(
+            checkpoint
+        )
     except (OSError, ValueError, KeyError):
         return False
 

@@ -56,11 +56,18 @@ class ClipDataset(Dataset):
     def __getitem__(self, item: Draw | int) -> ClipSample:
         if isinstance(item, int):
             clip = self.split.clips[item]
-            return ClipSample(item, self._mix_names(clip, clip.sentences, np.random.default_rng(item)), False, None)
+            return ClipSample(
+                item,
+                self._mix_names(clip, clip.sentences, np.random.default_rng(item)),
+                False,
+                None,
+            )
         clip = self.split.clips[item.clip]
         sentences = tuple(filter(item.may_ask, clip.sentences))
         if self.expressions_per_clip is not None and len(sentences) > self.expressions_per_clip:
-            chosen = item.generator(SENTENCES).permutation(len(sentences))[: self.expressions_per_clip]
+            chosen = item.generator(SENTENCES).permutation(len(sentences))[
+                : self.expressions_per_clip
+            ]
             sentences = tuple(sentences[index] for index in sorted(chosen))
         sentences = self._mix_names(clip, sentences, item.generator(NAMES))
         mirrored = self.mirror > 0 and item.generator(MIRROR).random() < self.mirror
@@ -69,7 +76,9 @@ class ClipDataset(Dataset):
     def _mix_names(
         self, clip: PreparedClip, sentences: tuple[Sentence, ...], rng: np.random.Generator
     ) -> tuple[Sentence, ...]:
-        return sentences if self.mix_names is None else self.mix_names(sentences, clip.categories, rng)
+        return (
+            sentences if self.mix_names is None else self.mix_names(sentences, clip.categories, rng)
+        )
 
 
 class ClipCollator:
@@ -93,24 +102,39 @@ class ClipCollator:
         glance: bool = False,
         decode: bool = True,
     ):
-        self.split, self.table, self.padding, self.steps_per_clip = split, table, padding, steps_per_clip
+        self.split, self.table, self.padding, self.steps_per_clip = (
+            split,
+            table,
+            padding,
+            steps_per_clip,
+        )
         self.glance = glance
         self.decode = decode or split.frame_features is None
 
-    def __call__(self, samples: Sequence[ClipSample]) -> dict[str, torch.Tensor | tuple[torch.Tensor, ...]]:
+    def __call__(
+        self, samples: Sequence[ClipSample]
+    ) -> dict[str, torch.Tensor | tuple[torch.Tensor, ...]]:
         passed, steps, chosen = self._choose_steps(samples)
         frames, seen = {}, passed
         if self.split.frame_features is not None:
             frames["frame_features"] = self._stack(self.split.frame_features, samples, passed)
             seen = steps  # of the others F_V is enough
         if self.split.vision:
-            frames["vision_features"] = tuple(self._stack(stage, samples, seen) for stage in self.split.vision)
+            frames["vision_features"] = tuple(
+                self._stack(stage, samples, seen) for stage in self.split.vision
+            )
         elif self.decode:
             frames["pixel_values"] = self._pixel_values(samples, seen)
-        rest = {**self._sound(samples, passed), **self._text(samples), "mask_labels": self._masks(samples, steps)}
+        rest = {
+            **self._sound(samples, passed),
+            **self._text(samples),
+            "mask_labels": self._masks(samples, steps),
+        }
         return {**frames, **rest, **chosen}  # the first tells Trainer how many clips there are
 
-    def _choose_steps(self, samples: Sequence[ClipSample]) -> tuple[list[Steps], list[Steps], dict[str, torch.Tensor]]:
+    def _choose_steps(
+        self, samples: Sequence[ClipSample]
+    ) -> tuple[list[Steps], list[Steps], dict[str, torch.Tensor]]:
         """Of each clip the steps that the model is given and those that are learned from; and how the model is told."""
         num_steps, count = self.split.frames.shape[1], len(samples)
         if samples[0].draw is None:
@@ -120,18 +144,31 @@ class ClipCollator:
             return own, own, {}
         if self.steps_per_clip is None or self.steps_per_clip >= num_steps:
             return [slice(None)] * count, [slice(None)] * count, {}
-        steps = np.sort(samples[0].draw.generator(STEPS).permutation(num_steps)[: self.steps_per_clip])
-        passed = slice(steps[-1] + 1)  # what comes after the last of them changes nothing: EEMC is causal
+        steps = np.sort(
+            samples[0].draw.generator(STEPS).permutation(num_steps)[: self.steps_per_clip]
+        )
+        passed = slice(
+            steps[-1] + 1
+        )  # what comes after the last of them changes nothing: EEMC is causal
         return [passed] * count, [steps] * count, {"step_index": torch.from_numpy(steps)}
 
     @staticmethod
-    def _stack(array: np.ndarray, samples: Sequence[ClipSample], steps: list[Steps]) -> torch.Tensor:
-        taken = np.stack([array[sample.clip, own] for sample, own in zip(samples, steps, strict=True)])
+    def _stack(
+        array: np.ndarray, samples: Sequence[ClipSample], steps: list[Steps]
+    ) -> torch.Tensor:
+        taken = np.stack(
+            [array[sample.clip, own] for sample, own in zip(samples, steps, strict=True)]
+        )
         return torch.from_numpy(taken if taken.dtype == bool else taken.astype(np.float32))
 
     def _pixel_values(self, samples: Sequence[ClipSample], steps: list[Steps]) -> torch.Tensor:
         """`(clips, frames, 3, H, W)`."""
-        frames = np.stack([self.split.frames[sample.clip, own] for sample, own in zip(samples, steps, strict=True)])
+        frames = np.stack(
+            [
+                self.split.frames[sample.clip, own]
+                for sample, own in zip(samples, steps, strict=True)
+            ]
+        )
         for row, sample in enumerate(samples):
             if sample.mirrored:
                 frames[row] = frames[row, ..., ::-1].copy()
@@ -140,21 +177,35 @@ class ClipCollator:
     def _masks(self, samples: Sequence[ClipSample], steps: list[Steps]) -> torch.Tensor:
         """`(expressions, steps, h, w)` bool."""
         size = self.split.mask_size
-        asked = [(sentence, own) for sample, own in zip(samples, steps, strict=True) for sentence in sample.sentences]
+        asked = [
+            (sentence, own)
+            for sample, own in zip(samples, steps, strict=True)
+            for sentence in sample.sentences
+        ]
         bits = np.stack([self.split.masks[sentence.mask_row][own] for sentence, own in asked])
-        masks = np.unpackbits(bits, axis=-1, count=size * size).reshape(*bits.shape[:2], size, size).astype(bool)
+        masks = (
+            np.unpackbits(bits, axis=-1, count=size * size)
+            .reshape(*bits.shape[:2], size, size)
+            .astype(bool)
+        )
         mirrored = np.array([sample.mirrored for sample in samples for _ in sample.sentences])
         masks[mirrored] = masks[mirrored][..., ::-1]
         return torch.from_numpy(masks)
 
     def _sound(self, samples: Sequence[ClipSample], passed: list[Steps]) -> dict[str, torch.Tensor]:
-        arrays = {name: self._stack(array, samples, passed) for name, array in self.split.sound.items()}
+        arrays = {
+            name: self._stack(array, samples, passed) for name, array in self.split.sound.items()
+        }
         if "audible" in arrays:
-            arrays["input_features_mask"] = arrays.pop("audible").unsqueeze(-1)  # of a second as a whole
+            arrays["input_features_mask"] = arrays.pop("audible").unsqueeze(
+                -1
+            )  # of a second as a whole
         return arrays
 
     def _text(self, samples: Sequence[ClipSample]) -> dict[str, torch.Tensor]:
-        sentences = [(sentence, sample.mirrored) for sample in samples for sentence in sample.sentences]
+        sentences = [
+            (sentence, sample.mirrored) for sample in samples for sentence in sample.sentences
+        ]
         name = "text_features" if "text_features" in self.split.text else "input_ids"
         rows = [torch.from_numpy(self._text_row(name, *asked)) for asked in sentences]
         lengths = torch.tensor([len(row) for row in rows])
@@ -162,7 +213,9 @@ class ClipCollator:
         return {
             name: torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=padding),
             "attention_mask": (torch.arange(int(lengths.max())) < lengths[:, None]).long(),
-            "clip_index": torch.repeat_interleave(torch.tensor([len(sample.sentences) for sample in samples])),
+            "clip_index": torch.repeat_interleave(
+                torch.tensor([len(sample.sentences) for sample in samples])
+            ),
         }
 
     def _text_row(self, name: str, sentence: Sentence, mirrored: bool) -> np.ndarray:
@@ -170,9 +223,14 @@ class ClipCollator:
 
         def read(text: str) -> np.ndarray:
             return np.array(
-                self.split.text[name][slice(*self.split.text_spans[mirror_sentence(text) if mirrored else text])]
+                self.split.text[name][
+                    slice(*self.split.text_spans[mirror_sentence(text) if mirrored else text])
+                ]
             )
 
         if sentence.mixture is None:
             return read(sentence.text)
-        return sum(share * read(text).astype(np.float32) for text, share in zip(*sentence.mixture, strict=True))
+        return sum(
+            share * read(text).astype(np.float32)
+            for text, share in zip(*sentence.mixture, strict=True)
+        )

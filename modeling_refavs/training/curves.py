@@ -21,7 +21,10 @@ LOSSES = {
     "eval_loss": ("validation", "#ee6677"),
 }
 RATE = {"learning_rate": ("learning rate", "#4477aa")}
-SCORES = {"eval_jaccard": ("J (higher is better)", "#228833"), "eval_null": ("S (lower is better)", "#ee6677")}
+SCORES = {
+    "eval_jaccard": ("J (higher is better)", "#228833"),
+    "eval_null": ("S (lower is better)", "#ee6677"),
+}
 DPI = 110
 
 Log = Sequence[dict[str, Any]]
@@ -35,7 +38,9 @@ def draw_curves(log_history: Log, path: str | Path) -> None:
     """
     figure = Figure(figsize=(13, 4.4), dpi=DPI, layout="constrained")
     panels = zip(
-        figure.subplots(1, 3), (("loss", LOSSES), ("learning rate", RATE), ("validation", SCORES)), strict=True
+        figure.subplots(1, 3),
+        (("loss", LOSSES), ("learning rate", RATE), ("validation", SCORES)),
+        strict=True,
     )
     for axes, (title, curves) in panels:
         _draw_panel(axes, title, curves, log_history)
@@ -43,11 +48,18 @@ def draw_curves(log_history: Log, path: str | Path) -> None:
         figure.savefig(unfinished, format="png")
 
 
-def _draw_panel(axes: Axes, title: str, curves: dict[str, tuple[str, str]], log_history: Log) -> None:
+def _draw_panel(
+    axes: Axes, title: str, curves: dict[str, tuple[str, str]], log_history: Log
+) -> None:
     for key, (label, colour) in curves.items():
         points = [(entry["step"], entry[key]) for entry in log_history if key in entry]
         if points:
-            axes.plot(*zip(*points, strict=True), label=label, color=colour, marker="." if len(points) < 30 else None)
+            axes.plot(
+                *zip(*points, strict=True),
+                label=label,
+                color=colour,
+                marker="." if len(points) < 30 else None,
+            )
     axes.set_title(title)
     axes.set_xlabel("step")
     axes.set_ylim(0, 1.05 * axes.get_ylim()[1])

@@ -18,7 +18,12 @@ from dataset_script.taxonomy import NULL_CATEGORY
 from ..video_refavs import read_wav
 
 
-_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises on damage
+_UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    Image.DecompressionBombError,
+)  # what Pillow raises on damage
 
 
 class NameMixture(NamedTuple):
@@ -85,7 +90,9 @@ class SplitRows:
         cache_dir: Path | None = None,
     ):
         if not Path(data).exists() and not re.fullmatch(r"[\w.-]+/[\w.-]+", data):
-            raise ValueError(f"data {data}: no such folder: give a tree, an export, or an export's id on the Hub")
+            raise ValueError(
+                f"data {data}: no such folder: give a tree, an export, or an export's id on the Hub"
+            )
         if not (Path(data) / "metadata.csv").is_file():
             damaged = "error"  # chosen when a tree is exported
         rows = load_refavs(
@@ -99,7 +106,9 @@ class SplitRows:
         )
         if max_clips is not None and max_clips < len(rows):
             rows = rows.select(np.linspace(0, len(rows) - 1, max_clips).round().astype(int))
-        self.digest = rows._fingerprint  # of the tree's files or the export's shards, and of the choice of rows
+        self.digest = (
+            rows._fingerprint
+        )  # of the tree's files or the export's shards, and of the choice of rows
         self.scenes = Path(data, "scenes")
         rows = rows.with_format("arrow")  # as stored: pictures are paths or bytes
         self.rows = rows.select_columns(["clip_id", "expressions", "objects"])
@@ -149,7 +158,10 @@ class SplitRows:
         """Of clip `index`, a list of pictures for each object."""
         row = _row(self.rows, index)
         return [
-            [_open(mask, f"mask {number} of clip {row['clip_id']}") for number, mask in enumerate(thing["masks"])]
+            [
+                _open(mask, f"mask {number} of clip {row['clip_id']}")
+                for number, mask in enumerate(thing["masks"])
+            ]
             for thing in row["objects"]
         ]
 
@@ -159,7 +171,9 @@ class SplitRows:
         try:
             return read_wav(row["audio"]), row["sampling_rate"]
         except (OSError, ValueError, IndexError) as error:
-            raise ValueError(f"media/{row['clip_id']}/audio.wav: cannot be read as sound: {error}") from error
+            raise ValueError(
+                f"media/{row['clip_id']}/audio.wav: cannot be read as sound: {error}"
+            ) from error
 
 
 def _row(rows: datasets.Dataset, index: int) -> dict[str, Any]:
@@ -177,7 +191,9 @@ def _open(picture: dict[str, Any], name: str) -> Image.Image:
         image.load()
         return image
     except _UNREADABLE as error:
-        raise ValueError(f"{picture['path'] or name}: cannot be read as a picture: {error}") from error
+        raise ValueError(
+            f"{picture['path'] or name}: cannot be read as a picture: {error}"
+        ) from error
 
 
 def _read_grades(scene: Path) -> dict[str, dict[str, Any]]:

@@ -70,14 +70,19 @@ class ClipSampler(Sampler[Draw]):
             self.easiest = np.array([self._easiest(clip) for clip in clips])
             lowest = curriculum[0][1] if curriculum else HARDEST
             if not (self.easiest <= lowest).any():
-                raise ValueError(f"curriculum and families: no clip has such a sentence of grade {lowest} or less")
+                raise ValueError(
+                    f"curriculum and families: no clip has such a sentence of grade {lowest} or less"
+                )
 
     def __len__(self) -> int:
         return len(self.once) + self.num_again
 
     def __iter__(self) -> Iterator[Draw]:
         rng = np.random.default_rng([self.seed, self.epoch])
-        again = [rng.permutation(self.nulls) for _ in range(math.ceil(self.num_again / max(len(self.nulls), 1)))]
+        again = [
+            rng.permutation(self.nulls)
+            for _ in range(math.ceil(self.num_again / max(len(self.nulls), 1)))
+        ]
         clips = rng.permutation(np.concatenate([self.once, *again])[: len(self)])
         for place, clip in enumerate(clips.tolist()):
             grade = self._grade(place)
@@ -86,7 +91,11 @@ class ClipSampler(Sampler[Draw]):
             yield Draw(clip, self.seed, self.epoch, place, grade, self.families)
 
     def _easiest(self, clip: PreparedClip) -> float:
-        asked = (sentence for sentence in clip.sentences if self.families is None or sentence.family in self.families)
+        asked = (
+            sentence
+            for sentence in clip.sentences
+            if self.families is None or sentence.family in self.families
+        )
         return min((sentence.grade for sentence in asked), default=math.inf)
 
     def _grade(self, place: int) -> int | None:

@@ -15,7 +15,14 @@ from ..processing_refavs import RefAVSProcessor
 from .arguments import DataArguments, ModelArguments, RefAVSTrainingArguments, read_recipe
 from .augmentation import find_renamed, mirror_sentence
 from .cache import ArrayCache, Preparation
-from .checkpoints import claim, has_ended, is_finished, last_complete_checkpoint, remove_incomplete, remove_run
+from .checkpoints import (
+    claim,
+    has_ended,
+    is_finished,
+    last_complete_checkpoint,
+    remove_incomplete,
+    remove_run,
+)
 from .dataset import SplitRows
 from .trainer import RefAVSTrainer
 
@@ -24,7 +31,9 @@ SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
 
 def start_model(
-    arguments: ModelArguments, sentences: Sequence[str], kind: type[RefAVSPreTrainedModel] = RefAVSForSegmentation
+    arguments: ModelArguments,
+    sentences: Sequence[str],
+    kind: type[RefAVSPreTrainedModel] = RefAVSForSegmentation,
 ) -> tuple[RefAVSPreTrainedModel, RefAVSProcessor]:
     """
     Args:
@@ -100,6 +109,10 @@ def run_training(
     """
     model_args, data_args, args = read_recipe(recipe, overrides)
     classes = {"masks": RefAVSForSegmentation, **stage_classes}
+    if model_args.stage not in classes:
+        raise ValueError(
+            f"stage {model_args.stage} is one of modeling_refavs.research.stages: pass its stage_classes"
+        )
     outcome = train(model_args, data_args, args, classes[model_args.stage])
     return None if args.process_index else outcome
 
@@ -150,9 +163,13 @@ def make_trainer(
 ) -> RefAVSTrainer:
     """The model to start from, the data prepared for it, and a Trainer of both."""
     if model_args.stage != "masks" and data_args.cache_vision:
-        raise ValueError(f"stage {model_args.stage} decodes nothing: set cache_cues in place of cache_vision")
+        raise ValueError(
+            f"stage {model_args.stage} decodes nothing: set cache_cues in place of cache_vision"
+        )
     if model_args.stage != "masks" and args.eval_strategy != "no":
-        raise ValueError(f"stage {model_args.stage} trains no masks that could be validated: eval_strategy must be no")
+        raise ValueError(
+            f"stage {model_args.stage} trains no masks that could be validated: eval_strategy must be no"
+        )
     set_seed(args.seed)
     with args.main_process_first(desc="reading and preparing data"):
         cache = ArrayCache(data_args.cache_dir, data_args.num_proc)
@@ -160,26 +177,48 @@ def make_trainer(
         clips = rows.read_clips(graded=False)
         sentences = sorted({sentence.text for clip in clips for sentence in clip.sentences})
         model, processor = start_model(model_args, sentences, model_class)
-        preparation = Preparation(model, processor, cache, data_args.mask_size, data_args.cache_vision, args.device)
+        preparation = Preparation(
+            model, processor, cache, data_args.mask_size, data_args.cache_vision, args.device
+        )
         if not model.config.use_text_cues:
             data_args.name_mixup, data_args.unnamed = 0.0, []  # an ablation that reads no name
         elif (data_args.name_mixup or data_args.unnamed) and not model.config.freeze_text_encoder:
-            raise ValueError("name_mixup mixes what a frozen RoBERTa makes of sentences: set freeze_text_encoder")
-        if unknown := sorted(set(data_args.unnamed).difference(*(clip.categories for clip in clips))):
-            raise ValueError(f"unnamed: no sentence of {data_args.train_split} is about {', '.join(unknown)}")
-        more = find_renamed(clips, data_args.unnamed) if data_args.name_mixup or data_args.unnamed else []
-        more += [mirror_sentence(sentence) for sentence in [*sentences, *more]] if data_args.mirror else []
+            raise ValueError(
+                "name_mixup mixes what a frozen RoBERTa makes of sentences: set freeze_text_encoder"
+            )
+        if unknown := sorted(
+            set(data_args.unnamed).difference(*(clip.categories for clip in clips))
+        ):
+            raise ValueError(
+                f"unnamed: no sentence of {data_args.train_split} is about {', '.join(unknown)}"
+            )
+        more = (
+            find_renamed(clips, data_args.unnamed)
+            if data_args.name_mixup or data_args.unnamed
+            else []
+        )
+        more += (
+            [mirror_sentence(sentence) for sentence in [*sentences, *more]]
+            if data_args.mirror
+            else []
+        )
         graded = bool(data_args.curriculum or data_args.families)
         train_split = preparation.prepare(rows, graded, more, data_args.cache_cues)
         eval_split = None
         if args.eval_strategy != "no":
             eval_rows = open_split(data_args, data_args.eval_split, data_args.max_eval_clips, cache)
-            more = find_renamed(eval_rows.read_clips(graded=False), data_args.unnamed) if data_args.unnamed else []
+            more = (
+                find_renamed(eval_rows.read_clips(graded=False), data_args.unnamed)
+                if data_args.unnamed
+                else []
+            )
             eval_split = preparation.prepare(eval_rows, more_sentences=more)
     return RefAVSTrainer(model, processor, args, data_args, train_split, eval_split)
 
 
-def open_split(data_args: DataArguments, split: str, max_clips: int | None, cache: ArrayCache) -> SplitRows:
+def open_split(
+    data_args: DataArguments, split: str, max_clips: int | None, cache: ArrayCache
+) -> SplitRows:
     """The rows of a split, as the arguments say."""
     return SplitRows(
         data_args.data,

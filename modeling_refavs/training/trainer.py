@@ -37,7 +37,9 @@ from .sampler import ClipSampler
 
 def parameter_groups(model: nn.Module, args: RefAVSTrainingArguments) -> list[dict[str, Any]]:
     """New and pretrained parameters at their own learning rates, the matrices among them with weight decay."""
-    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    embeddings = {
+        id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)
+    }
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -80,8 +82,15 @@ def score_clips(
     """
     size = mask_labels.shape[-2:]
     sums = torch.zeros(clips, SUMS, dtype=torch.float64)
-    for logits, labels, clip in zip(mask_logits.float(), mask_labels, clip_index.tolist(), strict=True):
-        probabilities = nn.functional.interpolate(logits[None], size=size, mode="bilinear")[0].sigmoid().cpu().numpy()
+    for logits, labels, clip in zip(
+        mask_logits.float(), mask_labels, clip_index.tolist(), strict=True
+    ):
+        probabilities = (
+            nn.functional.interpolate(logits[None], size=size, mode="bilinear")[0]
+            .sigmoid()
+            .cpu()
+            .numpy()
+        )
         masks = labels.cpu().numpy()
         if masks.any():
             scores = jaccard_frames(probabilities, masks)
@@ -99,7 +108,9 @@ class ValidationScores:
         self.sums = np.zeros(SUMS)
 
     def __call__(self, batch: EvalPrediction, compute_result: bool) -> dict[str, Any]:
-        sums = torch.as_tensor(batch.predictions).cpu().double().numpy()  # of one batch, from where it was made
+        sums = (
+            torch.as_tensor(batch.predictions).cpu().double().numpy()
+        )  # of one batch, from where it was made
         self.sums += sums.reshape(-1, SUMS).sum(axis=0)
         if not compute_result:
             return {}
@@ -176,7 +187,9 @@ class RefAVSTrainer(Trainer):
         self.kind = type(model)
         del model.config.use_cache  # Trainer's addition, which is no field of the configuration
         if args.n_gpu > 1:
-            raise ValueError("several GPUs: start one process for each, with torchrun --nproc_per_node")
+            raise ValueError(
+                "several GPUs: start one process for each, with torchrun --nproc_per_node"
+            )
         freeze_unused(model)
         self.part_names = model.loss_names
         self.parts = torch.zeros(len(self.part_names), device=args.device)
@@ -190,7 +203,11 @@ class RefAVSTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: ClipDataset | None = None) -> Sampler:
         clips = (train_dataset or self.train_dataset).split.clips
         sampler = ClipSampler(
-            clips, self._seed(), self.data_args.null_share, self.data_args.curriculum, self.data_args.families
+            clips,
+            self._seed(),
+            self.data_args.null_share,
+            self.data_args.curriculum,
+            self.data_args.families,
         )
         total = self.args.max_steps * self.args.train_batch_size
         total *= self.args.gradient_accumulation_steps * self.args.world_size
@@ -210,7 +227,9 @@ class RefAVSTrainer(Trainer):
 
     # Loss
 
-    def _get_num_items_in_batch(self, batch_samples: list[dict], device: torch.device) -> RefAVSLossCounts | None:
+    def _get_num_items_in_batch(
+        self, batch_samples: list[dict], device: torch.device
+    ) -> RefAVSLossCounts | None:
         """What the loss of an update is a mean over: all its micro-batches in all processes."""
         if not batch_samples:
             return None
@@ -228,8 +247,12 @@ class RefAVSTrainer(Trainer):
         """This process's share of the loss, times the number of processes, since gradients are averaged over them."""
         outputs = model(**inputs, loss_counts=num_items_in_batch)
         if model.training:
-            self.parts += torch.stack([outputs.loss_parts[name].float() for name in self.part_names])
-        loss = outputs.loss * (self.accelerator.num_processes if num_items_in_batch is not None else 1)
+            self.parts += torch.stack(
+                [outputs.loss_parts[name].float() for name in self.part_names]
+            )
+        loss = outputs.loss * (
+            self.accelerator.num_processes if num_items_in_batch is not None else 1
+        )
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -247,13 +270,21 @@ class RefAVSTrainer(Trainer):
     # Validation
 
     def prediction_step(
-        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: Any = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
-        clips = len(inputs["pixel_values"] if "pixel_values" in inputs else inputs["vision_features"][0])
-        scores = score_clips(outputs.mask_logits, inputs["mask_labels"], inputs["clip_index"], clips)
+        clips = len(
+            inputs["pixel_values"] if "pixel_values" in inputs else inputs["vision_features"][0]
+        )
+        scores = score_clips(
+            outputs.mask_logits, inputs["mask_labels"], inputs["clip_index"], clips
+        )
         scores = scores.float().to(self.args.device)  # not all accelerators know float64
         return loss.detach(), scores, scores[:, :1]
 
@@ -267,7 +298,9 @@ class RefAVSTrainer(Trainer):
 
     # Checkpoints
 
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+    def _save(
+        self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None
+    ) -> None:
         """FSDP makes the model one of a class of torch's, whose code would be saved for `trust_remote_code`: ours is meant."""
         kind, self.model.__class__ = type(self.model), self.kind
         try:
@@ -277,7 +310,9 @@ class RefAVSTrainer(Trainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """One that cannot be written leaves nothing behind, and the one before it as it was."""
-        unfinished = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        unfinished = (
+            Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        )
         try:
             super()._save_checkpoint(model, trial)
         except Exception as error:  # safetensors and torch have their own for a full disk
@@ -331,7 +366,9 @@ class RefAVSTrainer(Trainer):
                 f"{self.args.output_dir}: refavs publish model {self.args.output_dir} {self.hub_model_id}"
             ) from error
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: nn.Module | None = None
+    ) -> None:
         if self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:

@@ -30,14 +30,18 @@ def draw_contact_sheet(segmentation: VideoSegmentation) -> Image.Image:
     sheet = Image.new("RGB", (grid.width, grid.height), PAPER)
     pen = ImageDraw.Draw(sheet)
     for column, second in enumerate(grid.seconds):
-        pen.text((grid.left(column), MARGIN / 2), _clock(second), font=font_of(TEXT - 3), fill=FAINT)
+        pen.text(
+            (grid.left(column), MARGIN / 2), _clock(second), font=font_of(TEXT - 3), fill=FAINT
+        )
     for expression in range(len(segmentation.expressions)):
         grid.draw_sentence(sheet, expression)
     grid.draw_waveform(pen, peaks)
     return sheet
 
 
-def _read_columns(segmentation: VideoSegmentation, seconds: list[int]) -> tuple[list[Image.Image], np.ndarray | None]:
+def _read_columns(
+    segmentation: VideoSegmentation, seconds: list[int]
+) -> tuple[list[Image.Image], np.ndarray | None]:
     """The pictures of `seconds`, and the loudest sample of each 1/160 s; None without a sound track."""
     scale = min(limit / side for limit, side in zip(THUMBNAIL, segmentation.info.size, strict=True))
     size = tuple(max(1, round(side * scale)) for side in segmentation.info.size)
@@ -48,7 +52,9 @@ def _read_columns(segmentation: VideoSegmentation, seconds: list[int]) -> tuple[
         if step.audio is not None:
             second = np.zeros(SAMPLING_RATE, dtype=np.float32)
             second[: len(step.audio)] = np.abs(step.audio)
-            peaks.append(second.reshape(PEAKS, -1).max(axis=1))  # (samples,) -> (PEAKS, samples/PEAKS) -> (PEAKS,)
+            peaks.append(
+                second.reshape(PEAKS, -1).max(axis=1)
+            )  # (samples,) -> (PEAKS, samples/PEAKS) -> (PEAKS,)
     return pictures, np.concatenate(peaks) if peaks else None
 
 
@@ -90,22 +96,36 @@ class _Grid:
         """The sentence, when it fits, and its masks on every column; a bar marks the pictures that show its object."""
         pen, top, colour = ImageDraw.Draw(sheet), self.top(expression), colour_of(expression)
         font = font_of(TEXT)
-        times = ", ".join(f"{a:g}-{b:g} s" for a, b in np.round(self.segmentation.intervals(expression), 1).tolist())
+        times = ", ".join(
+            f"{a:g}-{b:g} s"
+            for a, b in np.round(self.segmentation.intervals(expression), 1).tolist()
+        )
         times = wrap(times or NOTHING, font, self.width / 2, max_lines=1)[0]
         right = self.width - MARGIN - font.getlength(times)
-        sentence = wrap(self.segmentation.expressions[expression], font, right - MARGIN - 2 * TEXT, max_lines=1)[0]
+        sentence = wrap(
+            self.segmentation.expressions[expression], font, right - MARGIN - 2 * TEXT, max_lines=1
+        )[0]
         pen.ellipse((MARGIN, top + 3, MARGIN + 14, top + 17), fill=colour)
         pen.text((MARGIN + 22, top), sentence, font=font, fill=INK)
-        pen.text((right, top), times, font=font, fill=colour if self.segmentation.intervals(expression) else FAINT)
+        pen.text(
+            (right, top),
+            times,
+            font=font,
+            fill=colour if self.segmentation.intervals(expression) else FAINT,
+        )
         for column, (second, picture) in enumerate(zip(self.seconds, self.pictures, strict=True)):
             corner = (self.left(column), top + TEXT + 9)
-            mask = self.segmentation.masks(self.segmentation.step_at(second), picture.size)[expression]
+            mask = self.segmentation.masks(self.segmentation.step_at(second), picture.size)[
+                expression
+            ]
             tint = tint_of(mask[None], first=expression)
             sheet.paste(picture, corner)
             sheet.paste(tint, corner, mask=tint)
             if mask.any():
                 bottom = corner[1] + picture.height + 2
-                pen.rectangle((corner[0], bottom, corner[0] + picture.width - 1, bottom + 3), fill=colour)
+                pen.rectangle(
+                    (corner[0], bottom, corner[0] + picture.width - 1, bottom + 3), fill=colour
+                )
 
     def draw_waveform(self, pen: ImageDraw.ImageDraw, peaks: np.ndarray | None) -> None:
         """The sound under the pictures, as loud as the loudest is high."""
@@ -117,6 +137,8 @@ class _Grid:
         edges = np.linspace(0, len(peaks), width + 1).astype(int)
         loudest = max(peaks.max(), 1e-3)
         for x in range(width):
-            reach = peaks[edges[x] : max(edges[x] + 1, edges[x + 1])].max() / loudest * STRIP_HEIGHT / 2
+            reach = (
+                peaks[edges[x] : max(edges[x] + 1, edges[x + 1])].max() / loudest * STRIP_HEIGHT / 2
+            )
             pen.line((MARGIN + x, middle - reach, MARGIN + x, middle + reach), fill=FAINT)
         pen.text((MARGIN, top + STRIP_HEIGHT), "sound", font=font_of(TEXT - 3), fill=FAINT)

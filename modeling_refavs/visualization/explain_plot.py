@@ -40,13 +40,23 @@ LEGIBLE = 0.1  # of a bar; a smaller share has no room for its number
 FAINT, DARK_ORANGE = "#777777", "#a06d00"
 
 
-def draw_pictures(axes: "Axes", frames: list[np.ndarray], masks: list[np.ndarray], presence: list[float]) -> None:
+def draw_pictures(
+    axes: "Axes", frames: list[np.ndarray], masks: list[np.ndarray], presence: list[float]
+) -> None:
     """Each second's picture, in colour where the mask is, and how sure the model is that the object is there."""
     for second, (frame, mask, probability) in enumerate(zip(frames, masks, presence, strict=True)):
         grey = np.asarray(Image.fromarray(frame).convert("L").convert("RGB")) // 2
         _place(axes, np.where(mask[..., None], frame, grey), second)
         ink = "black" if mask.any() else FAINT
-        axes.text(second + 0.5, -0.04, f"there: {probability:.0%}", ha="center", va="top", size=8, color=ink)
+        axes.text(
+            second + 0.5,
+            -0.04,
+            f"there: {probability:.0%}",
+            ha="center",
+            va="top",
+            size=8,
+            color=ink,
+        )
     axes.set(ylim=(0, 1), yticks=[])
     _label(axes, "What it finds", "in colour; and how sure it is\nthat the object is there")
 
@@ -58,13 +68,19 @@ def draw_places(axes: "Axes", frames: list[np.ndarray], visual: np.ndarray) -> N
     least, most = visual.min(), visual.max()
     for second, (frame, places) in enumerate(zip(frames, visual, strict=True)):
         grey = Image.fromarray(frame).convert("L").convert("RGB")
-        heat = Image.fromarray(((places - least) / max(most - least, 1e-9)).astype(np.float32)).resize(
-            grey.size, Image.Resampling.BILINEAR
+        heat = Image.fromarray(
+            ((places - least) / max(most - least, 1e-9)).astype(np.float32)
+        ).resize(grey.size, Image.Resampling.BILINEAR)
+        colours = Image.fromarray(
+            (colormaps["inferno"](np.asarray(heat))[..., :3] * 255).astype(np.uint8)
         )
-        colours = Image.fromarray((colormaps["inferno"](np.asarray(heat))[..., :3] * 255).astype(np.uint8))
         _place(axes, np.asarray(Image.blend(grey, colours, 0.75)), second)
     axes.set(ylim=(0, 1), yticks=[])
-    _label(axes, "Where it looks", f"of all attention, a place gets\n{least:.1%} (black) to {most:.1%} (yellow)")
+    _label(
+        axes,
+        "Where it looks",
+        f"of all attention, a place gets\n{least:.1%} (black) to {most:.1%} (yellow)",
+    )
 
 
 def draw_spectrogram(axes: "Axes", audio: list[np.ndarray | None]) -> None:
@@ -80,9 +96,13 @@ def draw_spectrogram(axes: "Axes", audio: list[np.ndarray | None]) -> None:
         waveform[index * SAMPLING_RATE :][: len(heard)] = heard
     mel = log_mel_spectrogram(waveform)[: len(audio) * 100]
     extent = (0, len(audio), 0, NUM_MEL_BANDS)
-    axes.imshow(mel.T, origin="lower", extent=extent, aspect="auto", cmap="magma", interpolation="nearest")
+    axes.imshow(
+        mel.T, origin="lower", extent=extent, aspect="auto", cmap="magma", interpolation="nearest"
+    )
     low, high = _mel(MIN_FREQUENCY), _mel(MAX_FREQUENCY)
-    heights = [(_mel(1000 * kilohertz) - low) / (high - low) * NUM_MEL_BANDS for kilohertz in FREQUENCIES]
+    heights = [
+        (_mel(1000 * kilohertz) - low) / (high - low) * NUM_MEL_BANDS for kilohertz in FREQUENCIES
+    ]
     axes.set_yticks(heights, [f"{kilohertz:g}" for kilohertz in FREQUENCIES], size=7)
     axes.vlines(range(1, len(audio)), 0, NUM_MEL_BANDS, color="white", linewidth=0.5, alpha=0.5)
 
@@ -98,11 +118,15 @@ def draw_modalities(axes: "Axes", attention: CueAttention) -> None:
                 text = f"sound {share:.0%}" if share else "no sound"
                 axes.text(second, -0.03, text, ha="center", va="top", size=7.5, color=DARK_ORANGE)
             elif share >= LEGIBLE:
-                axes.text(second, bottom + share / 2, f"{share:.0%}", ha="center", va="center", size=7.5)
+                axes.text(
+                    second, bottom + share / 2, f"{share:.0%}", ha="center", va="center", size=7.5
+                )
         below, even = below + shares, even + attention.even[name]
         if 0 < even < 1 - 1e-6:
             axes.axhline(even, color="black", linestyle=DASHES, linewidth=0.8)
-    axes.plot([], [], color="black", linestyle=DASHES, linewidth=0.8, label="if it read everything alike")
+    axes.plot(
+        [], [], color="black", linestyle=DASHES, linewidth=0.8, label="if it read everything alike"
+    )
     axes.legend(
         loc="lower left", bbox_to_anchor=(0, 0.98), ncols=5, frameon=False, fontsize=8, borderpad=0,
         handlelength=1.6, columnspacing=1.4,
@@ -134,7 +158,12 @@ def draw_words(axes: "Axes", attention: CueAttention) -> None:
 
 
 def _place(axes: "Axes", picture: np.ndarray, second: int) -> None:
-    axes.imshow(picture, extent=(second + GAP, second + 1 - GAP, 0, 1), aspect="auto", interpolation="bilinear")
+    axes.imshow(
+        picture,
+        extent=(second + GAP, second + 1 - GAP, 0, 1),
+        aspect="auto",
+        interpolation="bilinear",
+    )
 
 
 def _label(axes: "Axes", title: str, remark: str) -> None:
@@ -186,7 +215,9 @@ def plot_cues(
     """
     check_request([expression], threshold)
     if start < 0 or num_steps < 1:
-        raise ValueError(f"start must be at least 0 and num_steps at least 1, got {start} and {num_steps}")
+        raise ValueError(
+            f"start must be at least 0 and num_steps at least 1, got {start} and {num_steps}"
+        )
     seen = look(model, processor, path, expression, start, num_steps, threshold)
     attention = divide_attention(model, processor, expression, np.stack(seen.weights))
     return _draw(seen, attention, expression, start)
@@ -195,7 +226,13 @@ def plot_cues(
 def _draw(seen: Seen, attention: CueAttention, expression: str, start: int) -> "Figure":
     num_steps = len(seen.frames)
     picture = COLUMN * seen.frames[0].shape[0] / seen.frames[0].shape[1]
-    heights = [picture, picture, 0.8, 1.3, *([0.23 * (len(attention.words) + 1)] if attention.words else [])]
+    heights = [
+        picture,
+        picture,
+        0.8,
+        1.3,
+        *([0.23 * (len(attention.words) + 1)] if attention.words else []),
+    ]
     figure, (pictures, places, sound, bars, *table) = _stack(heights, num_steps)
     draw_pictures(pictures, seen.frames, seen.masks, seen.presence)
     draw_places(places, seen.frames, attention.visual)
@@ -209,9 +246,18 @@ def _draw(seen: Seen, attention: CueAttention, expression: str, start: int) -> "
     pictures.set_xticks(np.arange(num_steps) + 0.5, [f"{start + k} s" for k in range(num_steps)])
     pictures.tick_params(axis="x", length=0, labeltop=True, labelbottom=False)
     width, height = figure.get_size_inches()
-    size = min(15, 72 * width / (0.65 * len(expression) + 1))  # points; a bold letter is about 0.65 of its size wide
-    figure.text(0.15 / width, 1 - 0.27 / height, f"“{expression}”", size=size, weight="bold", va="center")
-    figure.text(0.15 / width, 1 - 0.56 / height, "What the model reads to find it, second by second", va="center")
+    size = min(
+        15, 72 * width / (0.65 * len(expression) + 1)
+    )  # points; a bold letter is about 0.65 of its size wide
+    figure.text(
+        0.15 / width, 1 - 0.27 / height, f"“{expression}”", size=size, weight="bold", va="center"
+    )
+    figure.text(
+        0.15 / width,
+        1 - 0.56 / height,
+        "What the model reads to find it, second by second",
+        va="center",
+    )
     figure.text(0.15 / width, 0.12 / height, FOOTNOTE, size=7.5, color="#777777", linespacing=1.4)
     return figure
 
@@ -222,9 +268,17 @@ def _stack(heights: list[float], num_steps: int) -> tuple["Figure", list["Axes"]
 
     width = LEFT + COLUMN * max(num_steps, 4) + RIGHT
     height = TOP + sum(heights) + ROW_GAP * (len(heights) - 1) + BOTTOM
-    figure, under, rows = Figure(figsize=(width, height), dpi=110, facecolor="white"), height - TOP, []
+    figure, under, rows = (
+        Figure(figsize=(width, height), dpi=110, facecolor="white"),
+        height - TOP,
+        [],
+    )
     for row in heights:
         under -= row
-        rows.append(figure.add_axes((LEFT / width, under / height, COLUMN * num_steps / width, row / height)))
+        rows.append(
+            figure.add_axes(
+                (LEFT / width, under / height, COLUMN * num_steps / width, row / height)
+            )
+        )
         under -= ROW_GAP
     return figure, rows

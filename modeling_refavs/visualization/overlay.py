@@ -100,10 +100,17 @@ class Captions:
         width: int,
         font_size: int,
     ):
-        self.expressions, self.intervals, self.duration, self.width = expressions, intervals, duration, width
+        self.expressions, self.intervals, self.duration, self.width = (
+            expressions,
+            intervals,
+            duration,
+            width,
+        )
         self.font, self.unit = font_of(font_size), font_size
         self.lines = [self._lines(*pair) for pair in zip(expressions, intervals, strict=True)]
-        self.height = round(self.unit * (0.9 + sum(1.25 * len(lines) + 0.75 for lines in self.lines)))
+        self.height = round(
+            self.unit * (0.9 + sum(1.25 * len(lines) + 0.75 for lines in self.lines))
+        )
 
     def draw(self, time: float) -> Image.Image:
         """The band at `time` (s): a full disc before a sentence whose object is in the picture, a ring otherwise."""
@@ -113,7 +120,9 @@ class Captions:
             there = any(start <= time < end for start, end in self.intervals[expression])
             colour = colour_of(expression)
             disc = (unit * 0.6, top + unit * 0.15, unit * 1.4, top + unit * 0.95)
-            pen.ellipse(disc, fill=colour if there else None, outline=colour, width=max(1, unit // 8))
+            pen.ellipse(
+                disc, fill=colour if there else None, outline=colour, width=max(1, unit // 8)
+            )
             for line in lines:
                 ink = INK if self.intervals[expression] or line == NOTHING else FAINT
                 pen.text((unit * 2, top), line, font=self.font, fill=ink)
@@ -126,7 +135,9 @@ class Captions:
         lines = wrap(expression, self.font, self.width - 2.6 * self.unit, max_lines=3)
         return lines if intervals else [*lines, NOTHING]
 
-    def _draw_timeline(self, pen: ImageDraw.ImageDraw, expression: int, top: float, time: float) -> None:
+    def _draw_timeline(
+        self, pen: ImageDraw.ImageDraw, expression: int, top: float, time: float
+    ) -> None:
         left, right = self.unit * 2, self.width - self.unit * 0.6
         bottom = top + max(2, self.unit * 0.18)
 
@@ -137,4 +148,6 @@ class Captions:
         for start, end in self.intervals[expression]:
             pen.rectangle((place(start), top, place(end), bottom), fill=colour_of(expression))
         now = place(time)
-        pen.rectangle((now - 1, top - self.unit * 0.15, now + 1, bottom + self.unit * 0.15), fill=INK)
+        pen.rectangle(
+            (now - 1, top - self.unit * 0.15, now + 1, bottom + self.unit * 0.15), fill=INK
+        )

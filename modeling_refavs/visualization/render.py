@@ -60,7 +60,9 @@ class Composite:
 
 def cut_out(rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """`rgb (h, w, 3)` uint8 where `mask (h, w)`, black and fully transparent elsewhere: `(h, w, 4)` uint8."""
-    return np.where(mask[..., None], np.dstack([rgb, np.full(mask.shape, 255, np.uint8)]), np.uint8(0))
+    return np.where(
+        mask[..., None], np.dstack([rgb, np.full(mask.shape, 255, np.uint8)]), np.uint8(0)
+    )
 
 
 def draw_matte(mask: np.ndarray) -> np.ndarray:
@@ -76,8 +78,15 @@ def blur_rest(rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
     deviation = max(mask.shape) * BLUR
     shrink = max(1, round(deviation / FINE))
     # Premultiplied ("RGBa"): the blur is a mean over what is not the object.
-    blurred = Image.fromarray(rest).convert("RGBa").reduce(shrink).filter(ImageFilter.GaussianBlur(deviation / shrink))
-    blurred = blurred.convert("RGBA").convert("RGB").resize(mask.shape[::-1], Image.Resampling.BICUBIC)
+    blurred = (
+        Image.fromarray(rest)
+        .convert("RGBa")
+        .reduce(shrink)
+        .filter(ImageFilter.GaussianBlur(deviation / shrink))
+    )
+    blurred = (
+        blurred.convert("RGBA").convert("RGB").resize(mask.shape[::-1], Image.Resampling.BICUBIC)
+    )
     return np.where(mask[..., None], rgb, np.asarray(blurred))
 
 
@@ -104,9 +113,14 @@ def render_video(
     Raises:
         ValueError: the suffix is another, or the mode.
     """
-    info, transparent = segmentation.info, _is_transparent(mode) and Path(path).suffix.lower() in TRANSPARENT_SUFFIXES
+    info, transparent = (
+        segmentation.info,
+        _is_transparent(mode) and Path(path).suffix.lower() in TRANSPARENT_SUFFIXES,
+    )
     scene = _make_scene(segmentation, mode, transparent)
-    sound = read_sound(info.path, SOUND_RATE, SOUND_LAYOUT, info.start_time) if info.has_audio else None
+    sound = (
+        read_sound(info.path, SOUND_RATE, SOUND_LAYOUT, info.start_time) if info.has_audio else None
+    )
     with write_video(path, scene.size, info.frame_rate, sound, transparent) as video:
         _draw_all(scene, info.path, video, progress)
 
@@ -119,14 +133,21 @@ def render_frames(
 ) -> None:
     """As [`render_video`], but a PNG for each picture of the video, cutouts transparent; a folder has no sound."""
     with write_frame_folder(folder) as frames:
-        _draw_all(_make_scene(segmentation, mode, _is_transparent(mode)), segmentation.info.path, frames, progress)
+        _draw_all(
+            _make_scene(segmentation, mode, _is_transparent(mode)),
+            segmentation.info.path,
+            frames,
+            progress,
+        )
 
 
 def _is_transparent(mode: str) -> bool:
     return mode == "cutout"
 
 
-def _make_scene(segmentation: VideoSegmentation, mode: str, transparent: bool) -> "Scene | Composite":
+def _make_scene(
+    segmentation: VideoSegmentation, mode: str, transparent: bool
+) -> "Scene | Composite":
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
     return Scene(segmentation) if mode == "overlay" else Composite(segmentation, mode, transparent)
@@ -156,8 +177,12 @@ class Scene:
         self.picture_size = (width * scale, height * scale)
         canvas_width = max(self.picture_size[0], SMALLEST_CANVAS)
         font_size = max(15, round(min(canvas_width, max(self.picture_size)) / 40))
-        intervals = [segmentation.intervals(index) for index in range(len(segmentation.expressions))]
-        self.captions = Captions(segmentation.expressions, intervals, segmentation.duration, canvas_width, font_size)
+        intervals = [
+            segmentation.intervals(index) for index in range(len(segmentation.expressions))
+        ]
+        self.captions = Captions(
+            segmentation.expressions, intervals, segmentation.duration, canvas_width, font_size
+        )
         self.size = (canvas_width, self.picture_size[1] + self.captions.height)
         self._second = lru_cache(maxsize=1)(self._draw_second)
 
@@ -240,6 +265,15 @@ class Recorder:
         for index, (text, mask) in enumerate(zip(output.expressions, output.masks, strict=True)):
             top, colour = unit * (0.4 + 1.4 * index), colour_of(index)
             disc = (unit * 0.4, top + unit * 0.15, unit * 1.2, top + unit * 0.95)
-            pen.ellipse(disc, fill=colour if mask.any() else None, outline=colour, width=max(1, unit // 8))
-            pen.text((unit * 1.7, top), text, font=font_of(unit), fill=colour, stroke_width=2, stroke_fill=PAPER)
+            pen.ellipse(
+                disc, fill=colour if mask.any() else None, outline=colour, width=max(1, unit // 8)
+            )
+            pen.text(
+                (unit * 1.7, top),
+                text,
+                font=font_of(unit),
+                fill=colour,
+                stroke_width=2,
+                stroke_fill=PAPER,
+            )
         return layer

@@ -33,7 +33,14 @@ H264 = Encoding("libx264", "aac", {"crf": "20", "preset": "veryfast", "bf": "0"}
 VP9 = Encoding(
     "libvpx-vp9",
     "libopus",
-    {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "5", "row-mt": "1", "auto-alt-ref": "0"},
+    {
+        "crf": "24",
+        "b": "0",
+        "deadline": "good",
+        "cpu-used": "5",
+        "row-mt": "1",
+        "auto-alt-ref": "0",
+    },
 )
 ENCODINGS = {".mp4": H264, ".mov": H264, ".mkv": H264, ".webm": VP9}
 TRANSPARENT_SUFFIXES = (".webm",)
@@ -77,7 +84,9 @@ class VideoWriter:
             )
         even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         frame = av.VideoFrame.from_ndarray(even, format="rgba" if num_channels == 4 else "rgb24")
-        frame = frame.reformat(format=self.video.pix_fmt, dst_colorspace="ITU709", dst_color_range="MPEG")
+        frame = frame.reformat(
+            format=self.video.pix_fmt, dst_colorspace="ITU709", dst_color_range="MPEG"
+        )
         frame.time_base = Fraction(1, VIDEO_CLOCK)
         frame.pts = self.next_pts = max(round(time * VIDEO_CLOCK), self.next_pts)
         self.next_pts += 1
@@ -103,7 +112,9 @@ class VideoWriter:
             block = next(self.sound, None)
             if block is None:
                 return
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), format="fltp", layout=SOUND_LAYOUT)
+            frame = av.AudioFrame.from_ndarray(
+                np.ascontiguousarray(block), format="fltp", layout=SOUND_LAYOUT
+            )
             frame.sample_rate, frame.time_base = SOUND_RATE, Fraction(1, SOUND_RATE)
             frame.pts = self.sound_samples
             self.sound_samples += block.shape[1]
@@ -132,8 +143,13 @@ def write_video(
     """
     encoding, suffix = encoding_of(path), Path(path).suffix.lower()
     if transparent and suffix not in TRANSPARENT_SUFFIXES:
-        raise ValueError(f"{path}: {suffix} cannot be transparent: use {', '.join(TRANSPARENT_SUFFIXES)}")
-    starts_fast = suffix in (".mp4", ".mov")  # its index first: a browser plays it before it is all there
+        raise ValueError(
+            f"{path}: {suffix} cannot be transparent: use {', '.join(TRANSPARENT_SUFFIXES)}"
+        )
+    starts_fast = suffix in (
+        ".mp4",
+        ".mov",
+    )  # its index first: a browser plays it before it is all there
     options = {"movflags": "+faststart"} if starts_fast else {}
     with (
         whole_file(path) as unfinished,
@@ -165,7 +181,9 @@ class FrameFolderWriter:
 
     def write(self, picture: np.ndarray, time: float, end: float) -> None:
         """`picture (height, width, 3 or 4)` uint8, RGB or RGBA; a folder has no clock, so its times are not kept."""
-        Image.fromarray(picture).save(self.folder / frame_name(self.num_frames), compress_level=FAST)
+        Image.fromarray(picture).save(
+            self.folder / frame_name(self.num_frames), compress_level=FAST
+        )
         self.num_frames += 1
 
 

@@ -12,7 +12,11 @@ from dataset_script.annotations import Annotation, group_clips, write_annotation
 from dataset_script.media_files import frame_paths, mask_paths, sound_path, write_mask
 
 
-SENTENCES = ("The {} on the left.", "The object making the loudest sound.", "The {} being played by the man.")
+SENTENCES = (
+    "The {} on the left.",
+    "The object making the loudest sound.",
+    "The {} being played by the man.",
+)
 
 
 def write_clip(
@@ -43,7 +47,9 @@ def write_clip(
             write_mask(path, mask)
 
 
-def rows_of(clip_id: str, split: str, objects: dict[int, str], sentences: int = 3) -> list[Annotation]:
+def rows_of(
+    clip_id: str, split: str, objects: dict[int, str], sentences: int = 3
+) -> list[Annotation]:
     """`sentences` rows for each object {fid: category} of a clip; their lines are set when the csv is read."""
     rows = []
     for fid, category in objects.items():

@@ -1,6 +1,11 @@
 import pytest
 
-from dataset_script.annotations import group_clips, read_annotations, split_clip_id, write_annotations
+from dataset_script.annotations import (
+    group_clips,
+    read_annotations,
+    split_clip_id,
+    write_annotations,
+)
 
 
 HEADER = "vid,uid,split,fid,exp"
@@ -15,14 +20,18 @@ def write(path, *lines, newline="\n", encoding="utf-8"):
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_line_ends_and_byte_order_mark_do_not_matter(tmp_path, newline, encoding):
-    rows = read_annotations(write(tmp_path / "m.csv", HEADER, GOOD, newline=newline, encoding=encoding)).rows
+    rows = read_annotations(
+        write(tmp_path / "m.csv", HEADER, GOOD, newline=newline, encoding=encoding)
+    ).rows
     assert [(row.vid, row.uid, row.split, row.fid, row.raw_expression) for row in rows] == [
         ("abc_0_10000", "abc_0_10000_dog_1", "train", 0, "The dog.")
     ]
 
 
 def test_written_as_read(tmp_path, make_rows):
-    rows = make_rows("-a_bc_0_10000", "val", {0: "hair-dryer", 32: "man"}) + make_rows("q_5_15", "TODO", {0: "car"})
+    rows = make_rows("-a_bc_0_10000", "val", {0: "hair-dryer", 32: "man"}) + make_rows(
+        "q_5_15", "TODO", {0: "car"}
+    )
     write_annotations(tmp_path / "m.csv", rows)
     assert (tmp_path / "m.csv").read_bytes().startswith(b"vid,uid,split,fid,exp\r\n-a_bc_0_10000,")
     read = read_annotations(tmp_path / "m.csv")
@@ -35,7 +44,11 @@ def test_written_as_read(tmp_path, make_rows):
 
 def test_names_are_taken_from_the_uid_not_the_vid(make_rows):
     row = make_rows("null_m--9k2Z_hxYpU_155000_165000", "test_n", {0: "null"})[0]
-    assert (row.clip_id, row.category, row.null_kind) == ("null_m--9k2Z_hxYpU_155000_165000", "null", "m")
+    assert (row.clip_id, row.category, row.null_kind) == (
+        "null_m--9k2Z_hxYpU_155000_165000",
+        "null",
+        "m",
+    )
     assert row.vid == split_clip_id(row.clip_id)["source"] == "-9k2Z_hxYpU_155000_165000"
     assert split_clip_id(row.clip_id)["youtube_id"] == "-9k2Z_hxYpU"
     assert split_clip_id(row.clip_id)["start_ms"] == 155000
@@ -70,12 +83,18 @@ def test_clips_keep_the_order_of_the_csv(make_rows):
         (GOOD.replace("train", "holdout"), "split 'holdout' is none of train"),
         (GOOD.replace(",0,", ",,"), "fid '' is not a number"),
         (GOOD.replace(",0,", ",-1,"), "fid '-1' is not a number"),
-        (GOOD.replace(",0,", ",99999999999999999999,"), "fid '99999999999999999999' is not a number"),
+        (
+            GOOD.replace(",0,", ",99999999999999999999,"),
+            "fid '99999999999999999999' is not a number",
+        ),
         (GOOD.replace(",0,", ",2147483648,"), "from 0 to 2147483647"),
         (GOOD.replace(",0,", ",\N{SUPERSCRIPT TWO},"), "is not a number"),
         (GOOD.replace("abc_0_10000_dog_1", "dog"), "uid 'dog' is not"),
         (GOOD.replace("abc_0_10000_dog_1", "../up_dog_1"), "uid '../up_dog_1' is not"),
-        (GOOD.replace("abc_0_10000_dog_1", "a\0bc_0_10000_dog_1"), "is not <clip>_<category>_<number>"),
+        (
+            GOOD.replace("abc_0_10000_dog_1", "a\0bc_0_10000_dog_1"),
+            "is not <clip>_<category>_<number>",
+        ),
         (GOOD.replace("The dog.", "  "), "expression is empty"),
         (GOOD + ",more", "number of fields"),
         ("abc_0_10000,abc_0_10000_dog_1,train", "number of fields"),
@@ -96,7 +115,10 @@ def test_malformed_rows_are_kept_with_their_reason(tmp_path, line, words):
         (b"vid,uid,split,fid,exp\r\n", "has a header and no rows"),
         (b"vid,uid,split,fid,exp\na,\xff\xfe,train,0,x\n", "is not a UTF-8 csv file"),
         (b'vid,uid,split,fid,exp\na,a_b_c,train,0,"open\n', "is not a UTF-8 csv file"),
-        (b"vid,uid,split,fid,exp\na,a_b_c,train,0," + b"x" * 200_000 + b"\n", "is not a UTF-8 csv file"),
+        (
+            b"vid,uid,split,fid,exp\na,a_b_c,train,0," + b"x" * 200_000 + b"\n",
+            "is not a UTF-8 csv file",
+        ),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path, content, words):

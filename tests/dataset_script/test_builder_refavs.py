@@ -30,7 +30,9 @@ def load(tmp_path):
 
 def test_a_row_a_sentence(tree, load):
     loaded = load(tree)
-    assert {split: rows.num_rows for split, rows in loaded.items()} == dict(zip(SPLITS, (9, 3, 6, 3, 4), strict=True))
+    assert {split: rows.num_rows for split, rows in loaded.items()} == dict(
+        zip(SPLITS, (9, 3, 6, 3, 4), strict=True)
+    )
     assert list(loaded) == list(SPLITS)
     row = loaded["train"][6]
     assert (row["uid"], row["clip_id"], row["youtube_id"], row["start_ms"]) == (
@@ -59,8 +61,12 @@ def test_a_row_a_clip_holds_the_same(tree, load):
         for clip in clips[split]:
             masks = {found["fid"]: found["masks"] for found in clip["objects"]}
             for sentence in clip["expressions"]:
-                shared = {name: clip[name] for name in clip if name not in ("expressions", "objects")}
-                assert plain({**shared, **sentence, "masks": masks[sentence["fid"]]}) == plain(next(rows))
+                shared = {
+                    name: clip[name] for name in clip if name not in ("expressions", "objects")
+                }
+                assert plain({**shared, **sentence, "masks": masks[sentence["fid"]]}) == plain(
+                    next(rows)
+                )
         assert next(rows, None) is None
 
 
@@ -113,7 +119,13 @@ def test_the_cache_notices_changed_data(tree, load):
 
 
 @pytest.mark.parametrize(
-    "name", ["metadata.csv", "taxonomy.json", f"media/{DOG}/frames/3.jpg", f"gt_mask/{DOG}/fid_0/00003.png"]
+    "name",
+    [
+        "metadata.csv",
+        "taxonomy.json",
+        f"media/{DOG}/frames/3.jpg",
+        f"gt_mask/{DOG}/fid_0/00003.png",
+    ],
 )
 def test_the_digest_covers(tree, name):
     before = digest_tree(tree)
@@ -136,7 +148,9 @@ def test_damaged_media(tree, load):
     with pytest.raises(ValueError, match=r"(missing_frame|damaged_mask).*refavs dataset check"):
         load(tree)
     rows = load(tree, damaged="skip")
-    assert set(rows["train"]["uid"]) == {f"-aaaaaaaaaa_0_10000_cello_{number}" for number in (1, 2, 3)}
+    assert set(rows["train"]["uid"]) == {
+        f"-aaaaaaaaaa_0_10000_cello_{number}" for number in (1, 2, 3)
+    }
     clip = load(tree, "clips", "train", damaged="skip")[0]
     assert [found["fid"] for found in clip["objects"]] == [0]
     assert len(load(tree, "clips", "val+test_s", damaged="skip")) == 2
@@ -158,7 +172,10 @@ def test_malformed_rows(tree, load):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"configuration": "sentences"}, "configuration must be one of expressions, clips, got 'sentences'"),
+        (
+            {"configuration": "sentences"},
+            "configuration must be one of expressions, clips, got 'sentences'",
+        ),
         ({"damaged": "ignore"}, "damaged must be one of error, skip, trust, got 'ignore'"),
     ],
 )

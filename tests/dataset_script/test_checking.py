@@ -21,7 +21,11 @@ DOG, CELLO, NULL = "bbb_bbbbbbb_5000_15000", "-aaaaaaaaaa_0_10000", "null_c-gggg
 
 
 def findings(tree: Path, **options) -> dict[str, int]:
-    return {code: count for code, count in check_tree(tree, **options).counts.items() if code != "dash_name"}
+    return {
+        code: count
+        for code, count in check_tree(tree, **options).counts.items()
+        if code != "dash_name"
+    }
 
 
 def edit_rows(tree: Path, edit) -> None:
@@ -89,7 +93,9 @@ def test_irregular_rows(tree, edit, expected):
 
 
 def test_rows_that_need_media_of_their_own(tmp_path, make_tree, make_rows):
-    rows = make_rows("scene7", "train", {0: "dog"}) + make_rows("eeeeeeeeeee_0_10000", "test_u", {0: "dog"})
+    rows = make_rows("scene7", "train", {0: "dog"}) + make_rows(
+        "eeeeeeeeeee_0_10000", "test_u", {0: "dog"}
+    )
     rows += make_rows("null_m-hhhhhhhhhhh_0_10000", "test_n", {3: "null"})
     rows += make_rows("bbbbbbbbbbb_0_10000", "train", {0: "dog"}) + make_rows(
         "bbbbbbbbbbb_90000_100000", "val", {0: "dog"}
@@ -148,7 +154,9 @@ def short_sound(root: Path) -> None:
 def test_damaged_media(tree, code):
     DAMAGE[code](tree)
     report = check_tree(tree)
-    assert {found: count for found, count in report.counts.items() if found != "dash_name"} == {code: 1}
+    assert {found: count for found, count in report.counts.items() if found != "dash_name"} == {
+        code: 1
+    }
     assert report.can_train == (code not in FATAL)
     assert sum(report.usable_rows.values()) == (22 if code in FATAL else 25)
     assert len(report.examples[code]) == 1
@@ -156,7 +164,8 @@ def test_damaged_media(tree, code):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n" + bytes(40), b"\xff\xd8\xff\xe0" + bytes(40)]
+    "content",
+    [b"", b"not a picture", b"\x89PNG\r\n\x1a\n" + bytes(40), b"\xff\xd8\xff\xe0" + bytes(40)],
 )
 def test_files_that_are_no_pictures(tree, content):
     frame_paths(tree, DOG)[0].write_bytes(content)
@@ -195,7 +204,10 @@ def test_every_code_is_planted_here():
 def test_nothing_in_the_tree_changes(tree):
     def state():
         files = sorted(path for path in tree.rglob("*") if path.is_file())
-        return [(path, os.stat(path).st_mtime_ns, hashlib.sha256(path.read_bytes()).digest()) for path in files]
+        return [
+            (path, os.stat(path).st_mtime_ns, hashlib.sha256(path.read_bytes()).digest())
+            for path in files
+        ]
 
     before = state()
     check_tree(tree)

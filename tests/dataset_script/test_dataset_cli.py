@@ -61,7 +61,10 @@ def test_export(tree, tmp_path, capsys):
         (["stats", "nowhere"], "nowhere does not exist"),
         (["stats", "{tree}", "--output", "{tree}/metadata.csv"], "is a file"),
         (["export", "{tree}", "{tree}"], "is no export"),
-        (["export", "{tree}", "{tree}/out", "--configurations", "rows"], "configuration must be one of"),
+        (
+            ["export", "{tree}", "{tree}/out", "--configurations", "rows"],
+            "configuration must be one of",
+        ),
         (["export", "{tree}", "{tree}/out", "--shard-mb", "0"], "shard size above 0"),
         (["export", "{tree}/metadata.csv", "{tree}/out"], "give the folder"),
     ],

@@ -43,7 +43,10 @@ def plain(row):
 
 
 def digests(folder):
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*.parquet")}
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*.parquet")
+    }
 
 
 @pytest.mark.parametrize("configuration", ["expressions", "clips"])
@@ -65,13 +68,17 @@ def test_the_media_are_inside(tree, tmp_path):
     export(tree, tmp_path / "out", shard_bytes=1)
     expected = plain(list(load_refavs(tree, split="train", cache_dir=tmp_path / "cache")))
     tree.rename(tmp_path / "elsewhere")
-    loaded = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
+    loaded = datasets.load_dataset(
+        str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache")
+    )
     assert plain(list(loaded)) == expected
     assert len(list((tmp_path / "out").glob("expressions/train-*-of-00002.parquet"))) == 2
 
 
 def test_sentences_share_their_clips_media(tmp_path, make_tree, make_rows):
-    rows = make_rows("a_0_10000", "val", {0: "dog"}) + make_rows("b_0_10000", "val", {0: "dog", 1: "man"})
+    rows = make_rows("a_0_10000", "val", {0: "dog"}) + make_rows(
+        "b_0_10000", "val", {0: "dog", 1: "man"}
+    )
     tree = make_tree(tmp_path / "tree", rows, rate=96000)
     manifest = export(tree, tmp_path / "out", ("expressions", "clips"))
     sizes = {name: entry["bytes"] for name, entry in manifest["shards"].items()}
@@ -87,8 +94,17 @@ def test_checksums_and_card(tree, tmp_path):
         digest, name = line.split("  ")
         assert hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
     card = (out / "README.md").read_text()
-    assert datasets.load_dataset(str(out), split="val", cache_dir=str(tmp_path / "cache")).num_rows == 1  # clips
-    for words in ("license: other", "YouTube", "12970978", "| 9 | 3 | 6 | 3 | 4 |", "unseen categories only"):
+    assert (
+        datasets.load_dataset(str(out), split="val", cache_dir=str(tmp_path / "cache")).num_rows
+        == 1
+    )  # clips
+    for words in (
+        "license: other",
+        "YouTube",
+        "12970978",
+        "| 9 | 3 | 6 | 3 | 4 |",
+        "unseen categories only",
+    ):
         assert words in card
     assert not list(out.rglob("*.tmp"))
 
@@ -104,7 +120,9 @@ def test_a_tree_of_other_categories_gets_no_note_on_youtube(tmp_path, make_tree,
 
 def test_killed_and_run_again(tree, tmp_path):
     out, whole = tmp_path / "out", tmp_path / "whole"
-    process = subprocess.run([sys.executable, "-c", KILLED_IN_THE_THIRD_SHARD, str(tree), str(out)], timeout=120)
+    process = subprocess.run(
+        [sys.executable, "-c", KILLED_IN_THE_THIRD_SHARD, str(tree), str(out)], timeout=120
+    )
     assert process.returncode == -signal.SIGKILL
     kept = {path: path.stat().st_mtime_ns for path in out.glob("*/*.parquet")}
     export(tree, whole, shard_bytes=1)
@@ -125,7 +143,11 @@ def test_a_changed_clip_rewrites_its_shard_only(tree, tmp_path):
     path = sound_path(tree, DOG)
     path.write_bytes(path.read_bytes()[:-2] + b"\1\2")
     export(tree, out)
-    changed = {path.name for path in out.glob("*/*.parquet") if path.stat().st_mtime_ns != before[path.name]}
+    changed = {
+        path.name
+        for path in out.glob("*/*.parquet")
+        if path.stat().st_mtime_ns != before[path.name]
+    }
     assert changed == {"train-00000-of-00001.parquet"}
 
 
@@ -142,7 +164,12 @@ def test_another_plan_leaves_no_old_shard(tree, tmp_path):
     out = tmp_path / "out"
     export(tree, out, ("expressions", "clips"), shard_bytes=1)
     export(tree, out, ("clips",))
-    assert sorted(path.name for path in out.iterdir()) == ["README.md", "SHA256SUMS", "clips", "export.json"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "README.md",
+        "SHA256SUMS",
+        "clips",
+        "export.json",
+    ]
     assert len(digests(out)) == 5
 
 
@@ -173,7 +200,9 @@ def test_an_export_over_something_else_is_refused(tree, tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("options", [{"configurations": ()}, {"shard_bytes": 0}, {"configurations": ("rows",)}])
+@pytest.mark.parametrize(
+    "options", [{"configurations": ()}, {"shard_bytes": 0}, {"configurations": ("rows",)}]
+)
 def test_bad_options(tree, tmp_path, options):
     with pytest.raises(ValueError, match="configuration"):
         export(tree, tmp_path / "out", **options)

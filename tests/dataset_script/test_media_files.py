@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataset_script.media_files import empty_mask_png, read_mask, read_sound_header, sound_path, write_mask
+from dataset_script.media_files import (
+    empty_mask_png,
+    read_mask,
+    read_sound_header,
+    sound_path,
+    write_mask,
+)
 
 
 def test_a_mask_survives_the_disk(tmp_path):
@@ -50,7 +56,9 @@ def test_sounds_that_the_standard_library_refuses():
     )
 
 
-@pytest.mark.parametrize("sound", [b"", b"ID3 an mp3", b"RIFF\0\0\0\0WAVE", b"RIFF\0\0\0\0WAVEdata\4\0\0\0abcd"])
+@pytest.mark.parametrize(
+    "sound", [b"", b"ID3 an mp3", b"RIFF\0\0\0\0WAVE", b"RIFF\0\0\0\0WAVEdata\4\0\0\0abcd"]
+)
 def test_no_sound(sound):
     with pytest.raises(ValueError, match="WAV"):
         read_sound_header(sound)

@@ -32,7 +32,13 @@ def test_counts(tree):
     }
     assert counts.objects_per_video == {1: 3, 2: 2}  # the null reference holds no object
     assert counts.co_occurrence == {("cello", "man"): 1, ("violin", "woman"): 1}
-    assert counts.categories["cello"] == {"train": 3, "val": 0, "test_s": 0, "test_u": 0, "test_n": 0}
+    assert counts.categories["cello"] == {
+        "train": 3,
+        "val": 0,
+        "test_s": 0,
+        "test_u": 0,
+        "test_n": 0,
+    }
     assert sum(counts.lengths.values()) == 25
 
 
@@ -63,7 +69,13 @@ def test_markdown_and_plots(tree, tmp_path):
     assert "| train | 2 (-2,906) | 3 (-5,363) | 9 (-14,108) |" in text
     assert "| 2 | 2 | 40% | 56% |" in text
     assert (tmp_path / "out" / "statistics.md").read_text().startswith(text)
-    for plot in ("splits", "categories_by_split", "objects_per_video", "expressions", "co_occurrence"):
+    for plot in (
+        "splits",
+        "categories_by_split",
+        "objects_per_video",
+        "expressions",
+        "co_occurrence",
+    ):
         assert f"({plot}.png)" in (tmp_path / "out" / "statistics.md").read_text()
         with Image.open(tmp_path / "out" / f"{plot}.png") as image:
             assert len(image.convert("RGB").getcolors(2**20)) > 20
@@ -71,8 +83,12 @@ def test_markdown_and_plots(tree, tmp_path):
 
 
 def test_a_tree_of_other_categories_is_not_set_beside_the_paper(tmp_path, make_tree, make_rows):
-    tree = make_tree(tmp_path / "tree", make_rows("scene7_0_10000", "val", {0: "circle-bell", 1: "odd"}))
-    (tree / "taxonomy.json").write_text('{"categories": {"circle-bell": "bell", "square-horn": "horn"}}')
+    tree = make_tree(
+        tmp_path / "tree", make_rows("scene7_0_10000", "val", {0: "circle-bell", 1: "odd"})
+    )
+    (tree / "taxonomy.json").write_text(
+        '{"categories": {"circle-bell": "bell", "square-horn": "horn"}}'
+    )
     text = write_statistics(tree, tmp_path / "out")
     assert "| val | 1 | 2 | 6 |" in text
     assert "| circle-bell | bell | 0 | 3 |" in text
@@ -100,9 +116,9 @@ def test_cues(sentence, cues):
 
 
 def test_length_bins_and_shares():
-    assert [length_bin(words) for words in (1, 4, 5, 8, 9, 12, 13, 22)] == ["1-4"] * 2 + ["5-8"] * 2 + ["9-12"] * 2 + [
-        "13+"
-    ] * 2
+    assert [length_bin(words) for words in (1, 4, 5, 8, 9, 12, 13, 22)] == ["1-4"] * 2 + [
+        "5-8"
+    ] * 2 + ["9-12"] * 2 + ["13+"] * 2
     assert at_least({1: 1, 2: 2, 3: 1}, 2) == 0.75
     assert at_least({}, 2) == 0
 
@@ -151,5 +167,7 @@ def test_the_released_csvs_irregularities():
 @real_csv
 def test_paper_splits_of_the_released_csv(tmp_path):
     Path(tmp_path / "metadata.csv").symlink_to(Path(REAL_CSV).resolve())
-    clips = [clip for clip in open_tree(tmp_path, paper_splits=True).clips if clip.split == "test_u"]
+    clips = [
+        clip for clip in open_tree(tmp_path, paper_splits=True).clips if clip.split == "test_u"
+    ]
     assert (len(clips), sum(len(clip.rows) for clip in clips)) == (269, 1454)

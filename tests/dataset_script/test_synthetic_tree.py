@@ -46,7 +46,9 @@ def test_the_builder_gives_every_sentence_with_its_masks(tree, tmp_path):
 
 def test_the_export_and_the_statistics_hold_the_same_rows(tree, tmp_path):
     export(tree, tmp_path / "out", ("clips",))
-    exported = datasets.load_dataset(str(tmp_path / "out"), "clips", cache_dir=str(tmp_path / "cache"))
+    exported = datasets.load_dataset(
+        str(tmp_path / "out"), "clips", cache_dir=str(tmp_path / "cache")
+    )
     built = load_refavs(tree, "clips", cache_dir=tmp_path / "cache")
     for split, clips in built.items():
         assert exported[split]["clip_id"] == clips["clip_id"]

@@ -15,7 +15,10 @@ def test_the_papers_counts():
 
 
 def test_a_tree_brings_its_own(tmp_path):
-    content = {"categories": {"circle-bell": "bell", "square-horn": "horn"}, "unseen": ["square-horn"]}
+    content = {
+        "categories": {"circle-bell": "bell", "square-horn": "horn"},
+        "unseen": ["square-horn"],
+    }
     (tmp_path / "taxonomy.json").write_text(json.dumps(content), encoding="utf-8")
     taxonomy = read_taxonomy(tmp_path)
     assert taxonomy.categories == content["categories"]

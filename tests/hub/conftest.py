@@ -84,21 +84,31 @@ def hub(monkeypatch, tmp_path):
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory) -> Path:
     """A clip of each split."""
-    rows = rows_of("seen_0_10000", "test_s", {0: "dog", 1: "man"}) + rows_of("unseen_0_10000", "test_u", {0: "tiger"})
-    rows += rows_of("null_c-seen_0_10000", "test_n", {0: "null"}) + rows_of("train_0_10000", "train", {0: "dog"})
+    rows = rows_of("seen_0_10000", "test_s", {0: "dog", 1: "man"}) + rows_of(
+        "unseen_0_10000", "test_u", {0: "tiger"}
+    )
+    rows += rows_of("null_c-seen_0_10000", "test_n", {0: "null"}) + rows_of(
+        "train_0_10000", "train", {0: "dog"}
+    )
     return write_tree(tmp_path_factory.mktemp("tree") / "REFAVS", rows)
 
 
 @pytest.fixture(scope="session")
 def checkpoint(model, processor, tree, tmp_path_factory) -> Path:
     """The tiny model as `refavs publish model` takes it: evaluated, with the facts of its card."""
-    folder, evaluation = tmp_path_factory.mktemp("checkpoint"), tmp_path_factory.mktemp("evaluation")
+    folder, evaluation = (
+        tmp_path_factory.mktemp("checkpoint"),
+        tmp_path_factory.mktemp("evaluation"),
+    )
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     arguments = ["--model", str(folder), "--data", str(tree), "--output", str(evaluation)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-        assert main(["evaluate", *arguments, "--draws", "20", "--mask-size", "64", "--by", "length"]) == 0
+        assert (
+            main(["evaluate", *arguments, "--draws", "20", "--mask-size", "64", "--by", "length"])
+            == 0
+        )
     shutil.copyfile(evaluation / "report.json", folder / EVALUATION)
     shutil.copyfile(Path(__file__).with_name("drawn_facts.yaml"), folder / CARD_FACTS)
     return folder

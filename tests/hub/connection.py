@@ -38,7 +38,9 @@ class Connection(BaseHTTPRequestHandler):
         self.route, self.query = unquote(url.path), parse_qs(url.query)
         name = f"{self.command} {self.route}"
         self.server.log.append(name)
-        self.fault = next((fault for fault in self.server.faults if re.search(fault.pattern, name)), None)
+        self.fault = next(
+            (fault for fault in self.server.faults if re.search(fault.pattern, name)), None
+        )
         if self.fault:
             self.fault.times -= 1
             if not self.fault.times:

@@ -27,7 +27,10 @@ class LoopbackHub(ThreadingHTTPServer):
 
     def files(self, kind: str, repo_id: str, revision: str = "main") -> dict[str, bytes]:
         repo = self.repos[kind, repo_id]
-        return {path: self.content(entry) for path, entry in repo.commits[repo.commit_of(revision)].items()}
+        return {
+            path: self.content(entry)
+            for path, entry in repo.commits[repo.commit_of(revision)].items()
+        }
 
     def content(self, entry: bytes | str) -> bytes:
         return self.objects[entry] if isinstance(entry, str) else entry

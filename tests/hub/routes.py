@@ -22,7 +22,9 @@ class Repo:
     private: bool
     created: dict
     branches: dict = field(default_factory=lambda: {"main": EMPTY_COMMIT})
-    commits: dict = field(default_factory=lambda: {EMPTY_COMMIT: {".gitattributes": b"*.safetensors filter=lfs\n"}})
+    commits: dict = field(
+        default_factory=lambda: {EMPTY_COMMIT: {".gitattributes": b"*.safetensors filter=lfs\n"}}
+    )
 
     def commit_of(self, revision: str) -> str | None:
         return self.branches.get(revision, revision if revision in self.commits else None)
@@ -35,7 +37,9 @@ class Routes(Connection):
     def has_token(self) -> bool:
         return self.headers.get("Authorization") == f"Bearer {TOKEN}"
 
-    def find(self, kind: str, repo_id: str, revision: str = "main") -> tuple[Repo, str, dict] | None:
+    def find(
+        self, kind: str, repo_id: str, revision: str = "main"
+    ) -> tuple[Repo, str, dict] | None:
         """A repository, the commit that a revision means and its files; else the refusal is sent."""
         repo = self.server.repos.get(((kind or "models").removesuffix("s"), repo_id))
         if repo is None or (repo.private and not self.has_token):
@@ -56,7 +60,10 @@ class Routes(Connection):
         if not self.has_token:
             return self.fail(401, "Invalid username or password.")
         if namespace not in OWN_NAMESPACES:
-            return self.fail(403, f'You don\'t have the rights to create a model under the namespace "{namespace}"')
+            return self.fail(
+                403,
+                f'You don\'t have the rights to create a model under the namespace "{namespace}"',
+            )
         key = (wish.get("type", "model"), f"{namespace}/{wish['name']}")
         prefix = "" if key[0] == "model" else f"{key[0]}s/"
         url = f"{self.server.url}/{prefix}{key[1]}"
@@ -90,7 +97,9 @@ class Routes(Connection):
             inside = [path for path in found[2] if path.startswith(start)]
             if folder and not inside:
                 return self.fail(404, f"{folder} does not exist", "EntryNotFound")
-            folders = {str(parent) for path in inside for parent in PurePosixPath(path).parents[:-1]}
+            folders = {
+                str(parent) for path in inside for parent in PurePosixPath(path).parents[:-1]
+            }
             paths = [path for path in (*sorted(folders), *inside) if path.startswith(start)]
             if "true" not in self.query.get("recursive", ["false"])[0].lower():
                 paths = [path for path in paths if "/" not in path.removeprefix(start)]
@@ -98,18 +107,32 @@ class Routes(Connection):
         return None
 
     def paths_info(self, body: bytes, kind: str, repo_id: str, revision: str) -> None:
-        asked = json.loads(body)["paths"] if body.startswith(b"{") else parse_qs(body.decode()).get("paths", [])
+        asked = (
+            json.loads(body)["paths"]
+            if body.startswith(b"{")
+            else parse_qs(body.decode()).get("paths", [])
+        )
         if found := self.find(kind, repo_id, revision):
-            folders = {str(parent) for path in found[2] for parent in PurePosixPath(path).parents[:-1]}
+            folders = {
+                str(parent) for path in found[2] for parent in PurePosixPath(path).parents[:-1]
+            }
             self.json(
-                [self.describe(path, found[2].get(path)) for path in asked if path in found[2] or path in folders]
+                [
+                    self.describe(path, found[2].get(path))
+                    for path in asked
+                    if path in found[2] or path in folders
+                ]
             )
 
     def describe(self, path: str, entry: bytes | str | None) -> dict:
         if entry is None:
             return {"type": "directory", "path": path, "size": 0, "oid": git_sha(path.encode())}
         content = self.server.content(entry)
-        lfs = {"lfs": {"oid": entry, "size": len(content), "pointerSize": 134}} if isinstance(entry, str) else {}
+        lfs = (
+            {"lfs": {"oid": entry, "size": len(content), "pointerSize": 134}}
+            if isinstance(entry, str)
+            else {}
+        )
         return {"type": "file", "path": path, "size": len(content), "oid": git_sha(content), **lfs}
 
     def preupload(self, body: bytes, kind: str, repo_id: str, revision: str) -> None:
@@ -119,13 +142,17 @@ class Routes(Connection):
                 entry = found[2].get(file["path"])
                 mode = "lfs" if file["path"].endswith(LFS_SUFFIXES) else "regular"
                 oid = git_sha(entry) if isinstance(entry, bytes) else entry
-                answers.append({"path": file["path"], "uploadMode": mode, "shouldIgnore": False, "oid": oid})
+                answers.append(
+                    {"path": file["path"], "uploadMode": mode, "shouldIgnore": False, "oid": oid}
+                )
             self.json({"files": answers})
 
     def lfs_batch(self, body: bytes, kind: str, repo_id: str) -> None:
         if not self.has_token:
             return self.fail(401, "Unauthorized")
-        objects = [{"oid": wish["oid"], "size": wish["size"]} for wish in json.loads(body)["objects"]]
+        objects = [
+            {"oid": wish["oid"], "size": wish["size"]} for wish in json.loads(body)["objects"]
+        ]
         for item in objects:
             if item["size"] > self.server.quota:
                 item["error"] = {"code": 413, "message": "Repository storage limit reached"}
@@ -145,7 +172,9 @@ class Routes(Connection):
         if not (found := self.find(kind, repo_id, revision)):
             return None
         files = dict(found[2])
-        for key, value in ((line["key"], line["value"]) for line in map(json.loads, body.splitlines())):
+        for key, value in (
+            (line["key"], line["value"]) for line in map(json.loads, body.splitlines())
+        ):
             if key == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
             elif key == "lfsFile" and value["oid"] not in self.server.objects:

@@ -59,7 +59,9 @@ def stand_in_space(tmp_path) -> Path:
     folder = tmp_path / "space"
     (folder / "__pycache__").mkdir(parents=True)
     (folder / "__pycache__" / "app.pyc").write_bytes(b"\0")
-    (folder / "app.py").write_text("import dataset_script\nimport modeling_refavs.cli\n\ndemo = None\n")
+    (folder / "app.py").write_text(
+        "import dataset_script\nimport modeling_refavs.cli\n\ndemo = None\n"
+    )
     (folder / "draw_examples.py").write_text("raise SystemExit\n")
     (folder / "requirements.txt").write_text("torch\n")
     header = "title: Demo\nsdk: gradio\nsdk_version: 6.31.0\napp_file: app.py"
@@ -73,11 +75,19 @@ def test_a_model_is_published_and_loaded_by_somebody_else(hub, checkpoint, tmp_p
     assert "it loads without this package" in said
     assert "read back and equal\nloaded by its id" in said
     names = set(hub.files("model", "user/refavs"))
-    assert {"README.md", "config.json", "model.safetensors", "modeling_refavs.py", "pipeline_refavs.py"} <= names
+    assert {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "modeling_refavs.py",
+        "pipeline_refavs.py",
+    } <= names
     assert not names & {"card_facts.yaml", "evaluation.json", "training_args.bin"}
 
 
-def test_everything_is_loaded_by_somebody_else(hub, no_clean_rooms, checkpoint, tree, tmp_path, capsys):
+def test_everything_is_loaded_by_somebody_else(
+    hub, no_clean_rooms, checkpoint, tree, tmp_path, capsys
+):
     assert main(["publish", "model", str(checkpoint), "user/refavs"]) == 0, capsys.readouterr().err
     assert main(["publish", "metrics", str(METRICS), "user"]) == 0, capsys.readouterr().err
     assert main(["publish", "dataset", str(tree), "user/ref-avs", "--licence", "cc0-1.0"]) == 0, (
@@ -95,7 +105,8 @@ def test_everything_is_loaded_by_somebody_else(hub, no_clean_rooms, checkpoint, 
     answer = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, timeout=900)
     assert answer.returncode == 0, answer.stderr
     segment = RefAVSPipeline(
-        model=RefAVSForSegmentation.from_pretrained(checkpoint), processor=RefAVSProcessor.from_pretrained(checkpoint)
+        model=RefAVSForSegmentation.from_pretrained(checkpoint),
+        processor=RefAVSProcessor.from_pretrained(checkpoint),
     )
     masks = segment(str(CLIP), text=[SENTENCE])[0]["masks"]
     assert masks.any()
@@ -111,16 +122,22 @@ def test_a_metric_answers_in_the_clean_room_as_here(capsys):
 def test_an_export_comes_back_with_its_splits(hub, tree, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["dataset", "export", str(tree), "OUT"]) == 0
-    assert main(["publish", "dataset", "OUT", "user/ref-avs", "--private"]) == 0, capsys.readouterr().err
+    assert main(["publish", "dataset", "OUT", "user/ref-avs", "--private"]) == 0, (
+        capsys.readouterr().err
+    )
     assert "loaded by its id" in capsys.readouterr().out
     files = hub.files("dataset", "user/ref-avs")
     assert {"export.json", "SHA256SUMS", "expressions/test_s-00000-of-00001.parquet"} <= set(files)
 
 
 def test_a_space_holds_all_that_it_imports(hub, stand_in_space, capsys):
-    assert main(["publish", "space", str(stand_in_space), "user/demo"]) == 0, capsys.readouterr().err
+    assert main(["publish", "space", str(stand_in_space), "user/demo"]) == 0, (
+        capsys.readouterr().err
+    )
     files = hub.files("space", "user/demo")
-    assert {"app.py", "README.md", "requirements.txt", "LICENSE", "modeling_refavs/cli.py"} <= set(files)
+    assert {"app.py", "README.md", "requirements.txt", "LICENSE", "modeling_refavs/cli.py"} <= set(
+        files
+    )
     assert "dataset_script/synthetic/scene.py" in files
     assert not [name for name in files if "__pycache__" in name or name == "draw_examples.py"]
     assert hub.repos["space", "user/demo"].created["sdk"] == "gradio"
@@ -188,7 +205,13 @@ def test_what_a_training_leaves_beside_the_weights_stays(checkpoint, tmp_path):
     }
     assert set(built.left_out) == left_out
     assert not names & left_out
-    assert {"README.md", "model.safetensors", "tokenizer.json", "processing_refavs.py", "prompt_decoder.py"} <= names
+    assert {
+        "README.md",
+        "model.safetensors",
+        "tokenizer.json",
+        "processing_refavs.py",
+        "eemc.py",
+    } <= names
 
 
 def test_an_answer_that_differs_is_noticed(checkpoint, monkeypatch, capsys):

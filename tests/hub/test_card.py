@@ -26,16 +26,35 @@ def test_the_card_of_an_evaluation(checkpoint, tmp_path):
     check_card(card.parent, ModelPublication.card)
     text, report = card.read_text(), json.loads((checkpoint / EVALUATION).read_text())
     data = ModelCard(text).data
-    assert (data.library_name, data.pipeline_tag, data.license) == ("transformers", "image-segmentation", "apache-2.0")
+    assert (data.library_name, data.pipeline_tag, data.license) == (
+        "transformers",
+        "image-segmentation",
+        "apache-2.0",
+    )
     assert (data.model_name, data.datasets, data.base_model) == ("refavs", ["user/drawn"], None)
-    values = {(result.dataset_split, result.metric_name): result.metric_value for result in data.eval_results}
-    assert set(values) == {("test_s", "J"), ("test_s", "F"), ("test_u", "J"), ("test_u", "F"), ("test_n", "S")}
+    values = {
+        (result.dataset_split, result.metric_name): result.metric_value
+        for result in data.eval_results
+    }
+    assert set(values) == {
+        ("test_s", "J"),
+        ("test_s", "F"),
+        ("test_u", "J"),
+        ("test_u", "F"),
+        ("test_n", "S"),
+    }
     assert values["test_u", "J"] == round(report["splits"]["test_u"]["jaccard"]["value"], 4)
     mix = report["mix"]["jaccard_and_fscore"]
-    assert "{:.2f} [{:.1f}, {:.1f}]".format(*(100 * mix[name] for name in ("value", "low", "high"))) in text
+    assert (
+        "{:.2f} [{:.1f}, {:.1f}]".format(*(100 * mix[name] for name in ("value", "low", "high")))
+        in text
+    )
     assert "### By length" in text
     assert data.co2_eq_emissions["emissions"] == 36.0
-    assert "1.5 hours on two cores; at 60 W that is 0.09 kWh, and at\n400 g CO2eq/kWh 36.0 g CO2eq." in text
+    assert (
+        "1.5 hours on two cores; at 60 W that is 0.09 kWh, and at\n400 g CO2eq/kWh 36.0 g CO2eq."
+        in text
+    )
     assert 'pipeline(model="user/refavs", trust_remote_code=True)' in text
 
 
@@ -57,7 +76,11 @@ def test_the_example_has_four_lines(checkpoint):
         (CARD_FACTS, ("seed: 3", "sede: 3\nseed: 3"), "there is no fact sede"),
         (CARD_FACTS, ("seed: 3", "seed: ["), "no YAML"),
         (CARD_FACTS, ("hours: 1.5", "hours: long"), "hours must be a number, got 'long'"),
-        (CARD_FACTS, ("base_models: []", "base_models: none"), "base_models must be a list, got 'none'"),
+        (
+            CARD_FACTS,
+            ("base_models: []", "base_models: none"),
+            "base_models must be a list, got 'none'",
+        ),
         (EVALUATION, ('"splits"', '"parts"'), "no report.json of refavs evaluate: it lacks splits"),
         (EVALUATION, ("{", "{{"), "no report.json of refavs evaluate"),
     ],
@@ -68,7 +91,18 @@ def test_bad_input(checkpoint, tmp_path, capsys, file, change, words):
     for name, path in files.items():
         text = (checkpoint / name).read_text()
         path.write_text(text.replace(*change, 1) if name == file else text)
-    assert main(["card", str(checkpoint), *map(str, files.values()), "--output", str(tmp_path / "card.md")]) == 2
+    assert (
+        main(
+            [
+                "card",
+                str(checkpoint),
+                *map(str, files.values()),
+                "--output",
+                str(tmp_path / "card.md"),
+            ]
+        )
+        == 2
+    )
     complaint = capsys.readouterr().err
     assert words in complaint
     assert complaint.count("\n") == 1
@@ -104,7 +138,9 @@ def test_a_model_without_a_card_is_refused(checkpoint, tmp_path, capsys):
 def test_the_python_of_the_shipped_card_runs(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     namespace: dict = {}
-    for block in re.findall(r"```python\n(.*?)```", (ROOT / "model_card.md").read_text(), flags=re.DOTALL):
+    for block in re.findall(
+        r"```python\n(.*?)```", (ROOT / "model_card.md").read_text(), flags=re.DOTALL
+    ):
         exec(compile(block, "model_card.md", "exec"), namespace)
     assert capsys.readouterr().out
 

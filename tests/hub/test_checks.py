@@ -9,7 +9,9 @@ from modeling_refavs.hub.checks import CardRules, check_card, check_files
 
 TOKEN = "hf_" + "aB3" * 11 + "x"  # of no one
 RULES = CardRules(("license", "tags"), ("Use", "Limits"))
-CARD = "---\nlicense: apache-2.0\ntags:\n- video\n---\n\n# A\n\n## Use\n\nSo.\n\n## Limits\n\nMany.\n"
+CARD = (
+    "---\nlicense: apache-2.0\ntags:\n- video\n---\n\n# A\n\n## Use\n\nSo.\n\n## Limits\n\nMany.\n"
+)
 
 
 @pytest.mark.parametrize(

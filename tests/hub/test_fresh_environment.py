@@ -24,7 +24,9 @@ SHIPPED = CLIP.parents[1] / "synthetic_checkpoint"
 PACKAGES = ("torch", "transformers", "numpy", "pillow", "av")
 
 
-@pytest.mark.skipif("REFAVS_SLOW_TESTS" not in os.environ, reason="takes minutes: set REFAVS_SLOW_TESTS")
+@pytest.mark.skipif(
+    "REFAVS_SLOW_TESTS" not in os.environ, reason="takes minutes: set REFAVS_SLOW_TESTS"
+)
 def test_four_lines_in_a_fresh_environment(request, checkpoint, tmp_path):
     environment = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
@@ -44,7 +46,8 @@ def test_four_lines_in_a_fresh_environment(request, checkpoint, tmp_path):
     subprocess.run([python, "-I", "-c", snippet + save], cwd=tmp_path, check=True)
 
     segment = RefAVSPipeline(
-        model=RefAVSForSegmentation.from_pretrained(source), processor=RefAVSProcessor.from_pretrained(source)
+        model=RefAVSForSegmentation.from_pretrained(source),
+        processor=RefAVSProcessor.from_pretrained(source),
     )
     masks = segment(str(CLIP), text=[SENTENCE])[0]["masks"]
     np.testing.assert_array_equal(np.load(tmp_path / "masks.npy"), masks)

@@ -56,7 +56,11 @@ def push(hub, source, monkeypatch):
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def arrived(hub, revision="main") -> dict[str, bytes]:
@@ -132,7 +136,16 @@ def test_a_download_that_stalls_is_taken_up_where_it_was(hub, push, monkeypatch)
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
     hub.faults.append(Fault("GET .*model.safetensors", pause=1.0))
     assert "read back and equal" in push()
-    assert len([line for line in hub.log if line.startswith("GET") and line.endswith("model.safetensors")]) == 2
+    assert (
+        len(
+            [
+                line
+                for line in hub.log
+                if line.startswith("GET") and line.endswith("model.safetensors")
+            ]
+        )
+        == 2
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,7 +157,10 @@ def test_a_download_that_stalls_is_taken_up_where_it_was(hub, push, monkeypatch)
         (Fault("PUT /lfs/", cut=True, times=6), "broke ("),
         (Fault("GET .*/resolve/", status=500), "a fault of its own (500"),
         (Fault("GET .*/resolve/.*code.py", change=True), "not what was sent: inner/code.py"),
-        (Fault("GET .*/resolve/.*model.safetensors", change=True), "not what was sent: model.safetensors"),
+        (
+            Fault("GET .*/resolve/.*model.safetensors", change=True),
+            "not what was sent: model.safetensors",
+        ),
     ],
     ids=lambda value: f"{value.pattern} {value.status}" if isinstance(value, Fault) else "",
 )
@@ -167,16 +183,27 @@ def test_after_a_failure_the_same_command_goes_on(hub, source, push, fault, word
     [
         (Fault("whoami", status=401), "does not accept the token: run `hf auth login`"),
         (Fault("repos/create", status=401), "does not accept the token"),
-        (Fault("POST .*/commit/", status=403, message="Forbidden: pass `create_pr=1`"), "no right to write there"),
         (
-            Fault("lfs/objects/batch", status=403, message="Private repository storage limit reached"),
+            Fault("POST .*/commit/", status=403, message="Forbidden: pass `create_pr=1`"),
+            "no right to write there",
+        ),
+        (
+            Fault(
+                "lfs/objects/batch", status=403, message="Private repository storage limit reached"
+            ),
             "no room is left",
         ),
         (Fault("PUT /lfs/", status=413, message="Payload Too Large"), "no room is left on the Hub"),
         (Fault("POST .*/commit/", status=507), "no room is left on the Hub"),
-        (Fault("repos/create", status=402, message="Payment required"), "asks for a payment or a subscription"),
+        (
+            Fault("repos/create", status=402, message="Payment required"),
+            "asks for a payment or a subscription",
+        ),
         (Fault("POST .*/preupload/", status=404), "check the id and the branch"),
-        (Fault("POST .*/commit/", status=400, message="bad pointer"), "refused it (400: bad pointer"),
+        (
+            Fault("POST .*/commit/", status=400, message="bad pointer"),
+            "refused it (400: bad pointer",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -219,7 +246,9 @@ def test_no_hub_at_all(hub, push, monkeypatch):
         push()
 
 
-@pytest.mark.parametrize("repo_id", ["folder", "a/b/c", "user/na me", "user/..", "user/name.git", "user/-name"])
+@pytest.mark.parametrize(
+    "repo_id", ["folder", "a/b/c", "user/na me", "user/..", "user/name.git", "user/-name"]
+)
 def test_a_wrong_id(tmp_path, capsys, repo_id):
     assert main(["publish", "model", str(tmp_path), repo_id]) == 2
     complaint = capsys.readouterr().err

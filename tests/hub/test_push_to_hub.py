@@ -34,7 +34,9 @@ def test_push_to_hub(client, model, processor):
     assert model.training is False
 
 
-def test_a_checkpoint_that_cannot_be_pushed_stops_no_training(client, recipe, tmp_path, monkeypatch):
+def test_a_checkpoint_that_cannot_be_pushed_stops_no_training(
+    client, recipe, tmp_path, monkeypatch
+):
     def refuse(trainer, folder):
         raise ConnectionError("the Hub\nis away")
 
@@ -44,11 +46,23 @@ def test_a_checkpoint_that_cannot_be_pushed_stops_no_training(client, recipe, tm
     output = tmp_path / "run"
     saving = ["--save_strategy", "steps", "--save_steps", "1", "--max_steps", "2"]
     run_training(
-        recipe, ["--output_dir", str(output), "--push_to_hub", "true", "--hub_model_id", "user/late", *saving]
+        recipe,
+        [
+            "--output_dir",
+            str(output),
+            "--push_to_hub",
+            "true",
+            "--hub_model_id",
+            "user/late",
+            *saving,
+        ],
     )
     expected = "cannot be pushed: the Hub is away. The training goes on"
     assert warnings == [f"{output / f'checkpoint-{step}'}: {expected}" for step in (1, 2)]
-    assert client.files("model", "user/late")["model.safetensors"] == (output / "model.safetensors").read_bytes()
+    assert (
+        client.files("model", "user/late")["model.safetensors"]
+        == (output / "model.safetensors").read_bytes()
+    )
 
 
 def test_a_training_pushes_its_model(client, recipe, tmp_path):
@@ -58,9 +72,17 @@ def test_a_training_pushes_its_model(client, recipe, tmp_path):
     )  # fmt: skip
     files = client.files("model", "user/trained")
     assert files["model.safetensors"] == (output / "model.safetensors").read_bytes()
-    assert {"README.md", "config.json", "processor_config.json", "tokenizer.json", "pipeline_refavs.py"} <= set(files)
+    assert {
+        "README.md",
+        "config.json",
+        "processor_config.json",
+        "tokenizer.json",
+        "pipeline_refavs.py",
+    } <= set(files)
     arrived = RefAVSForSegmentation.from_pretrained("user/trained", cache_dir=tmp_path / "cache")
     here = RefAVSForSegmentation.from_pretrained(output)
     for name, weight in here.state_dict().items():
         torch.testing.assert_close(arrived.state_dict()[name], weight, atol=0, rtol=0)
-    assert RefAVSProcessor.from_pretrained("user/trained", cache_dir=tmp_path / "cache").max_text_length
+    assert RefAVSProcessor.from_pretrained(
+        "user/trained", cache_dir=tmp_path / "cache"
+    ).max_text_length

@@ -28,7 +28,11 @@ def states() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     mask = torch.ones(2, 7, dtype=torch.bool)
     mask[0, 5:], mask[1, 0] = False, False
-    return torch.randn(2, 3, 32, generator=generator), torch.randn(2, 7, 32, generator=generator), mask
+    return (
+        torch.randn(2, 3, 32, generator=generator),
+        torch.randn(2, 7, 32, generator=generator),
+        mask,
+    )
 
 
 def test_weights_times_values_is_what_the_layer_gives(attention, states):
@@ -42,7 +46,8 @@ def test_weights_times_values_is_what_the_layer_gives(attention, states):
     assert not weights[1, ..., 0].any()
     assert (weights[0, ..., :5] > 0).all()
     torch.testing.assert_close(
-        attention.weights(queries, context), attention.weights(queries, context, torch.ones_like(mask))
+        attention.weights(queries, context),
+        attention.weights(queries, context, torch.ones_like(mask)),
     )
 
 
@@ -64,10 +69,14 @@ def test_the_query_that_claims_the_object_counts_most(model, inputs):
     """By hand, from CATF's own inputs: its layers one after the other."""
     outputs, weights = attend(model, **inputs)
     cues, mask = outputs.cue_hidden_states[0], outputs.cue_mask[0]
-    queries = model.model.mask2former.transformer_module.queries_features.weight.expand(len(cues), -1, -1)
+    queries = model.model.mask2former.transformer_module.queries_features.weight.expand(
+        len(cues), -1, -1
+    )
     read = 0
     for layer in model.model.catf.layers:
-        read = read + layer.attention.weights(queries, cues, mask).mean(dim=1) / len(model.model.catf.layers)
+        read = read + layer.attention.weights(queries, cues, mask).mean(dim=1) / len(
+            model.model.catf.layers
+        )
         queries = layer(queries, context=cues, context_mask=mask)
     classes = outputs.class_queries_logits[0]
     claims = (classes[..., 0] - classes[..., 1]).sigmoid()
@@ -78,7 +87,10 @@ def test_the_query_that_claims_the_object_counts_most(model, inputs):
 
 def test_a_second_without_sound_reads_none(model, processor, clip):
     inputs = processor(
-        text=[SENTENCE], frames=clip["frames"], audio=clip["audio"][:16_000], sampling_rate=clip["sampling_rate"]
+        text=[SENTENCE],
+        frames=clip["frames"],
+        audio=clip["audio"][:16_000],
+        sampling_rate=clip["sampling_rate"],
     )
     shares = divide_attention(model, processor, SENTENCE, attend(model, **inputs)[1].numpy())
     assert shares.audio[0] > 0
@@ -92,11 +104,15 @@ def test_cues_are_named_in_their_order(model, processor, inputs):
     assert shares.words == tuple(SENTENCE.split())
     assert np.flatnonzero(shares.audio).tolist() == [0]
     assert np.flatnonzero(shares.tags).tolist() == [1, 2 + grid**2]
-    np.testing.assert_array_equal(shares.visual[2 : 2 + grid**2].reshape(grid**2, -1), np.eye(grid**2))
+    np.testing.assert_array_equal(
+        shares.visual[2 : 2 + grid**2].reshape(grid**2, -1), np.eye(grid**2)
+    )
     begin = 3 + grid**2
     assert np.flatnonzero(shares.ends).tolist() == [begin, begin + num_tokens - 1]
     owners = shares.text[begin + 1 : begin + num_tokens - 1].argmax(axis=1)
-    assert sorted(set(owners.tolist())) == list(range(len(shares.words)))  # each word has its tokens, in order
+    assert sorted(set(owners.tolist())) == list(
+        range(len(shares.words))
+    )  # each word has its tokens, in order
     assert (np.diff(owners) >= 0).all()
     for shares_of_all in (sum(shares.by_modality.values()), sum(shares.even.values())):
         np.testing.assert_allclose(shares_of_all, 1)
@@ -118,25 +134,36 @@ def test_ablations_have_fewer_cues(processor, inputs, ablation):
     model = make_model(**{ablation: False})
     shares = divide_attention(model, processor, SENTENCE, attend(model, **inputs)[1].numpy())
     np.testing.assert_allclose(sum(shares.by_modality.values()), 1, rtol=1e-5)
-    missing = {"use_audio_cues": "sound", "use_text_cues": "words", "use_modality_encoding": "tags"}[ablation]
+    missing = {
+        "use_audio_cues": "sound",
+        "use_text_cues": "words",
+        "use_modality_encoding": "tags",
+    }[ablation]
     assert shares.even[missing] == 0
     assert not shares.by_modality[missing].any()
 
 
 @pytest.fixture
 def video(write_clip):
-    return write_clip("clip.mp4", times=tuple(np.arange(35) / 10), end=3.5, sound=[(0.0, tone(1.5))])
+    return write_clip(
+        "clip.mp4", times=tuple(np.arange(35) / 10), end=3.5, sound=[(0.0, tone(1.5))]
+    )
 
 
 def test_seconds_one_at_a_time_are_the_whole_clips(model, processor, clip, video):
     everything = look(model, processor, video, SENTENCE, 0, 10, 0.5)
     later = look(model, processor, video, SENTENCE, 2, 1, 0.5)
     assert (len(everything.frames), len(later.frames)) == (4, 1)
-    np.testing.assert_array_equal(later.weights[0], everything.weights[2])  # the seconds before fed the memory
+    np.testing.assert_array_equal(
+        later.weights[0], everything.weights[2]
+    )  # the seconds before fed the memory
     outputs, weights = attend(
         model,
         **processor(
-            text=[SENTENCE], frames=everything.frames, audio=np.concatenate(everything.audio), sampling_rate=16_000
+            text=[SENTENCE],
+            frames=everything.frames,
+            audio=np.concatenate(everything.audio),
+            sampling_rate=16_000,
         ),
     )
     np.testing.assert_allclose(np.stack(everything.weights), weights.numpy(), atol=1e-4)
@@ -155,7 +182,9 @@ def test_the_plot_says_what_was_asked(model, processor, write_clip, video, sound
 
 
 def test_explain_writes_a_picture(processor, video, tmp_path, monkeypatch):
-    monkeypatch.setattr("modeling_refavs.inference.loading.load_model", lambda *_, **__: (make_model(), processor))
+    monkeypatch.setattr(
+        "modeling_refavs.inference.loading.load_model", lambda *_, **__: (make_model(), processor)
+    )
     output = tmp_path / "cues.png"
     arguments = ["explain", str(video), SENTENCE, "--model", "m", "--output"]
     assert main([*arguments, str(output), "--start", "1", "--seconds", "2"]) == 0
@@ -174,11 +203,17 @@ def test_explain_writes_a_picture(processor, video, tmp_path, monkeypatch):
         ({"sentence": " "}, "sentence 1 is empty"),
     ],
 )
-def test_mistakes_get_one_line(processor, model, video, tmp_path, monkeypatch, capsys, change, words):
-    monkeypatch.setattr("modeling_refavs.inference.loading.load_model", lambda *_, **__: (model, processor))
+def test_mistakes_get_one_line(
+    processor, model, video, tmp_path, monkeypatch, capsys, change, words
+):
+    monkeypatch.setattr(
+        "modeling_refavs.inference.loading.load_model", lambda *_, **__: (model, processor)
+    )
     monkeypatch.chdir(tmp_path)
     request = {"sentence": SENTENCE, "--model": "m", "--output": "cues.png", **change}
-    options = [part for name, value in request.items() if name.startswith("--") for part in (name, value)]
+    options = [
+        part for name, value in request.items() if name.startswith("--") for part in (name, value)
+    ]
     assert main(["explain", str(video), request["sentence"], *options]) == 2
     error = capsys.readouterr().err
     assert words in error

@@ -19,7 +19,9 @@ from modeling_refavs.mask_rle import decode_rle
 from modeling_refavs.video_refavs import read_frames
 
 
-LONG = "the dog that sits on the left of the red sofa and barks before anybody else in the room does"
+LONG = (
+    "the dog that sits on the left of the red sofa and barks before anybody else in the room does"
+)
 SENTENCES = ["the left half", "everything", LONG]
 
 
@@ -42,7 +44,9 @@ def test_the_pictures_are_those_on_display(result):
 
 def test_masks_at_the_videos_frame_rate_have_a_picture_each(write_clip, fake_model):
     result = segment_video(*fake_model, write_clip(), SENTENCES)
-    dense = type("Dense", (), {"info": result.info, "num_steps": 30, "time_of": lambda self, step: step / 10})()
+    dense = type(
+        "Dense", (), {"info": result.info, "num_steps": 30, "time_of": lambda self, step: step / 10}
+    )()
     assert frames_of_steps(dense) == (list(range(30)), 30)
 
 
@@ -63,7 +67,11 @@ def test_coco_holds_the_masks(result, tmp_path):
             if entry:
                 np.testing.assert_array_equal(decode_rle(entry["segmentation"]), mask)
                 left, top, width, height = entry["bbox"]
-                assert mask[top : top + height, left : left + width].sum() == mask.sum() == entry["area"]
+                assert (
+                    mask[top : top + height, left : left + width].sum()
+                    == mask.sum()
+                    == entry["area"]
+                )
                 assert entry["score"] == pytest.approx(result.presence[expression, step], abs=1e-4)
     assert not masks
 
@@ -79,13 +87,17 @@ def test_pycocotools_opens_it(result, tmp_path):
         np.testing.assert_array_equal(coco.annToMask(entry), mask)
         assert mask_tools.area(entry["segmentation"]) == entry["area"]
         assert mask_tools.toBbox(entry["segmentation"]).tolist() == entry["bbox"]
-    detections = coco.loadRes([{**entry} for entry in coco.dataset["annotations"]])  # as COCO's evaluation reads them
+    detections = coco.loadRes(
+        [{**entry} for entry in coco.dataset["annotations"]]
+    )  # as COCO's evaluation reads them
     assert len(detections.getAnnIds()) == len(coco.getAnnIds())
 
 
 def read_cvat_mask(element: ET.Element, size: tuple[int, int]) -> np.ndarray:
     """As CVAT does it: whole numbers, runs along the rows of the box, zeros first."""
-    left, top, width, height = (int(element.get(name)) for name in ("left", "top", "width", "height"))
+    left, top, width, height = (
+        int(element.get(name)) for name in ("left", "top", "width", "height")
+    )
     runs = [int(run) for run in element.get("rle").split(",")]
     assert sum(runs) == width * height
     pixels = [value for index, run in enumerate(runs) for value in [index % 2] * run]
@@ -104,7 +116,8 @@ def test_cvat_holds_the_masks(result, tmp_path):
     assert root.findtext("meta/task/original_size/width") == "62"
     images = root.findall("image")
     assert [image.attrib for image in images] == [
-        {"id": str(frame), "name": f"frame_{frame:06d}.png", "width": "62", "height": "46"} for frame in (0, 2, 5)
+        {"id": str(frame), "name": f"frame_{frame:06d}.png", "width": "62", "height": "46"}
+        for frame in (0, 2, 5)
     ]
     for step, image in enumerate(images):
         found = {element.get("label"): element for element in image}
@@ -120,7 +133,9 @@ def test_cvat_holds_the_masks(result, tmp_path):
 def test_cvat_reads_masks_of_any_shape():
     mask = np.zeros((9, 12), dtype=bool)
     mask[2:7, 3] = mask[6, 3:10] = mask[4, 8] = True
-    np.testing.assert_array_equal(read_cvat_mask(ET.Element("mask", cvat_mask(mask)), mask.shape), mask)
+    np.testing.assert_array_equal(
+        read_cvat_mask(ET.Element("mask", cvat_mask(mask)), mask.shape), mask
+    )
 
 
 def test_labels_are_short_enough_for_cvat_and_differ():

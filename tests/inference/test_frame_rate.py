@@ -54,14 +54,20 @@ def test_with_a_pictures_own_cues_it_is_the_usual_answer(model, processor, clip)
         features = model.encode_clips(**inputs)
         usual = model.segment(features, **tokens, clip_index=index)
         dense = decode_with_cues(model, features, features, tokens, None)
-    torch.testing.assert_close(dense.mask_logits[:, 0], usual.mask_logits[:, 0], rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(dense.cue_hidden_states[:, 3], usual.cue_hidden_states[:, 0], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        dense.mask_logits[:, 0], usual.mask_logits[:, 0], rtol=1e-9, atol=1e-9
+    )
+    torch.testing.assert_close(
+        dense.cue_hidden_states[:, 3], usual.cue_hidden_states[:, 0], rtol=1e-9, atol=1e-9
+    )
     assert (dense.mask_logits[:, 1] - usual.mask_logits[:, 1]).abs().max() > 1e-3
     torch.testing.assert_close(dense.memory.visual.count, torch.ones(2).double())
 
 
 def test_groups_and_journals_change_nothing(model, processor, video, tmp_path):
-    whole = segment_video(model, processor, video, SENTENCES[:2], rate="video", smoothing=0, steps_per_chunk=30)
+    whole = segment_video(
+        model, processor, video, SENTENCES[:2], rate="video", smoothing=0, steps_per_chunk=30
+    )
     seconds = segment_video(model, processor, video, SENTENCES[:2])
     done = []
     journal = Journal(tmp_path / "journal", {})
@@ -70,7 +76,9 @@ def test_groups_and_journals_change_nothing(model, processor, video, tmp_path):
     )  # fmt: skip
     assert (whole.num_steps, done, whole.duration) == (25, [1, 1, 1], pytest.approx(2.5, abs=2e-3))
     torch.testing.assert_close(parts.mask_logits, whole.mask_logits, rtol=2e-3, atol=1e-5)
-    torch.testing.assert_close(whole.mask_logits[:, ::10], seconds.mask_logits, rtol=2e-3, atol=1e-5)
+    torch.testing.assert_close(
+        whole.mask_logits[:, ::10], seconds.mask_logits, rtol=2e-3, atol=1e-5
+    )
     np.testing.assert_allclose(whole.presence[:, ::10], seconds.presence, atol=1e-6)
 
 
@@ -84,9 +92,17 @@ def test_a_dense_run_goes_on(model, processor, video, tmp_path, monkeypatch):
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             segment_video(
-                model, processor, video, SENTENCES[:1], **options, records=Journal(tmp_path / "j", {}), progress=stop
+                model,
+                processor,
+                video,
+                SENTENCES[:1],
+                **options,
+                records=Journal(tmp_path / "j", {}),
+                progress=stop,
             )
-    resumed = segment_video(model, processor, video, SENTENCES[:1], **options, records=Journal(tmp_path / "j", {}))
+    resumed = segment_video(
+        model, processor, video, SENTENCES[:1], **options, records=Journal(tmp_path / "j", {})
+    )
     torch.testing.assert_close(resumed.mask_logits, whole.mask_logits, rtol=2e-3, atol=1e-5)
     assert resumed.num_steps == whole.num_steps == 25
 
@@ -117,7 +133,9 @@ def test_what_is_told_of_pictures_agrees(model, processor, video):
 )
 def test_which_answers_make_a_mask(timeline, step, expected):
     indices, weights = timeline.answers(step, num_answers=10)
-    found = {int(index): weight for index, weight in zip(indices, weights, strict=True) if weight > 1e-4}
+    found = {
+        int(index): weight for index, weight in zip(indices, weights, strict=True) if weight > 1e-4
+    }
     assert found == pytest.approx(expected, abs=1e-4)
 
 

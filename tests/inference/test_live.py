@@ -13,7 +13,14 @@ import torch
 
 from modeling_refavs.cli import main
 from modeling_refavs.inference import live, loading
-from modeling_refavs.inference.live import LiveAnswer, LiveInput, LiveSource, Waveform, box_of, follow
+from modeling_refavs.inference.live import (
+    LiveAnswer,
+    LiveInput,
+    LiveSource,
+    Waveform,
+    box_of,
+    follow,
+)
 from modeling_refavs.inference.segment import segment_video
 from modeling_refavs.modeling_outputs_refavs import RefAVSStreamOutput
 from modeling_refavs.streaming_refavs import RefAVSStream
@@ -41,7 +48,11 @@ class Slow:
 def video(write_clip):
     """6 s; the sound begins at 0.5 s and ends at 4.5 s."""
     return write_clip(
-        "clip.ts", times=tuple(np.arange(60) / 10), end=6.0, sound=[(0.5, tone(4, channels=2))], sound_codec="mp2"
+        "clip.ts",
+        times=tuple(np.arange(60) / 10),
+        end=6.0,
+        sound=[(0.5, tone(4, channels=2))],
+        sound_codec="mp2",
     )
 
 
@@ -55,7 +66,9 @@ def drain(source):
 @pytest.fixture
 def in_a_hurry(monkeypatch):
     """Files are played faster than they should."""
-    monkeypatch.setattr(live, "LiveSource", lambda *args, **kwargs: LiveSource(*args, **kwargs, speed=10))
+    monkeypatch.setattr(
+        live, "LiveSource", lambda *args, **kwargs: LiveSource(*args, **kwargs, speed=10)
+    )
 
 
 def test_a_played_file_has_the_seconds_of_the_file(video):
@@ -124,7 +137,9 @@ def test_sound_from_elsewhere(write_clip):
     assert np.abs(seconds[1].sounds[0]).max() > 0.4
 
 
-@pytest.mark.parametrize(("late", "expected"), [(0.0, 2.0), (0.02, 2.0), (0.5, 2.5), (-0.5, 1.5), (99.0, 2.0)])
+@pytest.mark.parametrize(
+    ("late", "expected"), [(0.0, 2.0), (0.02, 2.0), (0.5, 2.5), (-0.5, 1.5), (99.0, 2.0)]
+)
 def test_sound_stands_where_its_time_stamp_puts_it(late, expected):
     waveform = Waveform(16000, None)
     for second in range(2):
@@ -156,14 +171,21 @@ def test_the_command(video, model, processor, in_a_hurry, tmp_path, monkeypatch,
 
 
 def test_lost_seconds_are_silent_in_the_recording(video, tmp_path):
-    seconds = drain(LiveSource(LiveInput(str(video)), None, [(16000, None), (48000, "stereo")], True, speed=20))
-    output = RefAVSStreamOutput(0, ("all",), np.ones((1, 48, 64), bool), np.ones(1), np.ones(1), torch.ones(1, 2, 2))
+    seconds = drain(
+        LiveSource(LiveInput(str(video)), None, [(16000, None), (48000, "stereo")], True, speed=20)
+    )
+    output = RefAVSStreamOutput(
+        0, ("all",), np.ones((1, 48, 64), bool), np.ones(1), np.ones(1), torch.ones(1, 2, 2)
+    )
     source = SimpleNamespace(has_sound=True, frame_rate=10.0)
     with Recorder(tmp_path / "out.mp4", source) as recorder:
         for number in (1, 3):
             recorder.record(LiveAnswer(seconds[number], output, [], 0.0))
     heard = np.concatenate(list(read_sound(tmp_path / "out.mp4", 16000, "mono")), axis=1)[0]
-    loud = [bool(np.abs(heard[begin + 2000 : begin + 14000]).max() > 0.3) for begin in range(0, 64000, 16000)]
+    loud = [
+        bool(np.abs(heard[begin + 2000 : begin + 14000]).max() > 0.3)
+        for begin in range(0, 64000, 16000)
+    ]
     assert loud == [False, True, False, True]
 
 
@@ -173,7 +195,9 @@ def test_it_stops_when_told(video, model, processor, in_a_hurry, tmp_path, monke
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
-def test_ctrl_c_leaves_a_whole_recording(video, model, processor, in_a_hurry, tmp_path, monkeypatch, capsys):
+def test_ctrl_c_leaves_a_whole_recording(
+    video, model, processor, in_a_hurry, tmp_path, monkeypatch, capsys
+):
     class Stopped:
         def __getattr__(self, name):
             return getattr(model, name)
@@ -194,15 +218,29 @@ def test_ctrl_c_leaves_a_whole_recording(video, model, processor, in_a_hurry, tm
 MISTAKES = {
     "no such device": (["nowhere.mp4", "a dog"], "nowhere.mp4: no such file, device or stream"),
     "an empty sentence": (["clip.mkv", " "], "sentence 1 is empty"),
-    "no video": (["notes.txt", "a dog", "--format", "matroska"], "cannot be opened as a live source"),
-    "no format": (["clip.mkv", "a dog", "--format", "crystal-ball"], "cannot be opened as a live source"),
-    "sound that is not there": (["clip.mkv", "a dog", "--sound", "nowhere"], "nowhere: no such file"),
-    "a container that is not written": (["clip.mkv", "a dog", "--output", "out.avi"], "must end in"),
+    "no video": (
+        ["notes.txt", "a dog", "--format", "matroska"],
+        "cannot be opened as a live source",
+    ),
+    "no format": (
+        ["clip.mkv", "a dog", "--format", "crystal-ball"],
+        "cannot be opened as a live source",
+    ),
+    "sound that is not there": (
+        ["clip.mkv", "a dog", "--sound", "nowhere"],
+        "nowhere: no such file",
+    ),
+    "a container that is not written": (
+        ["clip.mkv", "a dog", "--output", "out.avi"],
+        "must end in",
+    ),
 }
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_gets_one_line(mistake, write_clip, model, processor, tmp_path, monkeypatch, capsys):
+def test_a_mistake_gets_one_line(
+    mistake, write_clip, model, processor, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(loading, "load_model", lambda name, device, dtype: (model, processor))
     write_clip("clip.mkv")

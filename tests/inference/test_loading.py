@@ -46,8 +46,18 @@ def test_every_layer_of_a_stack_is_compiled_and_no_stack(model, monkeypatch):
     monkeypatch.setattr(nn.Module, "compile", lambda module: compiled.append(module))
     compile_layers(model)
     names = {type(module).__name__ for module in compiled}
-    assert {"SwinLayer", "RefAVSPixelDecoderLayer", "RefAVSMaskDecoderLayer", "RefAVSTransformerLayer"} <= names
-    assert not [module for module in compiled for part in module.modules() if isinstance(part, nn.ModuleList)]
+    assert {
+        "SwinLayer",
+        "RefAVSPixelDecoderLayer",
+        "RefAVSMaskDecoderLayer",
+        "RefAVSTransformerLayer",
+    } <= names
+    assert not [
+        module
+        for module in compiled
+        for part in module.modules()
+        if isinstance(part, nn.ModuleList)
+    ]
     assert len(compiled) == len({id(module) for module in compiled})
 
 

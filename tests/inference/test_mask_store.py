@@ -39,7 +39,9 @@ def segment(video, folder, limit=None, request="the same", model=None, processor
     expressions = EXPRESSIONS if processor is None else SENTENCES[:2]
     records = Journal(folder, {"request": request}) if folder else None
     processor = processor or FakeProcessor()
-    return model, segment_video(model, processor, video, expressions, steps_per_chunk=2, records=records)
+    return model, segment_video(
+        model, processor, video, expressions, steps_per_chunk=2, records=records
+    )
 
 
 def stop(video, folder, limit, **options):
@@ -80,7 +82,9 @@ def test_the_model_itself_goes_on_with_its_memory(video, processor, tmp_path):
     assert (theirs.mask_logits[:, 3] - theirs.mask_logits[:, 4]).abs().max() > 0.01
 
 
-@pytest.mark.parametrize("change", ["another request", "half a state", "no answers", "too few answers"])
+@pytest.mark.parametrize(
+    "change", ["another request", "half a state", "no answers", "too few answers"]
+)
 def test_what_does_not_fit_is_begun_anew(video, tmp_path, change):
     folder = tmp_path / "journal"
     stop(video, folder, limit=2)
@@ -91,13 +95,18 @@ def test_what_does_not_fit_is_begun_anew(video, tmp_path, change):
         answers.unlink()
     elif change == "too few answers":
         answers.write_bytes(answers.read_bytes()[:-1])
-    model, ours = segment(video, folder, request=change if change == "another request" else "the same")
+    model, ours = segment(
+        video, folder, request=change if change == "another request" else "the same"
+    )
     assert model.calls == 4
     same(ours, segment(video, None)[1])
 
 
 def test_no_sign_is_lost_on_disk():
-    records, logits = Records(), torch.tensor([[1e-3, -1e-3, 2.0, -17.23, 60.0, -3e-5]]).reshape(1, 1, 2, 3)
+    records, logits = (
+        Records(),
+        torch.tensor([[1e-3, -1e-3, 2.0, -17.23, 60.0, -3e-5]]).reshape(1, 1, 2, 3),
+    )
     records.append(logits, np.ones((1, 1), dtype=np.float32), None, 1.0)
     torch.testing.assert_close(records.read(0), logits[:, 0], rtol=1e-3, atol=1e-6)
     assert ((records.read(0) > 0) == (logits[:, 0] > 0)).all()

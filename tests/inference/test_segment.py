@@ -20,7 +20,11 @@ SENTENCES = ("the brighter half", "everything", "the Düdelsack! (nothing)")
 def clip(write_clip):
     """3.5 s, brighter each second; 1.5 s of sound."""
     return write_clip(
-        times=tuple(np.arange(35) / 10), end=3.5, size=(63, 47), pix_fmt="yuv444p", sound=[(0.0, tone(1.5))]
+        times=tuple(np.arange(35) / 10),
+        end=3.5,
+        size=(63, 47),
+        pix_fmt="yuv444p",
+        sound=[(0.0, tone(1.5))],
     )
 
 
@@ -55,7 +59,9 @@ def test_an_absent_object_has_no_mask(clip, fake_model):
     assert result.intervals(1) == [(0.0, 2.0), (3.0, pytest.approx(3.5, abs=2e-3))]
 
 
-@pytest.mark.parametrize(("sound", "lengths"), [((), [None, None]), ([(0.0, tone(1.5))], [24000, 0])])
+@pytest.mark.parametrize(
+    ("sound", "lengths"), [((), [None, None]), ([(0.0, tone(1.5))], [24000, 0])]
+)
 def test_the_model_hears_each_chunk(write_clip, fake_model, sound, lengths):
     model, processor = fake_model
     path = write_clip(times=tuple(np.arange(40) / 10), end=4.0, sound=sound)
@@ -89,7 +95,9 @@ def test_masks_on_disk_are_the_masks(clip, fake_model, tmp_path):
         files = sorted((tmp_path / "masks" / folder).iterdir())
         assert [file.name for file in files] == [f"{step:05d}.png" for step in range(4)]
         for step, file in enumerate(files):
-            np.testing.assert_array_equal(np.asarray(Image.open(file)), result.masks(step)[index] * np.uint8(255))
+            np.testing.assert_array_equal(
+                np.asarray(Image.open(file)), result.masks(step)[index] * np.uint8(255)
+            )
 
 
 def test_folder_names_are_safe():
@@ -120,6 +128,8 @@ def test_eemc_in_chunks_gives_what_the_whole_gives(clip, processor, steps_per_ch
     sentences = ["the red circle", "the first object to make a sound"]
     whole = segment_video(model, processor, clip, sentences)
     chunked = segment_video(model, processor, clip, sentences, steps_per_chunk=steps_per_chunk)
-    torch.testing.assert_close(chunked.mask_logits, whole.mask_logits, rtol=2e-3, atol=1e-5)  # half precision
+    torch.testing.assert_close(
+        chunked.mask_logits, whole.mask_logits, rtol=2e-3, atol=1e-5
+    )  # half precision
     assert whole.mask_logits.shape == (2, 4, 24, 24)
     assert (whole.mask_logits[0] - whole.mask_logits[1]).abs().max() > 0.01

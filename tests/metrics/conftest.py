@@ -32,11 +32,17 @@ def golden_case(name: str) -> GoldenCase:
     answers = json.loads((GOLDEN / "released.json").read_text())[name]
     shape = (10, 64, 64)
     seed = hashlib.sha256(f"5:metric:c{name[-1]}".encode()).digest()[:8]
-    normal = np.random.Generator(np.random.PCG64(int.from_bytes(seed, "little"))).standard_normal(shape)
+    normal = np.random.Generator(np.random.PCG64(int.from_bytes(seed, "little"))).standard_normal(
+        shape
+    )
     logits = np.full(shape, 12, np.float32) if name == "case_4" else (2 * normal).astype(np.float32)
     assert hashlib.sha256(logits.tobytes()).hexdigest()[:16] == answers["sha_logits"]
     with np.load(GOLDEN / "truths.npz") as truths:
-        truth = np.unpackbits(truths[name]).reshape(shape) if name in truths else np.zeros(shape, np.uint8)
+        truth = (
+            np.unpackbits(truths[name]).reshape(shape)
+            if name in truths
+            else np.zeros(shape, np.uint8)
+        )
     return GoldenCase(logits, truth, answers)
 
 
@@ -50,7 +56,9 @@ def load(tmp_path) -> Callable[..., evaluate.EvaluationModule]:
     """`evaluate.load` of the folder of `refavs_<name>`."""
 
     def load_metric(name: str, **options) -> evaluate.EvaluationModule:
-        return evaluate.load(str(METRICS / f"refavs_{name}"), cache_dir=str(tmp_path / "metrics"), **options)
+        return evaluate.load(
+            str(METRICS / f"refavs_{name}"), cache_dir=str(tmp_path / "metrics"), **options
+        )
 
     return load_metric
 
@@ -63,7 +71,9 @@ def sentences() -> tuple[list[np.ndarray], list[np.ndarray]]:
     for index in range(10):
         shape = (1 + index % 4, 8 + index, 12)
         truths.append((rng.random(shape) < 0.3) & (rng.random((shape[0], 1, 1)) < 0.7))
-        predictions.append(np.clip(truths[-1] * 0.4 + 0.6 * rng.random(shape), 0, 1).astype(np.float32))
+        predictions.append(
+            np.clip(truths[-1] * 0.4 + 0.6 * rng.random(shape), 0, 1).astype(np.float32)
+        )
     return predictions, truths
 
 

@@ -36,14 +36,26 @@ def masks(tree, tmp_path_factory) -> Path:
         (folder / row.uid).mkdir()
         for path in mask_paths(tree, row.clip_id, row.fid):
             mask = Image.open(path)
-            (Image.new("L", mask.size) if path.stem == "00000" else mask).save(folder / row.uid / path.name)
+            (Image.new("L", mask.size) if path.stem == "00000" else mask).save(
+                folder / row.uid / path.name
+            )
     return folder
 
 
 def test_a_folder_of_masks(tree, masks, tmp_path, capsys):
     output = tmp_path / "out"
-    arguments = ["evaluate", "--predictions", str(masks), "--data", str(tree), "--output", str(output)]
-    assert main([*arguments, "--by", "length", "category", "--draws", "50", "--mask-size", "own"]) == 0
+    arguments = [
+        "evaluate",
+        "--predictions",
+        str(masks),
+        "--data",
+        str(tree),
+        "--output",
+        str(output),
+    ]
+    assert (
+        main([*arguments, "--by", "length", "category", "--draws", "50", "--mask-size", "own"]) == 0
+    )
     printed, progress = capsys.readouterr()
     assert "| Seen (test_s) | 3 | 18 | 90.00 [90.0, 90.0] |" in printed
     assert "| Null (test_n) | 3 | 12 | - | - | - | 0.000 [0.000, 0.000] |" in printed
@@ -74,10 +86,44 @@ def test_a_folder_of_masks(tree, masks, tmp_path, capsys):
 
 
 def test_a_model(tree, model_folder, tmp_path, capsys):
-    arguments = ["evaluate", "--model", str(model_folder), "--data", str(tree), "--splits", "test_n"]
-    assert main([*arguments, "--output", str(model_folder / "evaluation"), "--draws", "20", "--mask-size", "64"]) == 0
+    arguments = [
+        "evaluate",
+        "--model",
+        str(model_folder),
+        "--data",
+        str(tree),
+        "--splits",
+        "test_n",
+    ]
+    assert (
+        main(
+            [
+                *arguments,
+                "--output",
+                str(model_folder / "evaluation"),
+                "--draws",
+                "20",
+                "--mask-size",
+                "64",
+            ]
+        )
+        == 0
+    )
     assert "| Null (test_n) | 3 | 12 | - | - | - |" in capsys.readouterr().out
-    assert main([*arguments, "--output", str(model_folder / "evaluation"), "--draws", "20", "--mask-size", "64"]) == 0
+    assert (
+        main(
+            [
+                *arguments,
+                "--output",
+                str(model_folder / "evaluation"),
+                "--draws",
+                "20",
+                "--mask-size",
+                "64",
+            ]
+        )
+        == 0
+    )
     assert "3 clips were done" in capsys.readouterr().err
 
 
@@ -85,16 +131,41 @@ def test_two_processes_write_the_report_of_one(tree, masks, cache, tmp_path):
     reports = []
     for number in (1, 2):
         output = tmp_path / str(number)
-        launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"] if number == 2 else []
-        command = [sys.executable, "-m", *launcher, "modeling_refavs.cli", "evaluate", "--predictions", str(masks)]
-        command += ["--data", str(tree), "--output", str(output), "--draws", "50", "--mask-size", "64"]
+        launcher = (
+            ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+            if number == 2
+            else []
+        )
+        command = [
+            sys.executable,
+            "-m",
+            *launcher,
+            "modeling_refavs.cli",
+            "evaluate",
+            "--predictions",
+            str(masks),
+        ]
+        command += [
+            "--data",
+            str(tree),
+            "--output",
+            str(output),
+            "--draws",
+            "50",
+            "--mask-size",
+            "64",
+        ]
         environment = {**os.environ, "HF_DATASETS_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("# Evaluation of") == 1
         assert len(list(output.glob("scores-*.jsonl"))) == number
         report = json.loads((output / "report.json").read_text())
-        reports.append({name: value for name, value in report.items() if name != "seconds_per_sentence"})
+        reports.append(
+            {name: value for name, value in report.items() if name != "seconds_per_sentence"}
+        )
     assert len((tmp_path / "2" / "scores-1.jsonl").read_text().splitlines()) == 4
     assert reports[0] == reports[1]
 
@@ -115,7 +186,9 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_gets_one_line_and_exit_code_2(mistake, tree, masks, tmp_path, monkeypatch, capsys):
+def test_a_mistake_gets_one_line_and_exit_code_2(
+    mistake, tree, masks, tmp_path, monkeypatch, capsys
+):
     change, words = MISTAKES[mistake]
     monkeypatch.chdir(tmp_path)
     assert main(["evaluate", "--predictions", str(masks), "--data", str(tree), *change]) == 2

@@ -18,7 +18,13 @@ from PIL import Image
 
 from dataset_script.builder_refavs import load_refavs
 from dataset_script.media_files import mask_paths, write_mask
-from modeling_refavs.metrics.evaluation import Journal, Processes, evaluate_clips, fingerprint, join_processes
+from modeling_refavs.metrics.evaluation import (
+    Journal,
+    Processes,
+    evaluate_clips,
+    fingerprint,
+    join_processes,
+)
 from modeling_refavs.metrics.predictors import FolderPredictor, ModelPredictor
 from modeling_refavs.metrics.scoring import Conventions, score_sentence, true_masks
 from modeling_refavs.video_refavs import read_wav
@@ -33,7 +39,9 @@ OWN_SIZE = Conventions(mask_size=None)
 
 @pytest.fixture(scope="module")
 def clips(tree) -> dict:
-    return {split: load_refavs(tree, "clips", split, damaged="trust") for split in ("test_s", "test_n")}
+    return {
+        split: load_refavs(tree, "clips", split, damaged="trust") for split in ("test_s", "test_n")
+    }
 
 
 class HalfRight:
@@ -47,7 +55,9 @@ class HalfRight:
             raise KeyboardInterrupt
         self.asked.append(clip["clip_id"])
         for truth in truths:
-            probabilities = truth.masks * (np.arange(10) % 2 == 0)[:, None, None].astype(np.float32) * 0.9
+            probabilities = (
+                truth.masks * (np.arange(10) % 2 == 0)[:, None, None].astype(np.float32) * 0.9
+            )
             if not truth.masks.any():
                 probabilities[:, :, :1] = 0.9
             yield probabilities.astype(np.float32)
@@ -55,7 +65,9 @@ class HalfRight:
 
 def scores_of(journal: Journal) -> list[dict]:
     records = sorted(journal.read(), key=lambda record: (record["split"], record["index"]))
-    return [{name: value for name, value in record.items() if name != "seconds"} for record in records]
+    return [
+        {name: value for name, value in record.items() if name != "seconds"} for record in records
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +105,8 @@ KILLED = """
 import os, signal, sys
 from dataset_script.builder_refavs import load_refavs
 from modeling_refavs.metrics.evaluation import evaluate_clips
-from modeling_refavs.metrics.journal import Journal
-from modeling_refavs.metrics.processes import Processes, join_processes
+from modeling_refavs.metrics.scoring import Journal
+from modeling_refavs.metrics.evaluation import Processes, join_processes
 from tests.metrics.test_evaluation import OWN_SIZE, HalfRight
 
 class Killed(HalfRight):
@@ -137,7 +149,9 @@ def test_processes_wait_for_each_other(tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
-        answers = [pool.submit(slow_or_waiting, rank, port, tmp_path / "written") for rank in (0, 1)]
+        answers = [
+            pool.submit(slow_or_waiting, rank, port, tmp_path / "written") for rank in (0, 1)
+        ]
         assert [answer.result(timeout=60) for answer in answers] == [True, True]
 
 
@@ -177,14 +191,20 @@ def test_a_model_is_asked_as_its_forward_would(sentences_at_once, clips, process
     model, clip = make_model(), clips["test_s"][0]
     encoded = []
     encode = model.encode_clips
-    monkeypatch.setattr(model, "encode_clips", lambda *args, **kwargs: encoded.append(1) or encode(*args, **kwargs))
+    monkeypatch.setattr(
+        model, "encode_clips", lambda *args, **kwargs: encoded.append(1) or encode(*args, **kwargs)
+    )
     predictions = list(ModelPredictor(model, processor)(clip, true_masks(clip, 64)))
     assert len(encoded) == 1
     assert [prediction.shape for prediction in predictions] == [(10, 64, 64)] * 6
     for prediction, sentence in zip(predictions, clip["expressions"], strict=True):
-        inputs = processor(sentence["expression"], clip["frames"], read_wav(clip["audio"]), clip["sampling_rate"])
+        inputs = processor(
+            sentence["expression"], clip["frames"], read_wav(clip["audio"]), clip["sampling_rate"]
+        )
         with torch.no_grad():
-            logits = torch.nn.functional.interpolate(model(**inputs).mask_logits, size=(64, 64), mode="bilinear")[0]
+            logits = torch.nn.functional.interpolate(
+                model(**inputs).mask_logits, size=(64, 64), mode="bilinear"
+            )[0]
         np.testing.assert_allclose(prediction, logits.sigmoid().numpy(), atol=2e-4)
     assert np.abs(predictions[0] - predictions[1]).max() > 0.01
 
@@ -212,7 +232,9 @@ def masks(tree, clips, tmp_path) -> Path:
 
 def test_masks_that_another_program_wrote(masks, clips):
     predictor = FolderPredictor(masks)
-    predictor.check([sentence["uid"] for clip in clips["test_s"] for sentence in clip["expressions"]], 10)
+    predictor.check(
+        [sentence["uid"] for clip in clips["test_s"] for sentence in clip["expressions"]], 10
+    )
     for clip in (clips["test_s"][0], clips["test_n"][2]):
         truths = true_masks(clip, 256)
         for truth, prediction in zip(truths, predictor(clip, truths), strict=True):
@@ -230,7 +252,9 @@ def test_masks_that_cannot_be_scored(masks, clips, tmp_path):
     with pytest.raises(ValueError, match=r"00002.png: cannot be read as a picture"):
         next(predictor(clip, true_masks(clip, 256)))
     (masks / uid / "00002.png").unlink()
-    with pytest.raises(ValueError, match=rf"lacks masks of 1 of 2 sentences, first .*{uid}/00002.png"):
+    with pytest.raises(
+        ValueError, match=rf"lacks masks of 1 of 2 sentences, first .*{uid}/00002.png"
+    ):
         predictor.check([uid, clip["expressions"][1]["uid"]], 10)
     with pytest.raises(ValueError, match="no such folder"):
         FolderPredictor(tmp_path / "nowhere")

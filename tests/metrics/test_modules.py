@@ -23,10 +23,16 @@ from .conftest import METRICS, GoldenCase
 NAMES = ("jaccard", "fscore", "null")
 RELEASED = {"jaccard": "mask_iou", "fscore": "Eval_Fmeasure", "null": "metric_s_for_null"}
 PER_FRAME = {"jaccard": "per_frame_mask_iou", "fscore": "per_frame_Fmeasure"}
-POOLINGS = ({"pooling": "dataset"}, {"pooling": "released", "batch_size": 4}, {"pooling": "released", "batch_size": 3})
+POOLINGS = (
+    {"pooling": "dataset"},
+    {"pooling": "released", "batch_size": 4},
+    {"pooling": "released", "batch_size": 3},
+)
 
 
-def value_of(metric: evaluate.EvaluationModule, predictions=None, references=None, **options) -> float:
+def value_of(
+    metric: evaluate.EvaluationModule, predictions=None, references=None, **options
+) -> float:
     return metric.compute(predictions=predictions, references=references, **options)[
         metric.name.replace("ref_avs", "refavs")
     ]
@@ -43,7 +49,8 @@ def test_the_released_code_answers_the_same(name, load, case: GoldenCase):
 def test_and_of_each_frame(name, load, case: GoldenCase):
     metric = load(name, logits=True)
     values = [
-        value_of(metric, case.logits[None, frame], case.truth[None, frame], pooling="released") for frame in range(10)
+        value_of(metric, case.logits[None, frame], case.truth[None, frame], pooling="released")
+        for frame in range(10)
     ]
     np.testing.assert_allclose(values, case.answers[PER_FRAME[name]], atol=1e-6)
     # one frame a sentence, one sentence a batch: the mean of the per-frame values
@@ -59,12 +66,18 @@ def test_a_small_last_batch_weighs_as_much_as_a_full_one(name, load, sentences):
 
     def batch_value(start: int) -> float:
         part = None if name == "null" else references[start : start + 4]
-        return value_of(metric, predictions[start : start + 4], part, pooling="released", batch_size=4)
+        return value_of(
+            metric, predictions[start : start + 4], part, pooling="released", batch_size=4
+        )
 
     values = [batch_value(start) for start in (0, 4, 8)]
-    whole = value_of(metric, predictions, None if name == "null" else truths, pooling="released", batch_size=4)
+    whole = value_of(
+        metric, predictions, None if name == "null" else truths, pooling="released", batch_size=4
+    )
     assert whole == pytest.approx(np.mean(values), abs=1e-12)
-    assert whole != pytest.approx(value_of(metric, predictions, None if name == "null" else truths), abs=1e-4)
+    assert whole != pytest.approx(
+        value_of(metric, predictions, None if name == "null" else truths), abs=1e-4
+    )
 
 
 @pytest.mark.parametrize("pooling", POOLINGS, ids=str)
@@ -75,16 +88,30 @@ def test_the_size_of_the_batches_that_are_added_does_not_matter(name, pooling, l
     metric, values = load(name), []
     for size in (1, 3, 7, 10):
         for start in range(0, 10, size):
-            metric.add_batch(predictions=predictions[start : start + size], references=truths[start : start + size])
+            metric.add_batch(
+                predictions=predictions[start : start + size],
+                references=truths[start : start + size],
+            )
         values.append(value_of(metric, **pooling))
     for prediction, truth in zip(predictions, truths, strict=True):
         metric.add(prediction=prediction, reference=truth)
-    assert len({*values, value_of(metric, **pooling), value_of(metric, predictions, truths, **pooling)}) == 1
+    assert (
+        len(
+            {*values, value_of(metric, **pooling), value_of(metric, predictions, truths, **pooling)}
+        )
+        == 1
+    )
 
 
-def share_of(name: str, process: int, cache: str, predictions: list, truths: list, pooling: dict) -> dict | None:
+def share_of(
+    name: str, process: int, cache: str, predictions: list, truths: list, pooling: dict
+) -> dict | None:
     metric = evaluate.load(
-        str(METRICS / f"refavs_{name}"), num_process=2, process_id=process, experiment_id="both", cache_dir=cache
+        str(METRICS / f"refavs_{name}"),
+        num_process=2,
+        process_id=process,
+        experiment_id="both",
+        cache_dir=cache,
     )
     share = slice(0, 3) if process == 0 else slice(3, None)
     metric.add_batch(predictions=predictions[share], references=truths[share])
@@ -95,10 +122,14 @@ def share_of(name: str, process: int, cache: str, predictions: list, truths: lis
 def test_two_processes_give_the_number_of_one(pooling, load, sentences, tmp_path):
     with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
         for name in NAMES:
-            shares = [pool.submit(share_of, name, i, str(tmp_path), *sentences, pooling) for i in (0, 1)]
+            shares = [
+                pool.submit(share_of, name, i, str(tmp_path), *sentences, pooling) for i in (0, 1)
+            ]
             first, second = (share.result(timeout=60) for share in shares)
             assert second is None
-            assert first == load(name).compute(predictions=sentences[0], references=sentences[1], **pooling)
+            assert first == load(name).compute(
+                predictions=sentences[0], references=sentences[1], **pooling
+            )
 
 
 def test_combined(load, sentences):
@@ -111,23 +142,27 @@ def test_combined(load, sentences):
     values = combined.compute(pooling="released", batch_size=2)
     assert list(values) == ["refavs_jaccard", "refavs_fscore", "refavs_null"]
     for name in NAMES:
-        alone = load(name).compute(predictions=predictions, references=truths, pooling="released", batch_size=2)
+        alone = load(name).compute(
+            predictions=predictions, references=truths, pooling="released", batch_size=2
+        )
         assert alone.items() <= values.items()
 
 
 def test_s_is_of_null_references_only(load, sentences):
     predictions, _ = sentences
     null = np.zeros_like(predictions[0])
-    assert value_of(load("null"), [predictions[0], predictions[3]], [null, np.ones_like(predictions[3])]) == value_of(
-        load("null"), predictions[:1]
-    )
+    assert value_of(
+        load("null"), [predictions[0], predictions[3]], [null, np.ones_like(predictions[3])]
+    ) == value_of(load("null"), predictions[:1])
 
 
 @pytest.mark.parametrize("kind", [list, torch.tensor, np.float64])
 @pytest.mark.parametrize("name", NAMES)
 def test_lists_tensors_and_arrays(name, kind, load, sentences):
     predictions, truths = sentences
-    converted = [kind(prediction.tolist() if kind is list else prediction) for prediction in predictions]
+    converted = [
+        kind(prediction.tolist() if kind is list else prediction) for prediction in predictions
+    ]
     assert value_of(load(name), converted, truths) == value_of(load(name), predictions, truths)
 
 
@@ -136,10 +171,16 @@ def test_logits_probabilities_and_masks(name, load, sentences):
     predictions, truths = sentences
     logits = [np.log(prediction / (1 - prediction + 1e-9) + 1e-9) for prediction in predictions]
     probabilities = value_of(load(name), predictions, truths)
-    assert value_of(load(name, logits=True), logits, truths) == pytest.approx(probabilities, abs=1e-3)
+    assert value_of(load(name, logits=True), logits, truths) == pytest.approx(
+        probabilities, abs=1e-3
+    )
     masks = [(prediction > 0.5) for prediction in predictions]
     expected = value_of(load(name), [mask.astype(float) for mask in masks], truths)
-    for shown in (masks, [mask * np.uint8(255) for mask in masks], [mask.astype(int) for mask in masks]):
+    for shown in (
+        masks,
+        [mask * np.uint8(255) for mask in masks],
+        [mask.astype(int) for mask in masks],
+    ):
         assert value_of(load(name), shown, truths) == expected
 
 
@@ -151,7 +192,10 @@ def test_the_callers_arrays_stay_as_they_were(name, logits, load, sentences):
         array.flags.writeable = False
     load(name, logits=logits).compute(predictions=predictions, references=truths)
     for arrays, originals in zip((predictions, truths), sentences, strict=True):
-        assert all(np.array_equal(array, original) for array, original in zip(arrays, originals, strict=True))
+        assert all(
+            np.array_equal(array, original)
+            for array, original in zip(arrays, originals, strict=True)
+        )
 
 
 EMPTY = np.zeros((2, 4, 4))
@@ -164,9 +208,21 @@ CONVENTIONS = [
     ("jaccard", {"empty_truth": "exact"}, EMPTY, EMPTY, 1.0),
     ("jaccard", {"empty_truth": "exact"}, QUARTER, EMPTY, 0.0),
     ("jaccard", {"empty_truth": "skip"}, QUARTER, EMPTY, np.nan),
-    ("jaccard", {"empty_truth": "skip"}, np.stack([EMPTY[0], QUARTER[0]]), np.stack([EMPTY[0], QUARTER[0]]), 1.0),
+    (
+        "jaccard",
+        {"empty_truth": "skip"},
+        np.stack([EMPTY[0], QUARTER[0]]),
+        np.stack([EMPTY[0], QUARTER[0]]),
+        1.0,
+    ),
     ("fscore", {}, EMPTY, EMPTY, np.nan),
-    ("fscore", {}, EMPTY, QUARTER, 1.3 * 0.25 / (0.3 * 0.25 + 1)),  # threshold 0 predicts everything
+    (
+        "fscore",
+        {},
+        EMPTY,
+        QUARTER,
+        1.3 * 0.25 / (0.3 * 0.25 + 1),
+    ),  # threshold 0 predicts everything
     ("fscore", {}, QUARTER, QUARTER, 1.0),
     ("fscore", {"beta2": 1}, EMPTY, QUARTER, 0.4),
     ("null", {}, EMPTY, EMPTY, 0.0),
@@ -179,36 +235,50 @@ CONVENTIONS = [
 
 @pytest.mark.parametrize(("name", "options", "prediction", "truth", "value"), CONVENTIONS)
 def test_conventions(name, options, prediction, truth, value, load):
-    assert value_of(load(name, **options), [prediction], [truth]) == pytest.approx(value, nan_ok=True)
+    assert value_of(load(name, **options), [prediction], [truth]) == pytest.approx(
+        value, nan_ok=True
+    )
 
 
 def test_f_by_its_definition(sentences):
     prediction, truth = sentences[0][7], sentences[1][7]
-    prediction[0, 0, :5] = refavs_fscore.thresholds()[[1, 100, 150, 200, 254]]  # on the very edge: predicted
+    prediction[0, 0, :5] = refavs_fscore.thresholds()[
+        [1, 100, 150, 200, 254]
+    ]  # on the very edge: predicted
     expected = []
     for threshold in torch.linspace(0, 1 - 1e-10, 255).numpy():
         predicted = prediction >= threshold
-        hits, predicted, true = ((mask.sum((1, 2))) for mask in (predicted & truth, predicted, truth))
+        hits, predicted, true = (
+            (mask.sum((1, 2))) for mask in (predicted & truth, predicted, truth)
+        )
         with np.errstate(invalid="ignore"):
             precision, recall = hits / predicted, hits / true
             expected.append(np.nan_to_num(1.3 * precision * recall / (0.3 * precision + recall)))
     shown = truth.any(axis=(1, 2))
     assert 0 < shown.sum() < len(shown)
-    np.testing.assert_allclose(refavs_fscore.score_frames(prediction, truth), np.stack(expected, 1)[shown], atol=1e-12)
+    np.testing.assert_allclose(
+        refavs_fscore.score_frames(prediction, truth), np.stack(expected, 1)[shown], atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("number", [2, 3, 10, 255, 256, 1000])
 def test_thresholds_are_torchs_to_the_last_bit(number):
     steps = refavs_fscore.thresholds(number)
     assert np.array_equal(steps, torch.linspace(0, 1 - 1e-10, number).numpy())
-    around = np.concatenate([steps, np.nextafter(steps, np.float32(2)), np.nextafter(steps, np.float32(-1))]).clip(
-        0, 1
+    around = np.concatenate(
+        [steps, np.nextafter(steps, np.float32(2)), np.nextafter(steps, np.float32(-1))]
+    ).clip(0, 1)
+    assert np.array_equal(
+        refavs_fscore._levels(around, number), np.searchsorted(steps, around, "right") - 1
     )
-    assert np.array_equal(refavs_fscore._levels(around, number), np.searchsorted(steps, around, "right") - 1)
 
 
 MISTAKES = [
-    ({}, [np.full((1, 2, 2), 3.0)], "probabilities must lie in [0, 1], got 3 to 3: load with logits=True"),
+    (
+        {},
+        [np.full((1, 2, 2), 3.0)],
+        "probabilities must lie in [0, 1], got 3 to 3: load with logits=True",
+    ),
     ({}, [np.full((1, 2, 2), np.nan)], "predictions hold NaN"),
     ({}, [np.zeros((1, 1, 2, 2))], "must be (frames, height, width), got (1, 1, 2, 2)"),
     ({}, [np.zeros((0, 2, 2))], "must be (frames, height, width), got (0, 2, 2)"),
@@ -219,14 +289,18 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("options", "predictions", "words"), MISTAKES, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(
+    ("options", "predictions", "words"), MISTAKES, ids=lambda value: str(value)[:30]
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_mistakes(name, options, predictions, words, load):
     with pytest.raises(ValueError, match=re.escape(words)):
         load(name, **options).compute(predictions=predictions, references=[np.zeros((1, 2, 2))])
 
 
-@pytest.mark.parametrize("options", [{"pooling": "batch"}, {"pooling": "released", "batch_size": 0}])
+@pytest.mark.parametrize(
+    "options", [{"pooling": "batch"}, {"pooling": "released", "batch_size": 0}]
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_unknown_poolings(name, options, load):
     with pytest.raises(ValueError, match="must be"):
@@ -250,14 +324,25 @@ def test_unknown_conventions(name, options, words, load):
 def test_what_is_kept_does_not_grow_with_the_frames(load):
     metric = load("fscore")
     for _ in range(3):
-        metric.add_batch(predictions=[np.zeros((10, 128, 128))], references=[np.ones((10, 128, 128))])
+        metric.add_batch(
+            predictions=[np.zeros((10, 128, 128))], references=[np.ones((10, 128, 128))]
+        )
     metric.writer.write_examples_on_file()
     assert metric.writer._num_bytes < 3 * 3000
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_folder_is_published_alone(name):
-    known = {*sys.stdlib_module_names, "evaluate", "datasets", "numpy", "pandas", "PIL", "gradio", f"refavs_{name}"}
+    known = {
+        *sys.stdlib_module_names,
+        "evaluate",
+        "datasets",
+        "numpy",
+        "pandas",
+        "PIL",
+        "gradio",
+        f"refavs_{name}",
+    }
     for path in (METRICS / f"refavs_{name}").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -268,7 +353,8 @@ def test_a_folder_is_published_alone(name):
 def test_what_the_three_repeat_is_the_same():
     for function in ("to_probabilities", "to_masks", "check_pooling", "check_options"):
         texts = {
-            inspect.getsource(getattr(module, function)) for module in (refavs_jaccard, refavs_fscore, refavs_null)
+            inspect.getsource(getattr(module, function))
+            for module in (refavs_jaccard, refavs_fscore, refavs_null)
         }
         assert len(texts) == 1, function
 

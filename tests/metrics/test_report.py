@@ -27,12 +27,19 @@ SECONDS = {"load": 0.1, "predict": 0.2, "score": 0.3}
 REQUEST = {
     "subject": "m",
     "data": "d",
-    "conventions": {"mask_size": 256, "threshold": 0.4, "null_threshold": 0.5, "empty_truth": "true_negatives"},
+    "conventions": {
+        "mask_size": 256,
+        "threshold": 0.4,
+        "null_threshold": 0.5,
+        "empty_truth": "true_negatives",
+    },
     "knows_scenes": True,
 }
 
 
-def sentence(uid: str, jaccard: float, fscore=(0.2, 0.4), expression="the dog", category="dog", predicted=0.0) -> dict:
+def sentence(
+    uid: str, jaccard: float, fscore=(0.2, 0.4), expression="the dog", category="dog", predicted=0.0
+) -> dict:
     """Sums over 10 frames, 5 of which show the object."""
     return {
         "uid": uid,
@@ -53,7 +60,11 @@ def journal(tmp_path) -> Journal:
     records = [
         ("test_u", 2, [sentence("f", 0.9, (0.8, 0.0), "a b c d e f g h i j k l m n", "cat")]),
         ("test_s", 1, [sentence("c", 0.6, (0.4, 0.2))]),
-        ("test_s", 0, [sentence("a", 0.0), sentence("b", 0.3, expression="the loud red dog on the left")]),
+        (
+            "test_s",
+            0,
+            [sentence("a", 0.0), sentence("b", 0.3, expression="the loud red dog on the left")],
+        ),
         ("test_u", 0, [sentence("d", 0.1, (0.0, 0.2))]),
         ("test_u", 1, [sentence("e", 0.5, (0.4, 0.4), category="cat")]),
         ("test_n", 0, [sentence("g", 1.0, category="null", predicted=0.04)]),
@@ -61,17 +72,29 @@ def journal(tmp_path) -> Journal:
     ]
     with Journal(tmp_path / "out", REQUEST) as journal:
         for split, index, sentences in records:
-            record = {"split": split, "index": index, "clip_id": f"{split}{index}", "seconds": SECONDS}
+            record = {
+                "split": split,
+                "index": index,
+                "clip_id": f"{split}{index}",
+                "seconds": SECONDS,
+            }
             journal.append({**record, "sentences": sentences})
     return journal
 
 
-def report_of(journal: Journal, tmp_path, splits=("test_s", "test_u", "test_n"), by=(), pooling=Pooling()) -> dict:  # noqa: B008
-    return build_report(read_splits(journal, splits, SentenceFacts(tmp_path, by)), by, pooling, REQUEST)
+def report_of(
+    journal: Journal, tmp_path, splits=("test_s", "test_u", "test_n"), by=(), pooling=Pooling()
+) -> dict:  # noqa: B008
+    return build_report(
+        read_splits(journal, splits, SentenceFacts(tmp_path, by)), by, pooling, REQUEST
+    )
 
 
 def values(part: dict) -> dict:
-    return {name: part[name] and pytest.approx(part[name]["value"]) for name in ("jaccard", "fscore", "null")}
+    return {
+        name: part[name] and pytest.approx(part[name]["value"])
+        for name in ("jaccard", "fscore", "null")
+    }
 
 
 def test_table_3(journal, tmp_path):
@@ -109,10 +132,15 @@ def test_breakdowns(journal, tmp_path):
 def test_grades_and_dimensions_of_a_synthetic_tree(journal, tmp_path):
     (tmp_path / "scenes").mkdir()
     for index, uids in enumerate((("d",), ("e",), ("f",))):
-        facts = [{"uid": uid, "grade": (2, 3, 5)[index], "dimensions": ["acoustic", "temporal"]} for uid in uids]
+        facts = [
+            {"uid": uid, "grade": (2, 3, 5)[index], "dimensions": ["acoustic", "temporal"]}
+            for uid in uids
+        ]
         (tmp_path / "scenes" / f"test_u{index}.json").write_text(json.dumps({"expressions": facts}))
     report = report_of(journal, tmp_path, splits=("test_u",), by=("grade", "dimension"))
-    assert {name: part["jaccard"]["value"] for name, part in report["breakdowns"]["grade"].items()} == {
+    assert {
+        name: part["jaccard"]["value"] for name, part in report["breakdowns"]["grade"].items()
+    } == {
         "1-2": pytest.approx(0.1),
         "3": pytest.approx(0.5),
         "5": pytest.approx(0.9),
@@ -124,7 +152,9 @@ def test_grades_and_dimensions_of_a_synthetic_tree(journal, tmp_path):
 def test_grades_are_unknown_without_scenes(tmp_path):
     with pytest.raises(ValueError, match=r"--by grade: .* has no scenes/"):
         SentenceFacts(tmp_path, ("grade",))
-    with pytest.raises(ValueError, match="--by colour: must be of grade, dimension, length, category"):
+    with pytest.raises(
+        ValueError, match="--by colour: must be of grade, dimension, length, category"
+    ):
         SentenceFacts(tmp_path, ("colour",))
     assert in_order("grade", {"5", "1-2", "3"}) == ["1-2", "3", "5"]
 
@@ -192,11 +222,23 @@ def test_the_picture_shows_truth_and_prediction():
     masks = np.zeros((3, 8, 8), dtype=bool)
     masks[:2, :4] = True
     frames = [Image.new("RGB", (160, 120), (128, 128, 128))] * 3
-    panel = Panel("best of 9 clips", {"expression": "the dog", "category": "dog"}, frames, masks, masks[::-1] * 0.9)
+    panel = Panel(
+        "best of 9 clips",
+        {"expression": "the dog", "category": "dog"},
+        frames,
+        masks,
+        masks[::-1] * 0.9,
+    )
     picture = np.asarray(draw_gallery([panel, panel], Conventions()))
     assert picture.shape[0] % 2 == 0
     assert np.array_equal(*np.split(picture, 2))
     coloured = np.ptp(picture[: len(picture) // 2].astype(int), axis=2) > 20
     assert coloured.any(axis=0)[140:].sum() > 3 * 140  # every frame holds a truth or a prediction
-    null = Panel("worst of 9 clips", {"expression": "the cat", "category": "null"}, frames, masks & False, masks * 0.9)
+    null = Panel(
+        "worst of 9 clips",
+        {"expression": "the cat", "category": "null"},
+        frames,
+        masks & False,
+        masks * 0.9,
+    )
     assert draw_gallery([null], Conventions()).size == (picture.shape[1], picture.shape[0] // 2)

@@ -17,7 +17,10 @@ def checkpoint(model, processor, clip, tmp_path_factory):
     processor.save_pretrained(folder / "refavs")
     with torch.no_grad():
         outputs = model(**processor(text=SENTENCES, **clip))
-    torch.save({"text": SENTENCES, "clip": clip, "mask_logits": outputs.mask_logits}, folder / "expected.pt")
+    torch.save(
+        {"text": SENTENCES, "clip": clip, "mask_logits": outputs.mask_logits},
+        folder / "expected.pt",
+    )
     return folder
 
 
@@ -78,7 +81,7 @@ def test_a_checkpoint_of_the_clean_room_carries_its_code(checkpoint):
     assert {
         "modeling_refavs.py",
         "processing_refavs.py",
-        "prompt_decoder.py",
+        "eemc.py",
         "pipeline_refavs.py",
         "model.safetensors",
     } <= names

@@ -7,15 +7,29 @@ from modeling_refavs import RefAVSConfig
 def test_defaults_are_the_papers():
     config = RefAVSConfig()
     mask2former, swin = config.mask2former_config, config.mask2former_config.backbone_config
-    assert (config.hidden_size, config.num_cue_layers, config.visual_grid_size, config.memory_beta) == (
+    assert (
+        config.hidden_size,
+        config.num_cue_layers,
+        config.visual_grid_size,
+        config.memory_beta,
+    ) == (
         256,
         4,
         8,
         1.0,
     )
     assert (mask2former.num_queries, mask2former.decoder_layers) == (100, 10)
-    assert (mask2former.mask_weight, mask2former.dice_weight, mask2former.class_weight) == (5.0, 5.0, 2.0)
-    assert (swin.embed_dim, swin.image_size, swin.depths, swin.window_size) == (128, 384, [2, 2, 18, 2], 12)
+    assert (mask2former.mask_weight, mask2former.dice_weight, mask2former.class_weight) == (
+        5.0,
+        5.0,
+        2.0,
+    )
+    assert (swin.embed_dim, swin.image_size, swin.depths, swin.window_size) == (
+        128,
+        384,
+        [2, 2, 18, 2],
+        12,
+    )
     assert (config.text_config.hidden_size, config.text_config.num_hidden_layers) == (768, 12)
     assert (config.audio_config.num_mel_frames, config.audio_config.embedding_size) == (96, 128)
 
@@ -54,4 +68,7 @@ def test_a_backbone_of_other_classes_is_taken_and_left_as_it_was():
 def test_bad_fields_are_refused(fields, words):
     with pytest.raises(Exception, match=words) as error:
         RefAVSConfig(**fields)
-    assert isinstance(error.value, (ValueError, TypeError)) or "Validation" in type(error.value).__name__
+    assert (
+        isinstance(error.value, (ValueError, TypeError))
+        or "Validation" in type(error.value).__name__
+    )

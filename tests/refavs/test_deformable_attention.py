@@ -59,7 +59,9 @@ def draw_samples(channels: int) -> tuple:
 
 def test_outputs_are_the_plain_ones(pair):
     plain, fast = pair
-    torch.testing.assert_close(fast(**draw_inputs()), ask_plain(plain, **draw_inputs()), rtol=1e-5, atol=2e-5)
+    torch.testing.assert_close(
+        fast(**draw_inputs()), ask_plain(plain, **draw_inputs()), rtol=1e-5, atol=2e-5
+    )
 
 
 def test_gradients_are_the_plain_ones(pair):
@@ -67,11 +69,20 @@ def test_gradients_are_the_plain_ones(pair):
     gradients = []
     for module, ask in ((plain, partial(ask_plain, plain)), (fast, fast)):
         inputs = draw_inputs()
-        asked = [inputs[name].requires_grad_() for name in ("tokens", "position", "reference_points")]
+        asked = [
+            inputs[name].requires_grad_() for name in ("tokens", "position", "reference_points")
+        ]
         ask(**inputs).square().sum().backward()
-        gradients.append([*(tensor.grad for tensor in asked), *(parameter.grad for parameter in module.parameters())])
+        gradients.append(
+            [
+                *(tensor.grad for tensor in asked),
+                *(parameter.grad for parameter in module.parameters()),
+            ]
+        )
     for expected, found in zip(*gradients, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+        torch.testing.assert_close(
+            found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())
+        )
 
 
 def test_double_precision_is_kept(pair):
@@ -106,5 +117,7 @@ def test_another_device_takes_the_plain_way(pair, monkeypatch):
 def test_each_device_has_its_way():
     choose = deformable_attention.choose_sampling
     assert choose(torch.device("cpu"), torch.float64) is deformable_attention.sample_levels
-    assert choose(torch.device("cuda"), torch.float64) is None  # the kernel adds in single precision
+    assert (
+        choose(torch.device("cuda"), torch.float64) is None
+    )  # the kernel adds in single precision
     assert choose(torch.device("meta"), torch.float32) is None

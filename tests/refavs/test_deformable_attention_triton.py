@@ -24,7 +24,9 @@ def errors() -> dict[str, list[float]]:
     """Of each case; in a process of its own, since Triton asks when it is imported whether to interpret."""
     pytest.importorskip("triton")
     environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
-    answer = subprocess.run([sys.executable, "-m", __name__], capture_output=True, text=True, env=environment)
+    answer = subprocess.run(
+        [sys.executable, "-m", __name__], capture_output=True, text=True, env=environment
+    )
     assert answer.returncode == 0, answer.stderr
     return json.loads(answer.stdout)
 
@@ -46,7 +48,10 @@ def compare(channels: int, dtype: torch.dtype) -> list[float]:
         output.float().square().sum().backward()
         answers.append([output.detach(), *(tensor.grad for tensor in asked)])
     assert [found.dtype for found in answers[0]] == [found.dtype for found in answers[1]]
-    return [float((a.float() - b.float()).abs().max() / a.float().abs().max()) for a, b in zip(*answers, strict=True)]
+    return [
+        float((a.float() - b.float()).abs().max() / a.float().abs().max())
+        for a, b in zip(*answers, strict=True)
+    ]
 
 
 if __name__ == "__main__":

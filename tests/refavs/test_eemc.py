@@ -30,14 +30,21 @@ def test_a_layer_equals_torchs_own(pre_norm):
     config.mask2former_config.pre_norm = pre_norm
     ours = RefAVSTransformerLayer(config).eval()
     stir(ours)
-    theirs = nn.TransformerEncoderLayer(32, 4, 64, dropout=0.0, batch_first=True, norm_first=pre_norm).eval()
+    theirs = nn.TransformerEncoderLayer(
+        32, 4, 64, dropout=0.0, batch_first=True, norm_first=pre_norm
+    ).eval()
     attention = ours.attention
     projections = (attention.query_projection, attention.key_projection, attention.value_projection)
     theirs.load_state_dict(
         {
-            "self_attn.in_proj_weight": torch.cat([projection.weight for projection in projections]),
+            "self_attn.in_proj_weight": torch.cat(
+                [projection.weight for projection in projections]
+            ),
             "self_attn.in_proj_bias": torch.cat([projection.bias for projection in projections]),
-            **{f"self_attn.out_proj.{k}": v for k, v in attention.output_projection.state_dict().items()},
+            **{
+                f"self_attn.out_proj.{k}": v
+                for k, v in attention.output_projection.state_dict().items()
+            },
             **{f"linear1.{k}": v for k, v in ours.feed_forward[0].state_dict().items()},
             **{f"linear2.{k}": v for k, v in ours.feed_forward[3].state_dict().items()},
             **{f"norm1.{k}": v for k, v in ours.attention_norm.state_dict().items()},
@@ -64,7 +71,10 @@ def test_fusion_does_not_see_padding(config):
     fusion = RefAVSTemporalBimodalTransformer(config).eval()
     cues, text = cues_of(3, 9, 32), cues_of(3, 6, 32)
     mask = torch.ones(3, 6, dtype=torch.bool)
-    padded, padded_mask = nn.functional.pad(text, (0, 0, 0, 4), value=9.0), nn.functional.pad(mask, (0, 4))
+    padded, padded_mask = (
+        nn.functional.pad(text, (0, 0, 0, 4), value=9.0),
+        nn.functional.pad(mask, (0, 4)),
+    )
     expected = fusion(cues, text, text_mask=mask)
     fused_cues, fused_text = fusion(cues, padded, text_mask=padded_mask)
     torch.testing.assert_close(fused_cues, expected[0])
@@ -128,9 +138,16 @@ def test_integration_orders_cues_and_tags_as_eq_4_does(config):
 def test_the_past_of_the_sound_comes_after_the_sound():
     integration = RefAVSMultimodalIntegration(make_config(use_audio_memory_cue=True)).eval()
     stir(integration)
-    audio, past, visual, text = cues_of(2, 1, 32), cues_of(2, 1, 32), cues_of(2, 9, 32), cues_of(2, 6, 32)
+    audio, past, visual, text = (
+        cues_of(2, 1, 32),
+        cues_of(2, 1, 32),
+        cues_of(2, 9, 32),
+        cues_of(2, 6, 32),
+    )
     tags = [tag.expand(2, 1, 32) for tag in (integration.audio_tag, integration.visual_tag)]
-    expected = torch.cat([audio, past + integration.past_encoding, tags[0], visual, tags[1], text], dim=1)
+    expected = torch.cat(
+        [audio, past + integration.past_encoding, tags[0], visual, tags[1], text], dim=1
+    )
     for layer in integration.layers:
         expected = layer(expected)
     cues, mask = integration(audio, visual, text, past_sound=past)
@@ -154,7 +171,11 @@ def test_catf_starts_at_the_queries_and_then_follows_the_cues(config):
     model = RefAVSCrossAttentionTransformer(config).eval()
     nn.init.zeros_(model.update_projection.weight)
     nn.init.zeros_(model.update_projection.bias)
-    queries, cues, mask = cues_of(2, 10, 32), cues_of(2, 17, 32), torch.ones(2, 17, dtype=torch.bool)
+    queries, cues, mask = (
+        cues_of(2, 10, 32),
+        cues_of(2, 17, 32),
+        torch.ones(2, 17, dtype=torch.bool),
+    )
     torch.testing.assert_close(model(queries, cues, mask), queries)
     stir(model)
     assert not torch.allclose(model(queries, cues, mask), model(queries, 2 * cues, mask), atol=1e-3)

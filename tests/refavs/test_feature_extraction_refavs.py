@@ -24,7 +24,9 @@ def log_mel_of_one_window(samples):
     bins = mel(np.arange(257) * 16_000 / 512)
     bands = []
     for low, centre, high in zip(edges[:-2], edges[1:-1], edges[2:], strict=True):
-        triangle = np.clip(np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)), 0, None)
+        triangle = np.clip(
+            np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)), 0, None
+        )
         bands.append(np.log(triangle @ magnitude + 0.01))
     return np.array(bands)
 
@@ -33,14 +35,18 @@ def test_log_mel_equals_the_definition():
     ours = log_mel_spectrogram(NOISE[:16_000])
     assert ours.shape == (98, 64)
     for frame in (0, 41, 97):
-        np.testing.assert_allclose(ours[frame], log_mel_of_one_window(NOISE[160 * frame :][:400]), atol=1e-5)
+        np.testing.assert_allclose(
+            ours[frame], log_mel_of_one_window(NOISE[160 * frame :][:400]), atol=1e-5
+        )
 
 
 def test_log_mel_equals_the_spectrogram_of_transformers():
     from modeling_refavs.feature_extraction_refavs import _mel_filters
 
     hann = np.hanning(401)[:-1]
-    theirs = spectrogram(NOISE, hann, 400, 160, 512, power=1.0, center=False, mel_filters=_mel_filters())
+    theirs = spectrogram(
+        NOISE, hann, 400, 160, 512, power=1.0, center=False, mel_filters=_mel_filters()
+    )
     np.testing.assert_allclose(log_mel_spectrogram(NOISE), np.log(theirs.T + 0.01), atol=1e-5)
 
 
@@ -53,7 +59,9 @@ def test_contiguous_examples_drop_an_incomplete_tail(samples, examples):
 
 
 def test_contiguous_examples_are_the_spectrogram_cut_in_pieces():
-    features = RefAVSFeatureExtractor(mode="contiguous")(NOISE, sampling_rate=16_000)["input_features"]
+    features = RefAVSFeatureExtractor(mode="contiguous")(NOISE, sampling_rate=16_000)[
+        "input_features"
+    ]
     np.testing.assert_array_equal(features[0], log_mel_spectrogram(NOISE)[:960].reshape(10, 96, 64))
 
 
@@ -62,7 +70,9 @@ def test_aligned_examples_begin_each_second_and_need_no_other():
     features = extractor(NOISE, sampling_rate=16_000)["input_features"][0]
     assert features.shape == (10, 96, 64)
     for second in (0, 3, 9):
-        alone = extractor(NOISE[16_000 * second :][:15_600], sampling_rate=16_000)["input_features"][0, 0]
+        alone = extractor(NOISE[16_000 * second :][:15_600], sampling_rate=16_000)[
+            "input_features"
+        ][0, 0]
         np.testing.assert_array_equal(features[second], alone)
 
 
@@ -86,7 +96,9 @@ def test_a_batch_is_its_waveforms_one_by_one():
     for index, waveform in enumerate([NOISE, NOISE[:50_000], None]):
         alone = extractor(waveform, sampling_rate=16_000, num_examples=5)
         np.testing.assert_array_equal(batch["input_features"][index], alone["input_features"][0])
-        np.testing.assert_array_equal(batch["input_features_mask"][index], alone["input_features_mask"][0])
+        np.testing.assert_array_equal(
+            batch["input_features_mask"][index], alone["input_features_mask"][0]
+        )
     assert not batch["input_features_mask"][2].any()
 
 

@@ -14,7 +14,9 @@ def test_it_learns_which_object_each_sentence_means(processor, clip):
     frames = np.stack(clip["frames"])
     circle, square = frames[..., 0] > 200, frames[..., 2] > 200
     truth = np.stack([circle, square, np.zeros_like(circle)])
-    inputs = processor(text=["the red circle", "the square making a sound", "the green triangle"], **clip)
+    inputs = processor(
+        text=["the red circle", "the square making a sound", "the green triangle"], **clip
+    )
     torch.manual_seed(0)
     trained = {f"freeze_{part}_encoder": False for part in ("vision", "text", "audio")}
     model = RefAVSForSegmentation(make_config(**trained)).train()

@@ -41,9 +41,13 @@ def test_it_is_mask2formers_loss_when_its_points_are_the_pixels(config, predicti
     masks, classes, labels = predictions
     centres = (torch.arange(SIZE) + 0.5) / SIZE
     grid = torch.stack(torch.meshgrid(centres, centres, indexing="ij")[::-1], dim=-1).flatten(0, 1)
-    monkeypatch.setattr(modeling_mask2former.torch, "rand", lambda n, points, two, **_: grid.expand(n, -1, -1))
     monkeypatch.setattr(
-        Mask2FormerLoss, "sample_points_using_uncertainty", lambda self, logits, *_: grid.expand(len(logits), -1, -1)
+        modeling_mask2former.torch, "rand", lambda n, points, two, **_: grid.expand(n, -1, -1)
+    )
+    monkeypatch.setattr(
+        Mask2FormerLoss,
+        "sample_points_using_uncertainty",
+        lambda self, logits, *_: grid.expand(len(logits), -1, -1),
     )
     weights = {
         "loss_mask": config.mask_weight,
@@ -60,8 +64,12 @@ def test_it_is_mask2formers_loss_when_its_points_are_the_pixels(config, predicti
     for name, weight in weights.items():
         torch.testing.assert_close(ours[name], weight * theirs[name], rtol=1e-5, atol=1e-6)
     inputs = (masks, classes)
-    expected = torch.autograd.grad(sum(weight * theirs[name] for name, weight in weights.items()), inputs)
-    for gradient, other in zip(torch.autograd.grad(sum(ours.values()), inputs), expected, strict=True):
+    expected = torch.autograd.grad(
+        sum(weight * theirs[name] for name, weight in weights.items()), inputs
+    )
+    for gradient, other in zip(
+        torch.autograd.grad(sum(ours.values()), inputs), expected, strict=True
+    ):
         torch.testing.assert_close(gradient, other, rtol=1e-4, atol=1e-7)
 
 
@@ -71,7 +79,9 @@ def test_the_matching_cost_is_that_of_each_query_alone(config, predictions):
     cost = matching_cost(logits, flat, config)
     for query in range(QUERIES):
         entropy = binary_cross_entropy(logits[:, query], flat)
-        expected = config.mask_weight * entropy + config.dice_weight * dice_loss(logits[:, query], flat)
+        expected = config.mask_weight * entropy + config.dice_weight * dice_loss(
+            logits[:, query], flat
+        )
         torch.testing.assert_close(cost[:, query], expected)
 
 
@@ -79,10 +89,15 @@ def test_only_the_matched_masks_need_a_gradient(config, predictions):
     masks, classes, labels = predictions
     frames = torch.arange(FRAMES)
     whole = set_criterion(masks, classes, labels, config)
-    short = set_criterion(masks.detach(), classes, labels, config, predict=lambda chosen: masks[frames, chosen])
+    short = set_criterion(
+        masks.detach(), classes, labels, config, predict=lambda chosen: masks[frames, chosen]
+    )
     for name, part in whole.items():
         torch.testing.assert_close(short[name], part)
-    gradients = [torch.autograd.grad(sum(parts.values()), masks, retain_graph=True)[0] for parts in (whole, short)]
+    gradients = [
+        torch.autograd.grad(sum(parts.values()), masks, retain_graph=True)[0]
+        for parts in (whole, short)
+    ]
     torch.testing.assert_close(*gradients)
 
 
@@ -124,8 +139,12 @@ def test_visual_tokens_are_to_light_up_where_the_object_is():
     labels[0, :4, :4] = 1  # all of the first of 2 x 2 cells
     labels[0, 4:6, 4:] = 1  # half of the last
     right = torch.logit(torch.tensor([[1.0, 0, 0, 0.5], [0, 0, 0, 0]]), eps=1e-6)
-    least = 4 * 0.25 * torch.log(torch.tensor(2.0)) / 4 / 2  # what is left of the cell that is half covered
+    least = (
+        4 * 0.25 * torch.log(torch.tensor(2.0)) / 4 / 2
+    )  # what is left of the cell that is half covered
     torch.testing.assert_close(cue_criterion(right, labels), least, atol=1e-4, rtol=1e-4)
     assert cue_criterion(right.flip(1), labels) > 5 * least
     counts = RefAVSLossCounts(torch.tensor(1), torch.tensor(4))
-    torch.testing.assert_close(cue_criterion(right, labels, counts), least / 2, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        cue_criterion(right, labels, counts), least / 2, atol=1e-4, rtol=1e-4
+    )

@@ -37,11 +37,16 @@ def pair(request) -> tuple[Mask2FormerTransformerModule, RefAVSMaskDecoder]:
 def draw_features() -> tuple[list[torch.Tensor], torch.Tensor]:
     """The pixel decoder's three maps and its mask features, of all clips."""
     generator, config = torch.Generator().manual_seed(1), make_config().mask2former_config
-    levels = [torch.randn(CLIPS, STEPS, config.feature_size, side, side, generator=generator) for side in (3, 6, 12)]
+    levels = [
+        torch.randn(CLIPS, STEPS, config.feature_size, side, side, generator=generator)
+        for side in (3, 6, 12)
+    ]
     return levels, torch.randn(CLIPS, STEPS, config.mask_feature_size, 24, 24, generator=generator)
 
 
-def run(module: torch.nn.Module, levels: list[torch.Tensor], pixels: torch.Tensor) -> tuple[list, list]:
+def run(
+    module: torch.nn.Module, levels: list[torch.Tensor], pixels: torch.Tensor
+) -> tuple[list, list]:
     """Queries of every layer, and their masks, of each sentence's frames; transformers' own is given each sentence's maps."""
     if isinstance(module, RefAVSMaskDecoder):
         decoded = module(module.queries_features.weight.expand(FRAMES, -1, -1), levels, pixels)
@@ -49,10 +54,13 @@ def run(module: torch.nn.Module, levels: list[torch.Tensor], pixels: torch.Tenso
         torch.testing.assert_close(decoded.masks_queries_logits, masks[-1])
         return list(decoded.states), masks
     levels, pixels = (
-        [*(m.repeat_interleave(SENTENCES, dim=0).flatten(0, 1) for m in maps)] for maps in (levels, [pixels])
+        [*(m.repeat_interleave(SENTENCES, dim=0).flatten(0, 1) for m in maps)]
+        for maps in (levels, [pixels])
     )
     outputs = module(levels, pixels[0], output_hidden_states=True, output_attentions=False)
-    return [s.transpose(0, 1) for s in outputs.intermediate_hidden_states], list(outputs.masks_queries_logits)
+    return [s.transpose(0, 1) for s in outputs.intermediate_hidden_states], list(
+        outputs.masks_queries_logits
+    )
 
 
 def test_every_layer_gives_the_plain_masks(pair):
@@ -67,7 +75,11 @@ def test_gradients_are_the_plain_ones(pair):
         levels, pixels = draw_features()
         asked = [maps.requires_grad_() for maps in (*levels, pixels)]
         sum(masks.square().mean() for masks in run(module, levels, pixels)[1]).backward()
-        named = {name: parameter.grad for name, parameter in module.named_parameters() if ".adapter." not in name}
+        named = {
+            name: parameter.grad
+            for name, parameter in module.named_parameters()
+            if ".adapter." not in name
+        }
         gradients.append(named | {str(index): maps.grad for index, maps in enumerate(asked)})
     for name, expected in gradients[0].items():
         if expected is not None:
@@ -80,7 +92,9 @@ def test_a_chosen_query_has_the_mask_that_it_has_among_all(pair):
     states = run(pair[1], levels, pixels)[0][-1]
     chosen = torch.arange(FRAMES) % states.shape[1]
     alone = pair[1].predict_masks(states, pixels, chosen)
-    torch.testing.assert_close(alone, pair[1].predict_masks(states, pixels)[torch.arange(FRAMES), chosen])
+    torch.testing.assert_close(
+        alone, pair[1].predict_masks(states, pixels)[torch.arange(FRAMES), chosen]
+    )
 
 
 def test_folding_keeps_sentences_with_their_clip():

@@ -72,7 +72,9 @@ def test_sentences_matter_in_these_tests(outputs):
 
 @pytest.mark.parametrize("index", range(4))
 def test_one_sentence_at_a_time(model, processor, clip, outputs, index):
-    same(ask(model, processor(text=SENTENCES[index], **clip)), outputs, rows=slice(index, index + 1))
+    same(
+        ask(model, processor(text=SENTENCES[index], **clip)), outputs, rows=slice(index, index + 1)
+    )
 
 
 def test_tokens_that_are_padding_change_nothing(model, inputs, outputs):
@@ -104,16 +106,21 @@ def test_a_batch_of_two_clips_is_two_clips_of_one(model, processor, clip):
     same(first, together, slice(0, 2), slice(0, 2))
     same(second, together, slice(2, 4))
     assert (together.mask_logits[:2, 2:].sigmoid() == 0).all()
-    torch.testing.assert_close(together.memory.visual.count, torch.tensor([2.0, 2.0, 4.0, 4.0]).double())
+    torch.testing.assert_close(
+        together.memory.visual.count, torch.tensor([2.0, 2.0, 4.0, 4.0]).double()
+    )
     close(together.memory.visual.total[:2], first.memory.visual.total)
 
 
 def test_clip_index_asks_any_sentence_of_any_clip(model, inputs, outputs):
     order = torch.tensor([2, 0, 3])
     two_clips = {
-        name: inputs[name].repeat_interleave(2, dim=0) for name in ("pixel_values", "input_features", "frame_mask")
+        name: inputs[name].repeat_interleave(2, dim=0)
+        for name in ("pixel_values", "input_features", "frame_mask")
     }
-    two_clips["pixel_values"] = two_clips["pixel_values"] * torch.tensor([0.0, 1.0])[:, None, None, None, None]
+    two_clips["pixel_values"] = (
+        two_clips["pixel_values"] * torch.tensor([0.0, 1.0])[:, None, None, None, None]
+    )
     two_clips["input_features_mask"] = inputs["input_features_mask"].repeat(2, 1, 1)
     text = {name: inputs[name][order] for name in ("input_ids", "attention_mask")}
     answer = ask(model, {**two_clips, **text, "clip_index": torch.tensor([1, 0, 1])})
@@ -131,20 +138,29 @@ def test_forward_is_encode_clips_and_then_segment(model, inputs, outputs):
             inputs["input_features_mask"],
             inputs["frame_mask"],
         )
-        answer = model.segment(clips, inputs["input_ids"], inputs["attention_mask"], inputs["clip_index"])
+        answer = model.segment(
+            clips, inputs["input_ids"], inputs["attention_mask"], inputs["clip_index"]
+        )
     same(answer, outputs)
 
 
 def test_backbone_pixel_decoder_and_vggish_run_once_a_clip(model, inputs):
     rows = {}
     pixel_level = model.model.mask2former.pixel_level_module
-    parts = {"frames": pixel_level.encoder, "maps": pixel_level.decoder, "sound": model.model.audio_encoder}
+    parts = {
+        "frames": pixel_level.encoder,
+        "maps": pixel_level.decoder,
+        "sound": model.model.audio_encoder,
+    }
 
     def count(name: str, first: torch.Tensor | list[torch.Tensor]) -> None:
-        rows.setdefault(name, []).append(first[0].shape[:1] if isinstance(first, list) else first.shape[:-2])
+        rows.setdefault(name, []).append(
+            first[0].shape[:1] if isinstance(first, list) else first.shape[:-2]
+        )
 
     hooks = [
-        part.register_forward_pre_hook(lambda _, args, name=name: count(name, args[0])) for name, part in parts.items()
+        part.register_forward_pre_hook(lambda _, args, name=name: count(name, args[0]))
+        for name, part in parts.items()
     ]
     ask(model, inputs)
     for hook in hooks:
@@ -163,7 +179,9 @@ def test_a_later_frame_never_changes_an_earlier_mask(model, inputs, outputs):
             value[:, second:] = torch.randn(value[:, second:].shape)
         answer = ask(model, inputs, **changed)
         close(answer.mask_logits[:, :second], outputs.mask_logits[:, :second])
-        assert not torch.allclose(answer.mask_logits[:, second], outputs.mask_logits[:, second], atol=1e-3)
+        assert not torch.allclose(
+            answer.mask_logits[:, second], outputs.mask_logits[:, second], atol=1e-3
+        )
 
 
 @pytest.mark.parametrize("pieces", [[1, 1, 1, 1], [3, 1]])
@@ -183,15 +201,20 @@ def test_a_clip_in_pieces_is_the_whole_clip(model, inputs, outputs, pieces):
 
 def test_without_memory_the_pieces_would_differ(model, inputs, outputs):
     part = {
-        name: inputs[name][:, 3:] for name in ("pixel_values", "input_features", "input_features_mask", "frame_mask")
+        name: inputs[name][:, 3:]
+        for name in ("pixel_values", "input_features", "input_features_mask", "frame_mask")
     }
-    assert not torch.allclose(ask(model, inputs, **part).mask_logits, outputs.mask_logits[:, 3:], atol=1e-3)
+    assert not torch.allclose(
+        ask(model, inputs, **part).mask_logits, outputs.mask_logits[:, 3:], atol=1e-3
+    )
 
 
 def test_features_computed_before_stand_in_for_the_encoders(model, inputs, outputs):
     with torch.no_grad():
         audio_features = model.model.audio_encoder(inputs["input_features"].double())
-        text = model.model.text_encoder(inputs["input_ids"], attention_mask=inputs["attention_mask"])
+        text = model.model.text_encoder(
+            inputs["input_ids"], attention_mask=inputs["attention_mask"]
+        )
     given = {"audio_features": audio_features, "text_features": text.last_hidden_state}
     same(ask(model, inputs, **given, input_features=None, input_ids=None), outputs)
 
@@ -200,7 +223,15 @@ def test_swins_stages_stand_in_for_the_frames(model, inputs, outputs):
     swin = model.model.mask2former.pixel_level_module.encoder
     with torch.no_grad():
         stages = swin(inputs["pixel_values"].flatten(0, 1).double()).feature_maps
-    same(ask(model, inputs, pixel_values=None, vision_features=tuple(s.unflatten(0, (1, 4)) for s in stages)), outputs)
+    same(
+        ask(
+            model,
+            inputs,
+            pixel_values=None,
+            vision_features=tuple(s.unflatten(0, (1, 4)) for s in stages),
+        ),
+        outputs,
+    )
 
 
 def test_what_cues_are_made_of_spares_the_steps_that_are_not_wanted(inputs):
@@ -209,7 +240,10 @@ def test_what_cues_are_made_of_spares_the_steps_that_are_not_wanted(inputs):
     whole = ask(model, inputs, step_index=steps)
     with torch.no_grad():
         clips = model.encode_clips(inputs["pixel_values"], decode=False)
-    given = {"frame_features": clips.frame_features, "pixel_values": inputs["pixel_values"][:, steps]}
+    given = {
+        "frame_features": clips.frame_features,
+        "pixel_values": inputs["pixel_values"][:, steps],
+    }
     same(ask(model, inputs, **given, step_index=steps), whole)
     same(whole, ask(model, inputs), frames=steps.tolist())
 
@@ -221,7 +255,10 @@ def test_the_past_of_the_sound_is_a_cue_of_its_own(inputs):
     model.model.cached_memory.beta = 0.0  # Q_A is the second's alone: of what was, C_A knows
     earlier = inputs["input_features"].clone()
     earlier[:, 0] = earlier[:, 0].flip(1)
-    first, second = (ask(model, inputs, input_features=features) for features in (inputs["input_features"], earlier))
+    first, second = (
+        ask(model, inputs, input_features=features)
+        for features in (inputs["input_features"], earlier)
+    )
     assert not torch.allclose(first.mask_logits[:, -1], second.mask_logits[:, -1], atol=1e-4)
     silent = {"input_features": None, "input_features_mask": None}
     assert ask(model, inputs, **silent).mask_logits.isfinite().all()
@@ -229,12 +266,16 @@ def test_the_past_of_the_sound_is_a_cue_of_its_own(inputs):
 
 def test_no_sound_track_is_the_same_however_it_is_said(model, processor, clip, inputs):
     nothing = ask(model, inputs, input_features=None, input_features_mask=None)
-    unheard = ask(model, inputs, input_features_mask=torch.zeros_like(inputs["input_features_mask"]))
+    unheard = ask(
+        model, inputs, input_features_mask=torch.zeros_like(inputs["input_features_mask"])
+    )
     processed = ask(model, processor(text=SENTENCES, frames=clip["frames"], audio=None))
     same(nothing, unheard)
     same(processed, unheard)
     silent = ask(model, processor(text=SENTENCES, **{**clip, "audio": 0 * clip["audio"]}))
-    assert not torch.allclose(silent.mask_logits, unheard.mask_logits, atol=1e-4)  # silence is heard, no track is not
+    assert not torch.allclose(
+        silent.mask_logits, unheard.mask_logits, atol=1e-4
+    )  # silence is heard, no track is not
 
 
 @pytest.mark.parametrize("steps", [[0, 1, 2, 3], [1, 3], [2]])
@@ -244,13 +285,23 @@ def test_steps_that_are_not_wanted_only_feed_the_memory(model, inputs, outputs, 
     same(answer, outputs, frames=steps)
     for ours, theirs in zip(answer.memory, outputs.memory, strict=True):
         close(ours.total, theirs.total)
-    maps = outputs.masks_queries_logits[:, steps].flatten(0, 1), outputs.class_queries_logits[:, steps].flatten(0, 1)
-    last_layer = set_criterion(*maps, labels[:, steps].flatten(0, 1), model.config.mask2former_config)
+    maps = (
+        outputs.masks_queries_logits[:, steps].flatten(0, 1),
+        outputs.class_queries_logits[:, steps].flatten(0, 1),
+    )
+    last_layer = set_criterion(
+        *maps, labels[:, steps].flatten(0, 1), model.config.mask2former_config
+    )
     assert answer.loss > sum(last_layer.values()) > 0
 
 
 def test_one_frame(model, processor, clip, outputs):
-    first = processor(text=SENTENCES, frames=clip["frames"][:1], audio=clip["audio"][:16_000], sampling_rate=16_000)
+    first = processor(
+        text=SENTENCES,
+        frames=clip["frames"][:1],
+        audio=clip["audio"][:16_000],
+        sampling_rate=16_000,
+    )
     same(ask(model, first), outputs, frames=slice(0, 1))
 
 
@@ -264,7 +315,9 @@ def test_saved_and_loaded_it_answers_the_same(model, inputs, outputs, tmp_path):
     trunk = RefAVSModel.from_pretrained(tmp_path, dtype=torch.double)
     with torch.no_grad():
         masks = ask(trunk, inputs).masks_queries_logits
-    torch.testing.assert_close(masks.unflatten(0, (4, 4)), outputs.masks_queries_logits, atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        masks.unflatten(0, (4, 4)), outputs.masks_queries_logits, atol=2e-5, rtol=1e-4
+    )
 
 
 def test_the_callers_batch_is_left_as_it_was(model, inputs):
@@ -295,7 +348,9 @@ def test_gradients_flow_where_they_belong_and_nowhere_else(inputs):
 def test_each_encoder_can_be_unfrozen(inputs, part):
     model = make_model(**{f"freeze_{part}_encoder": False}).train()
     model(**inputs, mask_labels=square_labels()).loss.backward()
-    encoder = model.model._modules.get(f"{part}_encoder", model.model.mask2former.pixel_level_module.encoder)
+    encoder = model.model._modules.get(
+        f"{part}_encoder", model.model.mask2former.pixel_level_module.encoder
+    )
     assert encoder.training
     gradients = [parameter.grad for parameter in encoder.parameters() if parameter.grad is not None]
     assert sum(gradient.abs().sum() for gradient in gradients) > 0
@@ -303,7 +358,11 @@ def test_each_encoder_can_be_unfrozen(inputs, part):
 
 def test_a_frozen_mask_decoder_trains_its_adapters(inputs):
     model = make_model(freeze_mask_decoder=True).train()
-    trained = {name for name, parameter in model.model.mask2former.named_parameters() if parameter.requires_grad}
+    trained = {
+        name
+        for name, parameter in model.model.mask2former.named_parameters()
+        if parameter.requires_grad
+    }
     assert trained
     assert all(".adapter." in name for name in trained)
 
@@ -312,7 +371,10 @@ def test_a_frozen_pixel_decoder_stays_as_it_was():
     model = make_model(freeze_pixel_decoder=True).train()
     decoder = model.model.mask2former.pixel_level_module.decoder
     assert not any(parameter.requires_grad for parameter in decoder.parameters())
-    assert all(parameter.requires_grad for parameter in model.model.mask2former.transformer_module.parameters())
+    assert all(
+        parameter.requires_grad
+        for parameter in model.model.mask2former.transformer_module.parameters()
+    )
 
 
 def test_queries_and_keys_start_alike_on_request(tmp_path):
@@ -358,7 +420,8 @@ def test_the_loss_is_the_criterion_at_every_layer_of_the_decoder(model, inputs):
 
 
 @pytest.mark.parametrize(
-    "ablation", [{}, {"use_audio_cues": False}, {"use_modality_encoding": False}, {"use_text_cues": False}]
+    "ablation",
+    [{}, {"use_audio_cues": False}, {"use_modality_encoding": False}, {"use_text_cues": False}],
 )
 def test_the_auxiliary_loss_reads_the_visual_cues_and_nothing_else_changes(inputs, ablation):
     plain, model = make_model(**ablation), make_model(cue_loss_weight=2.0, **ablation)
@@ -372,7 +435,9 @@ def test_the_auxiliary_loss_reads_the_visual_cues_and_nothing_else_changes(input
     first = {"use_audio_cues": 0, "use_modality_encoding": 1}.get(next(iter(ablation), ""), 2)
     close(cues.visual_cues, cues.cue_hidden_states[:, :, first : first + 9])
     tokens = model.cue_predictor(cues.visual_cues).squeeze(-1).flatten(0, 1)
-    torch.testing.assert_close(ours.loss_parts["loss_cue"], 2 * cue_criterion(tokens, labels.flatten(0, 1)).detach())
+    torch.testing.assert_close(
+        ours.loss_parts["loss_cue"], 2 * cue_criterion(tokens, labels.flatten(0, 1)).detach()
+    )
     torch.testing.assert_close(ours.loss, theirs.loss + ours.loss_parts["loss_cue"])
 
 
@@ -392,7 +457,12 @@ def test_frames_that_are_padding_are_not_learned_from(model, inputs):
     for last in (labels[:, 3], 1 - labels[:, 3]):
         torch.manual_seed(0)
         losses.append(
-            ask(model, inputs, frame_mask=mask, mask_labels=torch.cat([labels[:, :3], last[:, None]], 1)).loss
+            ask(
+                model,
+                inputs,
+                frame_mask=mask,
+                mask_labels=torch.cat([labels[:, :3], last[:, None]], 1),
+            ).loss
         )
     assert losses[0] == losses[1]
 
@@ -442,14 +512,17 @@ def test_an_ablation_takes_its_part_out(inputs, outputs, ablation, gone, use_aud
     same(ask(model, inputs), answer)
     model.train()(**inputs, mask_labels=square_labels()).loss.backward()
     unused = [
-        name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and parameter.grad is None
     ]
     assert not unused  # or DDP would wait for them
 
 
 def test_what_an_ablation_takes_away_no_longer_matters(inputs):
     deaf, blind_to_text, forgetful = (
-        make_model(**{field: False}) for field in ("use_audio_cues", "use_text_cues", "use_cached_memory")
+        make_model(**{field: False})
+        for field in ("use_audio_cues", "use_text_cues", "use_cached_memory")
     )
     noise = torch.randn_like(inputs["input_features"])
     same(ask(deaf, inputs, input_features=noise), ask(deaf, inputs))
@@ -476,7 +549,9 @@ def test_from_backbones_every_weight_arrives(tmp_path):
         part.save_pretrained(tmp_path / name)
     folders = {name: tmp_path / name for name in parts}
     small = {"hidden_size": 32, "num_attention_heads": 4, "num_cue_layers": 1, "adapter_size": 8}
-    model = RefAVSForSegmentation.from_backbones(**folders, **small, mask2former_config={"class_weight": 7.0})
+    model = RefAVSForSegmentation.from_backbones(
+        **folders, **small, mask2former_config={"class_weight": 7.0}
+    )
     assert model.config.mask2former_config.class_weight == 7
     assert model.config.mask2former_config.num_queries == config.mask2former_config.num_queries
     arrived = {
@@ -490,10 +565,14 @@ def test_from_backbones_every_weight_arrives(tmp_path):
             if not name.startswith("pooler."):
                 assert torch.equal(state[name], value), name
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    assert not [name for name in trained if "text_encoder" in name or "pixel_level_module.encoder." in name]
+    assert not [
+        name for name in trained if "text_encoder" in name or "pixel_level_module.encoder." in name
+    ]
     model.save_pretrained(tmp_path / "whole")
     again = RefAVSForSegmentation.from_pretrained(tmp_path / "whole")
-    assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
+    assert all(
+        torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items()
+    )
 
 
 # Readout and bad input
@@ -517,8 +596,12 @@ def test_combine_queries_claims_one_object():
     mask_logits, presence_logits = combine_queries(masks, classes)
     pairs = zip(masks.flatten(0, 1), classes.flatten(0, 1), strict=True)
     claims, presence = zip(*(combine_one_frame(*pair) for pair in pairs), strict=True)
-    torch.testing.assert_close(mask_logits.sigmoid().flatten(0, 1), torch.stack(claims), rtol=1e-4, atol=2e-6)
-    torch.testing.assert_close(presence_logits.sigmoid().flatten(), torch.stack(presence), rtol=1e-4, atol=2e-6)
+    torch.testing.assert_close(
+        mask_logits.sigmoid().flatten(0, 1), torch.stack(claims), rtol=1e-4, atol=2e-6
+    )
+    torch.testing.assert_close(
+        presence_logits.sigmoid().flatten(), torch.stack(presence), rtol=1e-4, atol=2e-6
+    )
     extreme, _ = combine_queries(torch.full((1, 2, 2), 1e4), torch.tensor([[1e4, -1e4]]))
     assert torch.isfinite(extreme).all()
 
@@ -560,7 +643,9 @@ def test_a_claim_bias_changes_what_is_claimed_and_not_what_is_learned(model, inp
     finally:
         model.config.claim_bias = 0.0
     close(biased.class_queries_logits, expected + torch.tensor([1.5, 0.0]))
-    mask_logits, presence_logits = combine_queries(biased.masks_queries_logits, biased.class_queries_logits)
+    mask_logits, presence_logits = combine_queries(
+        biased.masks_queries_logits, biased.class_queries_logits
+    )
     close(biased.mask_logits, mask_logits)
     close(biased.presence_logits, presence_logits)
     assert not torch.allclose(biased.mask_logits, outputs.mask_logits, atol=1e-4)
@@ -574,7 +659,9 @@ def test_the_light_on_a_mask_is_that_of_the_tokens_which_it_covers():
     light = light_on_masks(masks, torch.tensor([[4.0, -2.0, 7.0, 7.0]]))
     torch.testing.assert_close(light, torch.tensor([[4.0, 1.0, 0.0]]))  # the third shows nothing
     masks[0, 1, :4, 6] = 1.0  # of the second three quarters now: (0.25 * 4 + 0.5625 * -2) / 0.8125
-    assert float(light_on_masks(masks, torch.tensor([[4.0, -2.0, 7.0, 7.0]]))[0, 1]) == pytest.approx(-0.125 / 0.8125)
+    assert float(
+        light_on_masks(masks, torch.tensor([[4.0, -2.0, 7.0, 7.0]]))[0, 1]
+    ) == pytest.approx(-0.125 / 0.8125)
 
 
 def test_claims_follow_the_light_of_the_cues(inputs):
@@ -583,10 +670,14 @@ def test_claims_follow_the_light_of_the_cues(inputs):
     model.config.claim_from_cues = 0.0
     plain = ask(model, inputs)
     with torch.no_grad():
-        clips = model.encode_clips(inputs["pixel_values"].double(), inputs["input_features"].double())
+        clips = model.encode_clips(
+            inputs["pixel_values"].double(), inputs["input_features"].double()
+        )
         text = {name: inputs[name] for name in ("input_ids", "attention_mask", "clip_index")}
         cues = model.model.segment(clips, **text).visual_cues.flatten(0, 1)
-        light = light_on_masks(plain.masks_queries_logits.flatten(0, 1), model.cue_predictor(cues).squeeze(-1))
+        light = light_on_masks(
+            plain.masks_queries_logits.flatten(0, 1), model.cue_predictor(cues).squeeze(-1)
+        )
     added = torch.stack([0.7 * light, torch.zeros_like(light)], dim=-1).unflatten(0, (4, 4))
     close(lit.class_queries_logits, plain.class_queries_logits + added)
     close(lit.masks_queries_logits, plain.masks_queries_logits)

@@ -46,10 +46,15 @@ def captured(released):
         "swin": mask2former.pixel_level_module.encoder,
         "pixel decoder": mask2former.pixel_level_module.decoder.encoder,
         "catf": mask2former.transformer_module.ref_avs_attn,
-        **{name: getattr(released, name) for name in ("audio_proj", "text_proj", "mha_A_T", "mha_V_T")},
+        **{
+            name: getattr(released, name)
+            for name in ("audio_proj", "text_proj", "mha_A_T", "mha_V_T")
+        },
     }
     for name, module in modules.items():
-        module.register_forward_hook(lambda _, args, output, name=name: outputs.update({name: output}))
+        module.register_forward_hook(
+            lambda _, args, output, name=name: outputs.update({name: output})
+        )
     released.mha_mm.register_forward_hook(
         lambda _, args, output: outputs.update({"mha_mm in": args[0], "mha_mm out": output[0]})
     )
@@ -64,7 +69,9 @@ def two_clips():
 @pytest.fixture(scope="module")
 def clip_features(released, captured, two_clips):
     with torch.no_grad():
-        return released.encode_clips(two_clips["pixel_values"], audio_features=two_clips["audio_features"])
+        return released.encode_clips(
+            two_clips["pixel_values"], audio_features=two_clips["audio_features"]
+        )
 
 
 def near(ours, golden, limit):
@@ -81,7 +88,9 @@ def near_sample(tensor, golden, limit):
 
 
 @torch.no_grad()
-def test_one_clip_is_answered_as_the_released_code_does(released, captured, clip_features, two_clips):
+def test_one_clip_is_answered_as_the_released_code_does(
+    released, captured, clip_features, two_clips
+):
     golden = np.load(GOLDEN / "one_clip.npz")
     answer = released.segment(
         clip_features,
@@ -91,7 +100,11 @@ def test_one_clip_is_answered_as_the_released_code_does(released, captured, clip
     )
     near(answer.mask_logits[0, :, ::4, ::4], golden["pred_every_4th"], 1e-4)
     assert answer.loss.item() == pytest.approx(float(golden["loss"]), rel=1e-5)
-    near(answer.masks_queries_logits[0, 0, :4, ::4, ::4], golden["masks_queries_logits_every_4th"], 1e-4)
+    near(
+        answer.masks_queries_logits[0, 0, :4, ::4, ::4],
+        golden["masks_queries_logits_every_4th"],
+        1e-4,
+    )
     classes = np.abs(answer.class_queries_logits[0].numpy() - golden["class_logits_first_and_last"])
     assert np.quantile(classes, 0.99) < 1e-3  # single ones may flip with an attention mask
     cues = answer.cue_hidden_states[0]
@@ -101,9 +114,15 @@ def test_one_clip_is_answered_as_the_released_code_does(released, captured, clip
 
     cues_in, cues_out = (captured[name].view(10, 181, -1) for name in ("mha_mm in", "mha_mm out"))
     inner = {
-        **{f"swin_stage{n}_pass1": level[:10] for n, level in enumerate(captured["swin"].feature_maps, start=1)},
+        **{
+            f"swin_stage{n}_pass1": level[:10]
+            for n, level in enumerate(captured["swin"].feature_maps, start=1)
+        },
         "pixdec_encoder_pass1": captured["pixel decoder"].last_hidden_state[:10],
-        **{f"pixdec_ms{n}_pass1": level[0] for n, level in enumerate(clip_features.multi_scale_features)},
+        **{
+            f"pixdec_ms{n}_pass1": level[0]
+            for n, level in enumerate(clip_features.multi_scale_features)
+        },
         "pixdec_mask_features_pass1": clip_features.mask_features[0],
         "audio_proj_out": captured["audio_proj"],
         "text_proj_out": captured["text_proj"],
@@ -121,7 +140,9 @@ def test_one_clip_is_answered_as_the_released_code_does(released, captured, clip
 
 
 @torch.no_grad()
-def test_a_batch_of_two_is_answered_as_the_released_code_does(released, clip_features, two_clips, monkeypatch):
+def test_a_batch_of_two_is_answered_as_the_released_code_does(
+    released, clip_features, two_clips, monkeypatch
+):
     golden = np.load(GOLDEN / "two_clips.npz")
     monkeypatch.setattr(released.config, "attend_across_clips", True)
     text = {name: two_clips[name] for name in ("text_features", "mask_labels")}
@@ -165,7 +186,9 @@ def is_float(value):
 
 def same(ours, theirs, rows=slice(None), frames=slice(None)):
     for name in NAMES:
-        torch.testing.assert_close(getattr(ours, name), getattr(theirs, name)[rows, frames], atol=1e-9, rtol=1e-9)
+        torch.testing.assert_close(
+            getattr(ours, name), getattr(theirs, name)[rows, frames], atol=1e-9, rtol=1e-9
+        )
 
 
 def test_shapes(outputs):
@@ -185,7 +208,9 @@ def test_one_sentence_at_a_time(model, processor, clip, outputs):
 
 
 @pytest.mark.parametrize("attend_across_clips", [False, True])
-def test_a_batch_of_two_clips_is_two_clips_of_one(model, processor, clip, attend_across_clips, monkeypatch):
+def test_a_batch_of_two_clips_is_two_clips_of_one(
+    model, processor, clip, attend_across_clips, monkeypatch
+):
     """Unless they attend to one another, as they do in the released code. The shorter clip goes on with its last step."""
     monkeypatch.setattr(model.config, "attend_across_clips", attend_across_clips)
     short = {"frames": clip["frames"][::-1][:2], "audio": clip["audio"][::-1][:32_000].copy()}
@@ -207,22 +232,33 @@ def test_a_batch_of_two_clips_is_two_clips_of_one(model, processor, clip, attend
 
 
 def test_a_short_clip_goes_on_with_its_last_step(model, inputs, outputs):
-    longer = {name: inputs[name].clone() for name in ("pixel_values", "input_features", "frame_mask")}
-    longer = {name: torch.cat([value, *[value[:, -1:]] * 6], dim=1) for name, value in longer.items()}
+    longer = {
+        name: inputs[name].clone() for name in ("pixel_values", "input_features", "frame_mask")
+    }
+    longer = {
+        name: torch.cat([value, *[value[:, -1:]] * 6], dim=1) for name, value in longer.items()
+    }
     same(outputs, ask(model, inputs, **longer, input_features_mask=None), frames=slice(0, 4))
 
 
 def test_forward_is_encode_clips_and_then_segment(model, inputs, outputs):
     with torch.no_grad():
-        clips = model.encode_clips(inputs["pixel_values"].double(), inputs["input_features"].double())
+        clips = model.encode_clips(
+            inputs["pixel_values"].double(), inputs["input_features"].double()
+        )
         for index in range(4):
-            text = {name: inputs[name][index : index + 1] for name in ("input_ids", "attention_mask", "clip_index")}
+            text = {
+                name: inputs[name][index : index + 1]
+                for name in ("input_ids", "attention_mask", "clip_index")
+            }
             same(model.segment(clips, **text), outputs, rows=slice(index, index + 1))
 
 
 def test_mask2formers_first_half_runs_once_a_clip(model, inputs):
     rows = []
-    hook = model.mask2former.pixel_level_module.register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
+    hook = model.mask2former.pixel_level_module.register_forward_pre_hook(
+        lambda _, args: rows.append(len(args[0]))
+    )
     ask(model, inputs)
     hook.remove()
     assert rows == [4]  # four frames, not twice, and not for each of four sentences
@@ -234,7 +270,9 @@ def test_a_sentence_is_filled_up_to_25_tokens_that_are_all_attended_to(model, in
     attention_mask = torch.nn.functional.pad(inputs["attention_mask"], missing)
     same(ask(model, inputs, input_ids=input_ids, attention_mask=attention_mask), outputs)
     with torch.no_grad():
-        text_features = model.text_encoder(input_ids, attention_mask=attention_mask).last_hidden_state
+        text_features = model.text_encoder(
+            input_ids, attention_mask=attention_mask
+        ).last_hidden_state
     same(ask(model, inputs, text_features=text_features, input_ids=None), outputs)
     text_features[:, -1] += 1  # padding in every sentence
     assert not torch.allclose(
@@ -249,7 +287,9 @@ def test_no_sound_is_silence(model, processor, clip, inputs):
 
 
 def test_presence_is_the_highest_logit(outputs):
-    torch.testing.assert_close(outputs.presence_logits, outputs.mask_logits.flatten(2).max(dim=-1).values)
+    torch.testing.assert_close(
+        outputs.presence_logits, outputs.mask_logits.flatten(2).max(dim=-1).values
+    )
 
 
 def test_saved_and_loaded_it_answers_the_same(model, inputs, outputs, tmp_path):
@@ -347,13 +387,17 @@ def test_trainer_lowers_the_loss_and_moves_nothing_else(inputs, tmp_path):
         tmp_path, max_steps=4, learning_rate=1e-3, per_device_train_batch_size=1, use_cpu=True, logging_steps=1,
         save_strategy="no", remove_unused_columns=False, label_names=["mask_labels"], disable_tqdm=True,
     )  # fmt: skip
-    trainer = Trainer(model, arguments, train_dataset=[example] * 4, data_collator=lambda examples: examples[0])
+    trainer = Trainer(
+        model, arguments, train_dataset=[example] * 4, data_collator=lambda examples: examples[0]
+    )
     first = ask(model, example).loss.item()
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert losses[0] == pytest.approx(first, rel=1e-3)
     assert losses[-1] < losses[0]
-    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    moved = {
+        name for name, value in model.state_dict().items() if not torch.equal(value, before[name])
+    }
     assert moved == trained_names(model)
 
 
@@ -367,7 +411,10 @@ def test_trainer_lowers_the_loss_and_moves_nothing_else(inputs, tmp_path):
         ({"pixel_values": torch.zeros(1, 11, 3, 96, 96)}, "clips of 10 frames, got 11"),
         ({"clip_index": None}, "4 sentences on 1 clips: pass clip_index"),
         ({"input_ids": None}, "pass input_ids or text_features"),
-        ({"input_ids": torch.zeros(4, 26, dtype=torch.long), "attention_mask": None}, "25 tokens.* got 26"),
+        (
+            {"input_ids": torch.zeros(4, 26, dtype=torch.long), "attention_mask": None},
+            "25 tokens.* got 26",
+        ),
         ({"text_features": torch.zeros(4, 9, 32)}, "25 tokens.* got 9"),
         ({"input_features": torch.zeros(1, 3, 96, 64)}, "each frame needs one second of sound"),
         ({"mask_labels": torch.zeros(4, 3, 96, 96)}, "mask_labels must be"),
@@ -399,7 +446,10 @@ def test_a_checkpoint_without_encoders_says_what_to_pass(inputs, changes, words)
         ({"attend_accross_clips": True}, "did you mean `attend_across_clips`"),
         ({"hidden_size": 512}, "last Swin stage's, 1024, got 512"),
         ({"num_attention_heads": 7}, "hidden_size must be a multiple"),
-        ({"text_config": {"hidden_size": 512}}, "text_feature_size must be the text encoder's, 512, got 768"),
+        (
+            {"text_config": {"hidden_size": 512}},
+            "text_feature_size must be the text encoder's, 512, got 768",
+        ),
     ],
 )
 def test_a_bad_config_is_refused(fields, words):

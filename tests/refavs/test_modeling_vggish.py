@@ -8,7 +8,14 @@ def test_parameters_are_those_of_the_public_port():
         model = RefAVSVggishModel(RefAVSAudioConfig())
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     assert sum(parameter.numel() for parameter in model.parameters()) == 72_141_184
-    convolutions = {0: (64, 1), 3: (128, 64), 6: (256, 128), 8: (256, 256), 11: (512, 256), 13: (512, 512)}
+    convolutions = {
+        0: (64, 1),
+        3: (128, 64),
+        6: (256, 128),
+        8: (256, 256),
+        11: (512, 256),
+        13: (512, 512),
+    }
     linears = {0: (4096, 12288), 2: (4096, 4096), 4: (128, 4096)}
     expected = {f"features.{index}.weight": (*shape, 3, 3) for index, shape in convolutions.items()}
     expected |= {f"embeddings.{index}.weight": shape for index, shape in linears.items()}
@@ -23,7 +30,9 @@ def test_a_position_on_the_map_feeds_the_weights_that_tensorflow_fed():
     examples = torch.randn(2, 3, 96, 64)
     maps = model.features(examples.reshape(6, 1, 96, 64))
     assert maps.shape == (6, 5, 6, 4)
-    flat = torch.stack([maps[:, c, t, b] for t in range(6) for b in range(4) for c in range(5)], dim=1)
+    flat = torch.stack(
+        [maps[:, c, t, b] for t in range(6) for b in range(4) for c in range(5)], dim=1
+    )
     out = model(examples)
     assert out.shape == (2, 3, 128)
     torch.testing.assert_close(out, model.embeddings(flat).reshape(2, 3, 128))
@@ -31,7 +40,11 @@ def test_a_position_on_the_map_feeds_the_weights_that_tensorflow_fed():
 
 
 def test_it_is_saved_and_loaded(tmp_path):
-    model = RefAVSVggishModel(RefAVSAudioConfig(hidden_sizes=[2, 3, 4, 5], intermediate_size=16)).eval()
+    model = RefAVSVggishModel(
+        RefAVSAudioConfig(hidden_sizes=[2, 3, 4, 5], intermediate_size=16)
+    ).eval()
     model.save_pretrained(tmp_path)
     examples = torch.randn(1, 96, 64)
-    torch.testing.assert_close(RefAVSVggishModel.from_pretrained(tmp_path)(examples), model(examples))
+    torch.testing.assert_close(
+        RefAVSVggishModel.from_pretrained(tmp_path)(examples), model(examples)
+    )

@@ -47,17 +47,26 @@ def test_frames_and_sound_give_what_the_model_gives(pipe, model, processor, clip
             bool,
         )
         assert (answer["masks"] != masks[index]).mean() < 1e-4
-        np.testing.assert_allclose(answer["presence"], outputs.presence_logits[index].sigmoid(), atol=1e-5)
+        np.testing.assert_allclose(
+            answer["presence"], outputs.presence_logits[index].sigmoid(), atol=1e-5
+        )
         probabilities = outputs.mask_logits[index].sigmoid()
         inside = probabilities[probabilities > 0.5]
-        assert answer["score"] == pytest.approx(inside.mean().item() if len(inside) else 0, abs=1e-4)
+        assert answer["score"] == pytest.approx(
+            inside.mean().item() if len(inside) else 0, abs=1e-4
+        )
 
 
 def test_run_lengths_are_the_masks(pipe, clip):
-    (masks,), (runs,) = pipe(clip, text=SENTENCES[0]), pipe(clip, text=SENTENCES[0], return_rle=True)
+    (masks,), (runs,) = (
+        pipe(clip, text=SENTENCES[0]),
+        pipe(clip, text=SENTENCES[0], return_rle=True),
+    )
     assert "masks" not in runs
     assert masks["masks"].any()
-    np.testing.assert_array_equal(np.stack([decode_rle(rle) for rle in runs["rle"]]), masks["masks"])
+    np.testing.assert_array_equal(
+        np.stack([decode_rle(rle) for rle in runs["rle"]]), masks["masks"]
+    )
 
 
 def test_videos_of_different_length_and_kind_in_one_batch(pipe, clip, write_clip):
@@ -77,7 +86,10 @@ def test_videos_of_different_length_and_kind_in_one_batch(pipe, clip, write_clip
 def test_path_bytes_and_frames_are_one_video(pipe, write_clip):
     path = write_clip("clip.mp4", sound=[(0.0, tone(2.5))], sound_codec="aac")
     steps = list(read_steps(path))
-    frames = {"frames": [step.frame for step in steps], "audio": np.concatenate([step.audio for step in steps])}
+    frames = {
+        "frames": [step.frame for step in steps],
+        "audio": np.concatenate([step.audio for step in steps]),
+    }
     expected = pipe({**frames, "sampling_rate": 16_000}, text=SENTENCES[0])
     for video in (path, str(path), path.read_bytes(), {"video": path, "text": [SENTENCES[0]]}):
         same(pipe(video, text=SENTENCES[0]), expected)
@@ -148,7 +160,9 @@ def test_mistakes(pipe, clip, tmp_path):
         "sampling_rate must be given": lambda: pipe(
             {"frames": clip["frames"], "audio": clip["audio"]}, text="the dog"
         ),
-        "of type refavs, got refavs_released": lambda: RefAVSPipeline(make_released_model(), processor=pipe.processor),
+        "of type refavs, got refavs_released": lambda: RefAVSPipeline(
+            make_released_model(), processor=pipe.processor
+        ),
     }
     for words, mistake in mistakes.items():
         with pytest.raises(ValueError, match=words):
@@ -158,7 +172,12 @@ def test_mistakes(pipe, clip, tmp_path):
 def test_a_saved_pipeline_has_everything(pipe, clip, tmp_path):
     pipe.save_pretrained(tmp_path / "saved")
     names = {path.name for path in Path(tmp_path / "saved").iterdir()}
-    assert {"pipeline_refavs.py", "decoding_refavs.py", "mask_rle.py", "processor_config.json"} <= names
+    assert {
+        "pipeline_refavs.py",
+        "decoding_refavs.py",
+        "mask_rle.py",
+        "processor_config.json",
+    } <= names
     again = pipeline(TASK, model=str(tmp_path / "saved"))  # registered: no remote code is asked for
     assert type(again) is RefAVSPipeline
     same(again(clip, text=SENTENCES[0]), pipe(clip, text=SENTENCES[0]))

@@ -13,15 +13,22 @@ from tests.conftest import SENTENCES
 
 def test_sentences_get_a_capital_and_a_full_stop_on_request(processor, tmp_path):
     cased = RefAVSProcessor(
-        processor.image_processor, processor.feature_extractor, processor.tokenizer, sentence_case=True
+        processor.image_processor,
+        processor.feature_extractor,
+        processor.tokenizer,
+        sentence_case=True,
     )
     cased.save_pretrained(tmp_path)
     for ours in (cased, RefAVSProcessor.from_pretrained(tmp_path)):
         for text in ("the first dog to bark", "The first dog to bark.", " the first  dog to bark"):
             assert (
-                ours(text=text)["input_ids"].tolist() == processor(text="The first dog to bark.")["input_ids"].tolist()
+                ours(text=text)["input_ids"].tolist()
+                == processor(text="The first dog to bark.")["input_ids"].tolist()
             )
-    assert processor(text="the dog")["input_ids"].tolist() != processor(text="The dog.")["input_ids"].tolist()
+    assert (
+        processor(text="the dog")["input_ids"].tolist()
+        != processor(text="The dog.")["input_ids"].tolist()
+    )
 
 
 def test_names_shapes_and_types(processor, clip):
@@ -51,11 +58,18 @@ def kinds_of_frames(frames):
         "floats": array / 255,
         "pictures": [Image.fromarray(frame) for frame in frames],
         "with transparency": [Image.fromarray(frame).convert("RGBA") for frame in frames],
-        "mixed": [Image.fromarray(frames[0]), torch.from_numpy(frames[1]), frames[2], frames[3] / 255],
+        "mixed": [
+            Image.fromarray(frames[0]),
+            torch.from_numpy(frames[1]),
+            frames[2],
+            frames[3] / 255,
+        ],
         "a batch of one": [frames],
         "stacked twice": array[None],
         "mirrored in place": list(array[:, :, ::-1].copy()[:, :, ::-1]),
-        "not to be written": [np.frombuffer(frame.tobytes(), np.uint8).reshape(frame.shape) for frame in frames],
+        "not to be written": [
+            np.frombuffer(frame.tobytes(), np.uint8).reshape(frame.shape) for frame in frames
+        ],
     }
 
 
@@ -72,7 +86,9 @@ def test_frames_of_any_size_are_taken(processor, size):
     frame = np.zeros((*size, 3), np.uint8)
     frame[...] = (250, 120, 10)
     pixels = processor(frames=[frame])["pixel_values"][0, 0]
-    expected = processor(frames=[np.full((96, 96, 3), (250, 120, 10), np.uint8)])["pixel_values"][0, 0]
+    expected = processor(frames=[np.full((96, 96, 3), (250, 120, 10), np.uint8)])["pixel_values"][
+        0, 0
+    ]
     torch.testing.assert_close(pixels, expected)
 
 
@@ -99,13 +115,18 @@ def test_clips_of_different_lengths_are_filled_up_and_marked(processor, clip):
     assert inputs["frame_mask"].tolist() == [[1, 0, 0, 0], [1, 1, 1, 1]]
     assert (inputs["pixel_values"][0, 1:] == 0).all()
     assert inputs["clip_index"].tolist() == [0, 1, 1]
-    assert inputs["input_features_mask"].any(-1).tolist() == [[True, False, False, False], [False] * 4]
+    assert inputs["input_features_mask"].any(-1).tolist() == [
+        [True, False, False, False],
+        [False] * 4,
+    ]
     alone = processor(frames=clip["frames"])["pixel_values"][0]
     torch.testing.assert_close(inputs["pixel_values"][1], alone)
 
 
 def test_sound_that_ends_early_is_marked_to_the_mel_frame(processor, clip):
-    inputs = processor(frames=clip["frames"], audio=clip["audio"][: 16_000 + 8_000], sampling_rate=16_000)
+    inputs = processor(
+        frames=clip["frames"], audio=clip["audio"][: 16_000 + 8_000], sampling_rate=16_000
+    )
     assert inputs["input_features_mask"][0].sum(-1).tolist() == [96, 50, 0, 0]
 
 
@@ -123,7 +144,9 @@ def test_no_track_and_no_samples_left_are_both_padding(processor, clip):
 def test_silence_is_a_sound(processor, clip):
     inputs = processor(frames=clip["frames"], audio=0 * clip["audio"], sampling_rate=16_000)
     assert inputs["input_features_mask"].all()
-    torch.testing.assert_close(inputs["input_features"], torch.full((1, 4, 96, 64), float(np.log(0.01))))
+    torch.testing.assert_close(
+        inputs["input_features"], torch.full((1, 4, 96, 64), float(np.log(0.01)))
+    )
 
 
 def test_white_space_is_tidied(processor):
@@ -146,7 +169,9 @@ def test_text_alone_has_no_clip(processor):
 def test_the_callers_arrays_are_left_as_they_were(processor, clip):
     frames, audio = [frame.copy() for frame in clip["frames"]], clip["audio"].copy()
     processor(text=SENTENCES, **clip)
-    assert all((before == after).all() for before, after in zip(frames, clip["frames"], strict=True))
+    assert all(
+        (before == after).all() for before, after in zip(frames, clip["frames"], strict=True)
+    )
     assert (audio == clip["audio"]).all()
 
 
@@ -163,9 +188,12 @@ def test_masks_come_back_at_the_videos_size(processor):
 
 
 def test_the_threshold_is_a_probability_and_sizes_may_differ(processor):
-    outputs = SimpleNamespace(mask_logits=torch.logit(torch.tensor([0.3, 0.6])).reshape(2, 1, 1, 1).expand(2, 1, 8, 8))
+    outputs = SimpleNamespace(
+        mask_logits=torch.logit(torch.tensor([0.3, 0.6])).reshape(2, 1, 1, 1).expand(2, 1, 8, 8)
+    )
     shares = {
-        level: [m.mean() for m in processor.post_process_masks(outputs, (9, 7), level)] for level in (0.2, 0.5, 0.7)
+        level: [m.mean() for m in processor.post_process_masks(outputs, (9, 7), level)]
+        for level in (0.2, 0.5, 0.7)
     }
     assert shares == {0.2: [1, 1], 0.5: [0, 1], 0.7: [0, 0]}
     first, second = processor.post_process_masks(outputs, [(9, 7), (30, 20)])
@@ -182,16 +210,20 @@ def test_it_is_saved_and_loaded(processor, clip, tmp_path):
 
 
 def test_it_is_made_from_backbones(processor, clip, tmp_path):
-    Mask2FormerImageProcessorPil(size={"shortest_edge": 640}, image_mean=[0.4, 0.5, 0.6]).save_pretrained(
-        tmp_path / "m2f"
-    )
+    Mask2FormerImageProcessorPil(
+        size={"shortest_edge": 640}, image_mean=[0.4, 0.5, 0.6]
+    ).save_pretrained(tmp_path / "m2f")
     processor.tokenizer.save_pretrained(tmp_path / "roberta")
-    made = RefAVSProcessor.from_backbones(tmp_path / "m2f", tmp_path / "roberta", image_size=96, max_text_length=7)
+    made = RefAVSProcessor.from_backbones(
+        tmp_path / "m2f", tmp_path / "roberta", image_size=96, max_text_length=7
+    )
     inputs = made(text=SENTENCES, **clip)
     assert inputs["pixel_values"].shape == (1, 4, 3, 96, 96)
     assert inputs["input_ids"].shape == (4, 7)
     black = made(frames=np.zeros((8, 8, 3), np.uint8))["pixel_values"][0, 0, :, 0, 0]
-    torch.testing.assert_close(black, -torch.tensor([0.4, 0.5, 0.6]) / torch.tensor([0.229, 0.224, 0.225]))
+    torch.testing.assert_close(
+        black, -torch.tensor([0.4, 0.5, 0.6]) / torch.tensor([0.229, 0.224, 0.225])
+    )
 
 
 @pytest.mark.parametrize(

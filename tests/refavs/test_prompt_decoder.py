@@ -11,7 +11,9 @@ from tests.conftest import make_config, stir
 
 def as_one_clip(pixels) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
     """What the pixel decoder gives of some frames, as the mask decoder takes it."""
-    return tuple(level.unsqueeze(0) for level in pixels.multi_scale_features), pixels.mask_features.unsqueeze(0)
+    return tuple(
+        level.unsqueeze(0) for level in pixels.multi_scale_features
+    ), pixels.mask_features.unsqueeze(0)
 
 
 ROUNDING = {"rtol": 1e-4, "atol": 1e-4}  # sums in another order
@@ -35,7 +37,9 @@ def test_every_weight_arrives_and_only_adapters_are_new(plain):
     ours = RefAVSMask2FormerModel.from_pretrained(folder, adapter_size=8)
     theirs = model.model.state_dict()
     state = ours.state_dict()
-    assert {name for name in state if name not in theirs} == {name for name in state if ".adapter." in name}
+    assert {name for name in state if name not in theirs} == {
+        name for name in state if ".adapter." in name
+    }
     for name, value in theirs.items():
         torch.testing.assert_close(state[name], value, msg=name)
 
@@ -51,10 +55,16 @@ def test_untrained_it_answers_as_mask2former_does(plain):
         queries = ours.transformer_module.queries_features.weight.expand(2, -1, -1)
         decoded = ours.transformer_module(queries, *as_one_clip(pixels))
     assert torch.equal(stages[-1], expected.encoder_last_hidden_state)
-    torch.testing.assert_close(pixels.mask_features, expected.pixel_decoder_last_hidden_state, **ROUNDING)
-    for ours_level, level in zip(pixels.multi_scale_features, expected.pixel_decoder_hidden_states, strict=True):
+    torch.testing.assert_close(
+        pixels.mask_features, expected.pixel_decoder_last_hidden_state, **ROUNDING
+    )
+    for ours_level, level in zip(
+        pixels.multi_scale_features, expected.pixel_decoder_hidden_states, strict=True
+    ):
         torch.testing.assert_close(ours_level, level, **ROUNDING)
-    torch.testing.assert_close(decoded.masks_queries_logits, expected.masks_queries_logits, **ROUNDING)
+    torch.testing.assert_close(
+        decoded.masks_queries_logits, expected.masks_queries_logits, **ROUNDING
+    )
 
 
 @torch.no_grad()
@@ -115,7 +125,9 @@ def test_made_from_scratch_it_starts_as_transformers_starts_it():
     theirs = Mask2FormerForUniversalSegmentation(make_config().mask2former_config).model
     name = "pixel_level_module.decoder.encoder.layers.0.self_attn.sampling_offsets.bias"
     assert torch.equal(model.mask2former.get_parameter(name), theirs.get_parameter(name))
-    started_at_zero = [p for n, p in model.named_parameters() if "adapter.up." in n or "update_projection" in n]
+    started_at_zero = [
+        p for n, p in model.named_parameters() if "adapter.up." in n or "update_projection" in n
+    ]
     assert len(started_at_zero) == 2 * (2 + 3) + 2
     assert all((parameter == 0).all() for parameter in started_at_zero)
     assert model.integration.audio_tag.abs().sum() > 0

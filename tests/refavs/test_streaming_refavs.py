@@ -23,13 +23,17 @@ def seconds(clip) -> list[tuple[np.ndarray, np.ndarray]]:
     """90 seconds, no two alike; the sound ends in the middle of the last but one."""
     rng = np.random.default_rng(1)
     frames = [np.roll(clip["frames"][index % 4], 3 * index, axis=1) for index in range(90)]
-    audio = [rng.normal(0, 0.02 + 0.1 * (index % 7), RATE).astype(np.float32) for index in range(88)]
+    audio = [
+        rng.normal(0, 0.02 + 0.1 * (index % 7), RATE).astype(np.float32) for index in range(88)
+    ]
     return list(zip(frames, [*audio, audio[0][:5000], audio[0][:0]], strict=True))
 
 
 def ask_whole(model, processor, seconds, text):
     frames, audio = zip(*seconds, strict=True)
-    inputs = processor(text=text, frames=list(frames), audio=np.concatenate(audio), sampling_rate=RATE)
+    inputs = processor(
+        text=text, frames=list(frames), audio=np.concatenate(audio), sampling_rate=RATE
+    )
     with torch.no_grad():
         return model(**inputs.to(model.dtype))
 
@@ -56,7 +60,10 @@ def test_the_stream_is_the_whole_clip(model, processor, seconds, answers, num_st
 
 
 def test_memory_matters_in_these_tests(model, processor, seconds):
-    first, again = run(RefAVSStream(model, processor, SENTENCES[:1]), [seconds[5], seconds[0]])[1], seconds[0]
+    first, again = (
+        run(RefAVSStream(model, processor, SENTENCES[:1]), [seconds[5], seconds[0]])[1],
+        seconds[0],
+    )
     alone = RefAVSStream(model, processor, SENTENCES[:1]).step(*again)
     assert (first.mask_logits - alone.mask_logits).abs().max() > 1e-3
 
@@ -72,7 +79,9 @@ def test_the_state_does_not_grow(model, processor, seconds):
     assert size(stream) == after_one
 
 
-def test_a_new_sentence_begins_as_if_the_clip_began_there_and_the_others_do_not_notice(model, processor, seconds):
+def test_a_new_sentence_begins_as_if_the_clip_began_there_and_the_others_do_not_notice(
+    model, processor, seconds
+):
     alone = run(RefAVSStream(model, processor, SENTENCES[:1]), seconds[:5])
     late = run(RefAVSStream(model, processor, SENTENCES[1:2]), seconds[2:5])
     stream = RefAVSStream(model, processor, SENTENCES[:1])
@@ -87,15 +96,23 @@ def test_a_new_sentence_begins_as_if_the_clip_began_there_and_the_others_do_not_
         (SENTENCES[1],),
     ]
     for answer, expected in zip(answers[:4], alone, strict=False):
-        torch.testing.assert_close(answer.mask_logits[0], expected.mask_logits[0], rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(
+            answer.mask_logits[0], expected.mask_logits[0], rtol=1e-9, atol=1e-9
+        )
     for answer, expected in zip(answers[2:], late, strict=True):
-        torch.testing.assert_close(answer.mask_logits[-1], expected.mask_logits[0], rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(
+            answer.mask_logits[-1], expected.mask_logits[0], rtol=1e-9, atol=1e-9
+        )
 
 
 def test_a_stream_without_sentences_goes_on_counting(model, processor, seconds):
     stream = RefAVSStream(model, processor)
     empty = stream.step(*seconds[0])
-    assert (empty.masks.shape, empty.presence.shape, empty.scores.shape) == ((0, 120, 160), (0,), (0,))
+    assert (empty.masks.shape, empty.presence.shape, empty.scores.shape) == (
+        (0, 120, 160),
+        (0,),
+        (0,),
+    )
     stream.add(SENTENCES[0])
     answer = stream.step(*seconds[1])
     assert (answer.step, answer.masks.shape) == (1, (1, 120, 160))
@@ -182,5 +199,7 @@ def test_mistakes(model, processor, seconds, tmp_path):
 def test_a_state_of_another_model_is_refused(model, processor, seconds):
     stream = RefAVSStream(make_model(visual_grid_size=2).double(), processor, SENTENCES[:1])
     run(stream, seconds[:1])
-    with pytest.raises(ValueError, match=r"another model: visual.total is \(1, 4, 32\), not \(1, 9, 32\)"):
+    with pytest.raises(
+        ValueError, match=r"another model: visual.total is \(1, 4, 32\), not \(1, 9, 32\)"
+    ):
         RefAVSStream(model, processor).load_state_dict(stream.state_dict())

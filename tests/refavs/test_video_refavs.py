@@ -73,7 +73,9 @@ def test_rotation_flag(write_clip, rotate, turns):
     assert info.size == ((48, 64) if turns % 2 else (64, 48))
     assert step.frame.shape == (info.height, info.width, 3)
     bright = np.argwhere(step.frame[..., 0] > 200).mean(axis=0) / step.frame.shape[:2]
-    corner = {1: (0, 1), 2: (1, 1), 3: (1, 0)}[turns]  # where the upper left corner goes when turned right
+    corner = {1: (0, 1), 2: (1, 1), 3: (1, 0)}[
+        turns
+    ]  # where the upper left corner goes when turned right
     assert np.abs(bright - corner).max() < 0.3
 
 
@@ -128,7 +130,9 @@ def test_no_sound_track_is_not_silence(write_clip):
 
 
 def test_sound_is_the_mean_of_the_channels_at_the_asked_rate(write_clip):
-    stereo = np.concatenate([tone(3, 44100, loudness=0.8), np.zeros((1, 3 * 44100), dtype=np.float32)])
+    stereo = np.concatenate(
+        [tone(3, 44100, loudness=0.8), np.zeros((1, 3 * 44100), dtype=np.float32)]
+    )
     path = write_clip(sound=[(0.0, stereo)], rate=44100)
     heard = np.concatenate([step.audio for step in read_steps(path)])
     np.testing.assert_allclose(heard[100:-100], tone(3, loudness=0.4)[0, 100:-100], atol=0.01)
@@ -183,7 +187,11 @@ def test_what_is_no_video_is_refused_in_one_line(write_clip, tmp_path, content, 
         content = write_clip("good.mp4").read_bytes()[:100]
     if content is not None:
         path.write_bytes(content)
-    for read in (probe_video, lambda path: next(read_steps(path)), lambda path: next(read_frames(path))):
+    for read in (
+        probe_video,
+        lambda path: next(read_steps(path)),
+        lambda path: next(read_frames(path)),
+    ):
         with pytest.raises(ValueError, match=words) as error:
             read(path)
         assert str(path) in str(error.value)
@@ -202,7 +210,9 @@ def test_sound_alone_is_no_video(tmp_path, cover):
         picture = io.BytesIO()
         Image.new("RGB", (40, 30)).save(picture, "png")
         path.write_bytes(id3_tag(picture.getvalue()) + path.read_bytes())
-    with pytest.raises(ValueError, match=f"no moving picture in it, only audio{' and cover art' * cover}:"):
+    with pytest.raises(
+        ValueError, match=f"no moving picture in it, only audio{' and cover art' * cover}:"
+    ):
         probe_video(path)
 
 

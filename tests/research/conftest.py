@@ -5,6 +5,7 @@ import pytest
 from dataset_script.synthetic import synthesize
 from modeling_refavs.research.pretrain import pretrain
 
+from ..dataset_script.synthetic.conftest import benchmark_folder  # noqa: F401, fixtures
 from ..training.conftest import prepared, recipe, shared, train  # noqa: F401, fixtures
 
 

@@ -44,7 +44,8 @@ def test_light_where_no_object_is_decides_nothing():
 
 
 @pytest.mark.parametrize(
-    ("places", "clips"), [((0, 0), (0, 0)), ((0, None), (0, 0)), ((None, None), (0, 0)), ((0, 1), (0, 1))]
+    ("places", "clips"),
+    [((0, 0), (0, 0)), ((0, None), (0, 0)), ((None, None), (0, 0)), ((0, 1), (0, 1))],
 )
 def test_where_there_is_no_choice_nothing_is_asked(places, clips):
     right, asked = find_choices(lit_at(0, 0), make_masks(*places), torch.tensor(clips))
@@ -68,7 +69,10 @@ def test_an_ablation_that_ends_with_the_cues_is_judged_by_its_choices(recipe, tm
     table = capfd.readouterr().out
     assert "|  | full | no_text |" in table
     assert "| Seen |" in table
-    assert set(json.loads((tmp_path / "full" / "seed0" / "choices.json").read_text())) == {"test_s", "test_u"}
+    assert set(json.loads((tmp_path / "full" / "seed0" / "choices.json").read_text())) == {
+        "test_s",
+        "test_u",
+    }
     assert main(["ablate", *words, "--set", *settings]) == 0  # nothing anew
     assert capfd.readouterr() == (table, "")
 
@@ -80,7 +84,9 @@ def test_choices_are_counted_by_family(prepared):
     config.cue_loss_weight = 1.0
     stage = RefAVSForCueAlignment(config).eval()
     counts = measure_choice(stage, processor, split)
-    sentences = [sentence for clip in split.clips for sentence in clip.sentences if not sentence.is_null]
+    sentences = [
+        sentence for clip in split.clips for sentence in clip.sentences if not sentence.is_null
+    ]
     assert set(counts) <= {sentence.family for sentence in sentences}
     assert sum(asked for _, asked in counts.values()) >= 50
     assert all(0 <= right <= asked for right, asked in counts.values())
@@ -90,7 +96,12 @@ def test_shares_are_pooled_over_both_splits():
     judge = ChoiceJudge(read_recipe(SMOKE)[1], "cues")
     report = {"test_s": {"acoustic": [1, 2], "semantic": [2, 2]}, "test_u": {"acoustic": [1, 6]}}
     assert math.isnan(judge.scores({"test_s": {}, "test_u": {"acoustic": [1, 2]}})["Seen"])
-    assert judge.scores(report) == {"Seen": 0.75, "Unseen": 1 / 6, "acoustic": 0.25, "semantic": 1.0}
+    assert judge.scores(report) == {
+        "Seen": 0.75,
+        "Unseen": 1 / 6,
+        "acoustic": 0.25,
+        "semantic": 1.0,
+    }
     text = judge.text({"full": [report, report]})
     assert "over 2 seeds" in text
     assert "| acoustic | 0.25 ± 0.00 |" in text

@@ -20,13 +20,19 @@ from .conftest import FAST
 
 
 def make_object(fid: int, category: str, sound: Sound | None) -> SceneObject:
-    return SceneObject(fid, category, "red", "plain", 0.15, (0.5, 0.5), "still", 0.0, (0.0, 10.0), fid, sound)
+    return SceneObject(
+        fid, category, "red", "plain", 0.15, (0.5, 0.5), "still", 0.0, (0.0, 10.0), fid, sound
+    )
 
 
 def test_labels_say_who_sounds_how_loud_and_how_fast():
     drum = Sound(((1.0, 2.48), (8.0, 9.0)), level=(-30.0, -14.0), rate=(2.0, 2.0), pitch=1.0)
     fan = Sound(((2.0, 4.0),), level=(-20.0, -20.0), rate=None, pitch=1.0)
-    objects = (make_object(0, "drum", drum), make_object(1, "fan", fan), make_object(2, "cup", None))
+    objects = (
+        make_object(0, "drum", drum),
+        make_object(1, "fan", fan),
+        make_object(2, "cup", None),
+    )
     labels = audio.label_seconds(Scene(0, 10.0, 1.0, 1.0, objects))
     column = {kind: audio.KINDS.index(kind) for kind in ("drum", "fan", "loudest", "bell")}
     assert labels["share"].shape == (10, len(audio.KINDS))
@@ -36,7 +42,9 @@ def test_labels_say_who_sounds_how_loud_and_how_fast():
     assert not labels["share"][:, column["bell"]].any()
     # the drum rises by 2 dB a second from -30 at 1 s; the mean of second 1 is that of its middle, 1.48 s
     assert labels["level"][1, column["drum"]] == pytest.approx(-30 + 2 * 0.48, abs=1e-3)
-    assert labels["level"][2, column["loudest"]] == pytest.approx(-20)  # the fan, beside a drum of about -27.5 dB
+    assert labels["level"][2, column["loudest"]] == pytest.approx(
+        -20
+    )  # the fan, beside a drum of about -27.5 dB
     assert labels["rate"][1, column["drum"]] == pytest.approx(1)  # 2 strokes a second
     assert np.isnan(labels["rate"][2, column["fan"]])
     assert labels["steady"][1:3, column["drum"]].tolist() == [0, 0]
@@ -67,7 +75,9 @@ def test_standardised_vectors():
 def test_swapped_words_are_of_the_same_kind():
     torch.manual_seed(0)
     said = {text.swap_categories("The bell near the cup.") for _ in range(200)}
-    things, others = zip(*(sentence.removesuffix(".").split(" near the ") for sentence in said), strict=True)
+    things, others = zip(
+        *(sentence.removesuffix(".").split(" near the ") for sentence in said), strict=True
+    )
     assert set(things) == {f"The {name}" for name in ("bell", "flute", "guitar", "trumpet", "harp")}
     assert set(others) == {"cup", "tree", "house"}
     assert text.swap_categories("The red object.") == "The red object."
@@ -88,7 +98,9 @@ def test_eemc_starts_from_the_three_parts(tree, parts):
     processor = RefAVSProcessor.from_backbones(**folders, image_size=96)
     clip = read_scenes(tree, "train")[0].clip_id
     frames = [Image.open(path) for path in frame_paths(tree, clip)]
-    inputs = processor(text=["The harp."], frames=frames, audio=np.zeros(160_000), sampling_rate=16_000)
+    inputs = processor(
+        text=["The harp."], frames=frames, audio=np.zeros(160_000), sampling_rate=16_000
+    )
     with torch.no_grad():
         outputs = model(**inputs)
     assert outputs.mask_logits.shape[:2] == (1, 10)
@@ -99,7 +111,9 @@ def test_scores_are_written_and_the_code_is_not(parts):
     scores = json.loads((parts / "vggish" / "scores.json").read_text())
     assert 0 <= scores["mean_average_precision"] <= 1
     assert scores["level_error_db"] > 0
-    assert 0 <= json.loads((parts / "text_model" / "scores.json").read_text())["masked_accuracy"] <= 1
+    assert (
+        0 <= json.loads((parts / "text_model" / "scores.json").read_text())["masked_accuracy"] <= 1
+    )
     assert not list(parts.rglob("*.py"))
 
 
@@ -110,7 +124,9 @@ def test_a_stopped_part_goes_on_and_a_finished_one_stays(tree, parts):
     assert model.read_bytes() == before  # finished
     model.unlink()
     pretrain(tree, parts, ["text"], resume=True, **{**FAST, "steps": 4})
-    state = json.loads((parts / "runs" / "text" / "checkpoint-4" / "trainer_state.json").read_text())
+    state = json.loads(
+        (parts / "runs" / "text" / "checkpoint-4" / "trainer_state.json").read_text()
+    )
     assert state["global_step"] == 4
     assert model.read_bytes() != before
 

@@ -31,7 +31,9 @@ def pictures():
 
 @pytest.fixture(scope="module")
 def batch(pictures):
-    return PictureCollator(Mask2FormerImageProcessorPil(size={"height": SIZE, "width": SIZE}))(pictures[:12])
+    return PictureCollator(Mask2FormerImageProcessorPil(size={"height": SIZE, "width": SIZE}))(
+        pictures[:12]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,9 @@ def test_a_pose_tells_where_an_object_is(pictures):
         assert abs(rows[mask].mean() - y * SIZE) < reach / 2
         assert abs(columns[mask] - x * SIZE).max() < 1.5 * reach
     turned = [picture["poses"][:, 1] != 0 for picture in pictures]
-    assert 0 < np.concatenate(turned).mean() < 0.3  # what spins, a sixth of what can sound, but at second 0
+    assert (
+        0 < np.concatenate(turned).mean() < 0.3
+    )  # what spins, a sixth of what can sound, but at second 0
 
 
 def test_what_is_drawn_is_what_is_stored(tree):
@@ -103,11 +107,16 @@ def test_the_loss_is_that_of_transformers(reader, batch):
     """But for its random points of a mask and ours of all: within a hundredth."""
     outputs = reader.model(batch["pixel_values"], output_auxiliary_logits=True)
     layers = [*outputs.auxiliary_logits, outputs]
-    logits = [torch.stack([layer[f"{name}_queries_logits"] for layer in layers]) for name in ("masks", "class")]
+    logits = [
+        torch.stack([layer[f"{name}_queries_logits"] for layer in layers])
+        for name in ("masks", "class")
+    ]
     classes, shown = batch["looks"][..., 0], batch["shown"]
     found = set_loss(*logits, batch["mask_labels"], classes, shown, reader.model.config)
     labels = {
-        "mask_labels": [masks[there] for masks, there in zip(batch["mask_labels"], shown, strict=True)],
+        "mask_labels": [
+            masks[there] for masks, there in zip(batch["mask_labels"], shown, strict=True)
+        ],
         "class_labels": [names[there] for names, there in zip(classes, shown, strict=True)],
     }
     expected = reader.model(batch["pixel_values"], **labels).loss

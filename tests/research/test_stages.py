@@ -16,7 +16,9 @@ def draw_batch(count: int, seed: int) -> tuple[dict[str, torch.Tensor], torch.Te
     generator = torch.Generator().manual_seed(seed)
     kinds = torch.eye(128)[:2] * 5
     sounding = torch.randint(2, (count,), generator=generator)
-    places = torch.stack([torch.randperm(4, generator=generator)[:2] for _ in range(count)])  # of kind 0, of kind 1
+    places = torch.stack(
+        [torch.randperm(4, generator=generator)[:2] for _ in range(count)]
+    )  # of kind 0, of kind 1
     frames = torch.zeros(count, 1, 128, 4)
     for row in range(count):
         frames[row, 0, :, places[row, 0]], frames[row, 0, :, places[row, 1]] = kinds[0], kinds[1]
@@ -40,7 +42,11 @@ def test_what_sounds_is_told_by_the_product():
     inputs, answer = draw_batch(64, seed=1000)
     with torch.no_grad():
         told = stage(**inputs).cue_logits[:, 0].argmax(-1) == answer
-        deaf = stage(**{**inputs, "audio_features": inputs["audio_features"].roll(1, 0)}).cue_logits[:, 0].argmax(-1)
+        deaf = (
+            stage(**{**inputs, "audio_features": inputs["audio_features"].roll(1, 0)})
+            .cue_logits[:, 0]
+            .argmax(-1)
+        )
     assert told.float().mean() > 0.95
     assert (deaf == answer).float().mean() < 0.8
 
@@ -51,7 +57,9 @@ def test_without_a_sentence_the_sound_tells_alone():
     with torch.no_grad():
         stage.visibility.weight.zero_()
         lit = stage(**inputs).cue_logits
-        silent = stage(**{**inputs, "audio_features": torch.zeros_like(inputs["audio_features"])}).cue_logits
+        silent = stage(
+            **{**inputs, "audio_features": torch.zeros_like(inputs["audio_features"])}
+        ).cue_logits
     assert stage.listening is None
     assert not torch.equal(lit, silent)
     deaf = make_stage(use_text_cues=False, use_audio_cues=False).eval()

@@ -8,8 +8,20 @@ from .conftest import ROOM, ROOT
 
 def make_answer(text: str = "the cat") -> dict:
     video = {"name": "clip.mp4", "duration": 2.5, "steps": 3, "has_audio": True}
-    seen = {"text": text, "fits": True, "intervals": [[0, 2.0]], "presence": [0.9, 0.8, 0.1], "share": [0.1, 0.1, 0.0]}
-    nothing = {"text": "the drum", "fits": False, "intervals": [], "presence": [0.1] * 3, "share": [0.0] * 3}
+    seen = {
+        "text": text,
+        "fits": True,
+        "intervals": [[0, 2.0]],
+        "presence": [0.9, 0.8, 0.1],
+        "share": [0.1, 0.1, 0.0],
+    }
+    nothing = {
+        "text": "the drum",
+        "fits": False,
+        "intervals": [],
+        "presence": [0.1] * 3,
+        "share": [0.0] * 3,
+    }
     return {
         "summary": {"video": video, "expressions": [seen, nothing]},
         "spectrogram": "iVBOR",
@@ -45,9 +57,13 @@ def test_a_sentence_is_text_not_html():
 def test_the_lines_of_python_run(tmp_path):
     from answer import python_lines
 
-    code = python_lines("spaces_demo/synthetic_checkpoint", str(ROOM / "examples" / "bell_first.mp4"), ["the drum"])
+    code = python_lines(
+        "spaces_demo/synthetic_checkpoint", str(ROOM / "examples" / "bell_first.mp4"), ["the drum"]
+    )
     code = code.replace("overlay.mp4", str(tmp_path / "overlay.mp4"))
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert result.stdout == "[[]]\n"
     assert (tmp_path / "overlay.mp4").stat().st_size > 1000
 

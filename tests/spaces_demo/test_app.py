@@ -19,7 +19,9 @@ SENTENCES = "the cat\nthe drum"
 
 @pytest.fixture(scope="module")
 def client(site, tmp_path_factory):
-    return gradio_client.Client(site.url, verbose=False, download_files=tmp_path_factory.mktemp("client"))
+    return gradio_client.Client(
+        site.url, verbose=False, download_files=tmp_path_factory.mktemp("client")
+    )
 
 
 def predict(client, video, sentences=SENTENCES):
@@ -30,13 +32,18 @@ def test_gradio_client_gets_what_the_service_gives(client, service, tmp_path, wr
     video = write_clip("my clip.mp4", sound=[(0.0, tone(3))], sound_codec="aac")
     html, overlay, frames, download, masks, code, numbers = predict(client, video)
     answer = service.ask(
-        {"video": str(video), "expressions": SENTENCES.splitlines(), "folder": str(tmp_path)}, lambda *_: None
+        {"video": str(video), "expressions": SENTENCES.splitlines(), "folder": str(tmp_path)},
+        lambda *_: None,
     )
     del numbers["throughput"], answer["summary"]["throughput"]
     del numbers["video"]["name"], answer["summary"]["video"]["name"]
     assert numbers == answer["summary"]
     overlay = overlay["video"] if isinstance(overlay, dict) else overlay
-    assert Path(overlay).read_bytes() == Path(download).read_bytes() == Path(answer["overlay"]).read_bytes()
+    assert (
+        Path(overlay).read_bytes()
+        == Path(download).read_bytes()
+        == Path(answer["overlay"]).read_bytes()
+    )
     assert Path(masks).suffix == ".zip"
     assert len(frames) == 3
     assert "the cat" in html
@@ -52,7 +59,12 @@ def call(site, video: dict | None) -> str:
 
 @pytest.mark.parametrize(
     "path",
-    ["/etc/hostname", "../../../../etc/hostname", str(ROOM / "examples" / "bell_first.mp4"), "file:///etc/hostname"],
+    [
+        "/etc/hostname",
+        "../../../../etc/hostname",
+        str(ROOM / "examples" / "bell_first.mp4"),
+        "file:///etc/hostname",
+    ],
 )
 def test_only_uploaded_files_are_read(site, path):
     answer = call(site, {"path": path})
@@ -74,9 +86,13 @@ def test_nothing_chosen_is_told(client):
         client.predict(None, SENTENCES, api_name="/segment")
 
 
-@pytest.mark.parametrize("name", ["../../escaped.mp4", "/tmp/escaped.mp4", "..\\..\\escaped.mp4", "a\x00b.mp4"])
+@pytest.mark.parametrize(
+    "name", ["../../escaped.mp4", "/tmp/escaped.mp4", "..\\..\\escaped.mp4", "a\x00b.mp4"]
+)
 def test_an_upload_stays_in_its_folder(site, name):
-    answer = httpx.post(f"{site.url}gradio_api/upload", files={"files": (name, b"Dear diary", "video/mp4")})
+    answer = httpx.post(
+        f"{site.url}gradio_api/upload", files={"files": (name, b"Dear diary", "video/mp4")}
+    )
     if answer.status_code == 200:
         path = Path(json.loads(answer.text)[0]).resolve()
         assert path.is_relative_to(site.folder.resolve())
@@ -85,13 +101,18 @@ def test_an_upload_stays_in_its_folder(site, name):
 
 
 def test_a_file_above_the_limit_is_refused_while_it_comes(site):
-    answer = httpx.post(f"{site.url}gradio_api/upload", files={"files": ("long.mp4", bytes(101_000_000), "video/mp4")})
+    answer = httpx.post(
+        f"{site.url}gradio_api/upload",
+        files={"files": ("long.mp4", bytes(101_000_000), "video/mp4")},
+    )
     assert answer.status_code == 413
 
 
 def test_refusals_have_words(client, tmp_path):
     (tmp_path / "text.mp4").write_bytes(b"Dear diary")
-    with pytest.raises(gradio_client.exceptions.AppError, match="not a video that can be read here"):
+    with pytest.raises(
+        gradio_client.exceptions.AppError, match="not a video that can be read here"
+    ):
         predict(client, tmp_path / "text.mp4")
     with pytest.raises(gradio_client.exceptions.AppError, match="these are 6 sentences"):
         predict(client, ROOM / "examples" / "bell_first.mp4", "a\nb\nc\nd\ne\nf")
@@ -103,7 +124,9 @@ def test_a_long_line_is_told_of(site, service):
 
     data = {"data": [None, SENTENCES]}
     with service.lock, httpx.Client(base_url=f"{site.url}gradio_api/call/") as http:
-        uploaded = httpx.post(f"{site.url}gradio_api/upload", files={"files": ("a.mp4", b"Dear diary", "video/mp4")})
+        uploaded = httpx.post(
+            f"{site.url}gradio_api/upload", files={"files": ("a.mp4", b"Dear diary", "video/mp4")}
+        )
         file = {"path": uploaded.json()[0], "meta": {"_type": "gradio.FileData"}}
         first = http.post("segment", json={"data": [file, SENTENCES]})
         answers = [http.post("segment", json=data) for _ in range(app.WAITING + 5)]
@@ -122,10 +145,15 @@ def test_files_go_when_their_time_is_over(client, site, write_clip):
     assert not [path for path in site.folder.rglob("*") if path.is_file()]
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read as Linux tells it")
+@pytest.mark.skipif(
+    not Path("/proc/self/statm").exists(), reason="memory is read as Linux tells it"
+)
 def test_memory_does_not_grow_with_uploads(client, service, write_clip):
     def megabytes() -> list[float]:
-        pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in (os.getpid(), service.process.pid)]
+        pages = [
+            int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+            for pid in (os.getpid(), service.process.pid)
+        ]
         return [4096 * count / 1e6 for count in pages]
 
     def upload(begin: int, end: int) -> None:

@@ -20,11 +20,16 @@ def open_page(site, browser) -> Iterator[Any]:
     contexts, strange = [], []
 
     def open_one(viewport=DESKTOP, **options) -> Any:
-        context = browser.new_context(viewport=viewport, permissions=["camera", "microphone"], **options)
+        context = browser.new_context(
+            viewport=viewport, permissions=["camera", "microphone"], **options
+        )
         context.set_default_timeout(PATIENCE)
         contexts.append(context)
         page = context.new_page()
-        page.on("request", lambda request: strange.append(request.url) if is_strange(request.url) else None)
+        page.on(
+            "request",
+            lambda request: strange.append(request.url) if is_strange(request.url) else None,
+        )
         page.goto(site.url)
         page.locator("textarea").first.wait_for()
         return page
@@ -82,7 +87,9 @@ def test_every_example(open_page, number):
 
 
 def test_a_broken_file_is_refused_in_words(open_page, tmp_path):
-    (tmp_path / "broken.mp4").write_bytes((ROOM / "examples" / "bell_first.mp4").read_bytes()[:100_000])
+    (tmp_path / "broken.mp4").write_bytes(
+        (ROOM / "examples" / "bell_first.mp4").read_bytes()[:100_000]
+    )
     page = open_page()
     page.locator("input[type=file]").first.set_input_files(tmp_path / "broken.mp4")
     page.locator("#question video").wait_for(state="attached")

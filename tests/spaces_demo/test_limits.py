@@ -90,7 +90,10 @@ def test_pictures_that_grow_on_display(write_clip):
 
 
 def test_sound_that_goes_on_after_the_pictures(write_clip):
-    assert refusal(write_clip(sound=[(0.0, tone(20))]), replace(SMALL, num_bytes=10**7)).kind == "length"
+    assert (
+        refusal(write_clip(sound=[(0.0, tone(20))]), replace(SMALL, num_bytes=10**7)).kind
+        == "length"
+    )
 
 
 def test_a_sound_file_is_no_video(tmp_path):
@@ -99,7 +102,11 @@ def test_a_sound_file_is_no_video(tmp_path):
 
 def test_a_broken_file(write_clip, tmp_path):
     whole = write_clip("whole.mp4").read_bytes()
-    for name, data in {"text.mp4": b"Dear diary", "cut.mp4": whole[: len(whole) // 2], "empty.mp4": b""}.items():
+    for name, data in {
+        "text.mp4": b"Dear diary",
+        "cut.mp4": whole[: len(whole) // 2],
+        "empty.mp4": b"",
+    }.items():
         (tmp_path / name).write_bytes(data)
         assert refusal(tmp_path / name).kind == "format", name
     body = bytearray(whole)
@@ -116,7 +123,9 @@ def test_a_playlist_opens_no_other_file(write_clip, tmp_path, name):
     (tmp_path / name).write_text(f"ffconcat version 1.0\nfile {secret.name}\n")
     assert video_refavs.probe_video(tmp_path / name).size == (64, 48)  # FFmpeg would follow it
     assert refusal(tmp_path / name).kind == "format"
-    (tmp_path / name).write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\nfile://{secret}\n#EXT-X-ENDLIST\n")
+    (tmp_path / name).write_text(
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\nfile://{secret}\n#EXT-X-ENDLIST\n"
+    )
     assert refusal(tmp_path / name).kind == "format"
 
 

@@ -27,7 +27,9 @@ def ask(service, video, folder, sentences=SENTENCES, tell=lambda *_: None):
 
 def test_it_answers_as_refavs_segment_does(service, tmp_path, capsys):
     told = []
-    answer = ask(service, CLIP, tmp_path / "page", tell=lambda stage, part: told.append((stage, part)))
+    answer = ask(
+        service, CLIP, tmp_path / "page", tell=lambda stage, part: told.append((stage, part))
+    )
     output = tmp_path / "command" / "overlay.mp4"
     output.parent.mkdir()
     options = [
@@ -38,7 +40,19 @@ def test_it_answers_as_refavs_segment_does(service, tmp_path, capsys):
         "--summary",
         str(tmp_path / "summary.json"),
     ]
-    assert main(["segment", str(CLIP), *SENTENCES, "--model", str(ROOM / "synthetic_checkpoint"), *options]) == 0
+    assert (
+        main(
+            [
+                "segment",
+                str(CLIP),
+                *SENTENCES,
+                "--model",
+                str(ROOM / "synthetic_checkpoint"),
+                *options,
+            ]
+        )
+        == 0
+    )
     summary = json.loads((tmp_path / "summary.json").read_text())
     del summary["throughput"], summary["video"]["path"], answer["summary"]["throughput"]
     assert answer["summary"]["video"].pop("name") == "bell_first.mp4"
@@ -77,7 +91,9 @@ for line in sys.stdin:
 """
 
 
-@pytest.mark.parametrize(("video", "kind"), [("slow", "time"), ("crash", "crashed"), ("failed", "failed")])
+@pytest.mark.parametrize(
+    ("video", "kind"), [("slow", "time"), ("crash", "crashed"), ("failed", "failed")]
+)
 def test_work_that_ends_badly_does_not_end_the_service(video, kind, tmp_path):
     from service import Service, StoppedError
 

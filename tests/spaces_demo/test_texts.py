@@ -29,7 +29,8 @@ def test_both_languages_say_the_same_things_of_the_same_facts(texts):
 
 
 @pytest.mark.parametrize(
-    ("accepted", "language"), [("zh-CN,zh;q=0.9", "zh"), ("zh", "zh"), ("de,en", "en"), ("", "en"), (None, "en")]
+    ("accepted", "language"),
+    [("zh-CN,zh;q=0.9", "zh"), ("zh", "zh"), ("de,en", "en"), ("", "en"), (None, "en")],
 )
 def test_the_language_is_the_browsers(accepted, language):
     from texts import choose_language

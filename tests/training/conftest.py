@@ -9,6 +9,7 @@ import yaml
 
 from dataset_script.synthetic.clips import SynthesisOptions
 from dataset_script.synthetic.generate import synthesize
+from modeling_refavs.research.stages import STAGE_CLASSES
 from modeling_refavs.training.arguments import read_recipe
 from modeling_refavs.training.cache import ArrayCache, Preparation
 from modeling_refavs.training.dataset import SplitRows
@@ -55,7 +56,7 @@ def train(recipe, tmp_path) -> Run:
     """`train("name", "--option", "value", ...)`: a run in the folder of that name in `train.folder`, which is returned."""
 
     def run(name: str, *words: str) -> Path:
-        run_training(recipe, ["--output_dir", str(tmp_path / name), *words])
+        run_training(recipe, ["--output_dir", str(tmp_path / name), *words], STAGE_CLASSES)
         return tmp_path / name
 
     run.folder = tmp_path
@@ -71,7 +72,16 @@ def plain(recipe, tmp_path_factory) -> Path:
 
 
 SAVING = (
-    *("--save_strategy", "steps", "--save_steps", "2", "--eval_strategy", "steps", "--eval_steps", "2"),
+    *(
+        "--save_strategy",
+        "steps",
+        "--save_steps",
+        "2",
+        "--eval_strategy",
+        "steps",
+        "--eval_steps",
+        "2",
+    ),
     *("--load_best_model_at_end", "true"),
 )
 
@@ -89,8 +99,12 @@ def curve(folder: Path, name: str = "loss") -> list[float]:
 def prepared(shared, recipe):
     """The training split of the tree, prepared; and the model and the processor it was prepared for."""
     model_args, data_args, _ = read_recipe(recipe)
-    rows = SplitRows(data_args.data, "train", damaged="trust", cache_dir=shared / "cache" / "datasets")
-    sentences = sorted({sentence.text for clip in rows.read_clips(False) for sentence in clip.sentences})
+    rows = SplitRows(
+        data_args.data, "train", damaged="trust", cache_dir=shared / "cache" / "datasets"
+    )
+    sentences = sorted(
+        {sentence.text for clip in rows.read_clips(False) for sentence in clip.sentences}
+    )
     model, processor = start_model(model_args, sentences)
     split = Preparation(model, processor, ArrayCache(shared / "cache")).prepare(rows, graded=True)
     return rows, split, model, processor

@@ -13,7 +13,13 @@ from dataset_script.export_parquet import export
 from modeling_refavs.metrics.scoring import true_masks
 from modeling_refavs.processing_refavs import RefAVSProcessor
 from modeling_refavs.training import cache as cache_module
-from modeling_refavs.training.cache import ArrayCache, Preparation, digest, digest_module, pixel_table
+from modeling_refavs.training.cache import (
+    ArrayCache,
+    Preparation,
+    digest,
+    digest_module,
+    pixel_table,
+)
 from modeling_refavs.training.collator import ClipCollator, ClipDataset
 from modeling_refavs.training.dataset import SplitRows
 from modeling_refavs.training.sampler import Draw
@@ -21,13 +27,17 @@ from modeling_refavs.video_refavs import read_wav
 
 
 def make_batch(split, processor, clips, **options):
-    return ClipCollator(split, pixel_table(processor), **options)([ClipDataset(split)[clip] for clip in clips])
+    return ClipCollator(split, pixel_table(processor), **options)(
+        [ClipDataset(split)[clip] for clip in clips]
+    )
 
 
 def test_a_batch_is_what_the_processor_makes(prepared, shared):
     _, split, model, processor = prepared
     batch = make_batch(split, processor, [3, 0])
-    data = load_refavs(shared / "tree", "clips", "train", damaged="trust", cache_dir=shared / "cache" / "datasets")
+    data = load_refavs(
+        shared / "tree", "clips", "train", damaged="trust", cache_dir=shared / "cache" / "datasets"
+    )
     clips = [data[3], data[0]]
     inputs = processor(
         text=[[sentence["expression"] for sentence in clip["expressions"]] for clip in clips],
@@ -38,10 +48,15 @@ def test_a_batch_is_what_the_processor_makes(prepared, shared):
     torch.testing.assert_close(batch["pixel_values"], inputs["pixel_values"], rtol=0, atol=0)
     for name in ("clip_index", "attention_mask"):
         torch.testing.assert_close(batch[name], inputs[name])
-    masks = np.concatenate([[truth.masks for truth in true_masks(clip, split.mask_size)] for clip in clips])
+    masks = np.concatenate(
+        [[truth.masks for truth in true_masks(clip, split.mask_size)] for clip in clips]
+    )
     np.testing.assert_array_equal(batch["mask_labels"].numpy(), masks)
     with torch.no_grad():
-        expected, found = model(**inputs), model(**{k: v for k, v in batch.items() if k != "mask_labels"})
+        expected, found = (
+            model(**inputs),
+            model(**{k: v for k, v in batch.items() if k != "mask_labels"}),
+        )
     torch.testing.assert_close(found.mask_logits, expected.mask_logits, rtol=1e-4, atol=1e-4)
 
 
@@ -54,7 +69,9 @@ def test_trainable_encoders_are_given_what_they_read(prepared, shared):
     finally:
         config.freeze_text_encoder = config.freeze_audio_encoder = True
     batch = make_batch(split, processor, [1, 2], padding=processor.tokenizer.pad_token_id)
-    text = processor(text=[sentence.text for clip in (1, 2) for sentence in split.clips[clip].sentences])
+    text = processor(
+        text=[sentence.text for clip in (1, 2) for sentence in split.clips[clip].sentences]
+    )
     torch.testing.assert_close(batch["input_ids"], text["input_ids"])
     assert batch["input_features"].shape == (2, 10, 96, 64)
     assert {"text_features", "audio_features"}.isdisjoint(batch)
@@ -62,7 +79,9 @@ def test_trainable_encoders_are_given_what_they_read(prepared, shared):
 
 def test_kept_features_of_frames_are_the_encoder_s(prepared, shared):
     rows, split, model, processor = prepared
-    kept = Preparation(model, processor, ArrayCache(shared / "cache"), cache_vision=True).prepare(rows)
+    kept = Preparation(model, processor, ArrayCache(shared / "cache"), cache_vision=True).prepare(
+        rows
+    )
     batch, computed = make_batch(kept, processor, [0, 5]), make_batch(split, processor, [0, 5])
     assert "pixel_values" not in batch
     with torch.no_grad():
@@ -73,18 +92,22 @@ def test_kept_features_of_frames_are_the_encoder_s(prepared, shared):
 def test_several_processes_keep_the_same_features_of_frames(prepared, tmp_path):
     rows, _, model, processor = prepared
     one, two = (
-        Preparation(model, processor, ArrayCache(tmp_path / str(count), count), cache_vision=True).prepare(
-            rows, cache_cues=True
-        )
+        Preparation(
+            model, processor, ArrayCache(tmp_path / str(count), count), cache_vision=True
+        ).prepare(rows, cache_cues=True)
         for count in (1, 2)
     )
-    for expected, found in zip((*one.vision, one.frame_features), (*two.vision, two.frame_features), strict=True):
+    for expected, found in zip(
+        (*one.vision, one.frame_features), (*two.vision, two.frame_features), strict=True
+    ):
         np.testing.assert_allclose(found, expected, rtol=1e-2, atol=1e-3)
 
 
 def test_kept_features_of_cues_spare_the_steps_that_are_not_learned_from(prepared, shared):
     rows, split, model, processor = prepared
-    kept = Preparation(model, processor, ArrayCache(shared / "cache")).prepare(rows, cache_cues=True)
+    kept = Preparation(model, processor, ArrayCache(shared / "cache")).prepare(
+        rows, cache_cues=True
+    )
     samples = [ClipDataset(split)[Draw(clip, 0, 0, 0, None)] for clip in (0, 5)]
     table = pixel_table(processor)
     computed, spared = (ClipCollator(s, table, steps_per_clip=2)(samples) for s in (split, kept))
@@ -112,7 +135,9 @@ def test_a_saved_processor_finds_what_a_new_one_made(prepared, shared, tmp_path,
     rows, _, model, processor = prepared
     processor.save_pretrained(tmp_path)
     monkeypatch.setattr(ArrayCache, "_make", None)
-    Preparation(model, RefAVSProcessor.from_pretrained(tmp_path), ArrayCache(shared / "cache")).prepare(rows)
+    Preparation(
+        model, RefAVSProcessor.from_pretrained(tmp_path), ArrayCache(shared / "cache")
+    ).prepare(rows)
 
 
 def test_nothing_is_made_twice(prepared, shared, monkeypatch):
@@ -163,8 +188,12 @@ def test_what_is_stopped_half_way_leaves_nothing(tmp_path):
 def test_a_disk_that_is_too_small_is_noticed_before(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(cache_module.shutil, "disk_usage", lambda _: usage._replace(free=1 << 20))
-    with pytest.raises(ValueError, match=r"vision takes 4\.0 GB, and 0\.0 GB are free: make room, or name another"):
-        ArrayCache(tmp_path).get("vision", 1, lambda: {"stage": ((1000, 1000, 1000), "float32")}, list)
+    with pytest.raises(
+        ValueError, match=r"vision takes 4\.0 GB, and 0\.0 GB are free: make room, or name another"
+    ):
+        ArrayCache(tmp_path).get(
+            "vision", 1, lambda: {"stage": ((1000, 1000, 1000), "float32")}, list
+        )
 
 
 @pytest.mark.parametrize("num_proc", [1, 2])
@@ -211,7 +240,9 @@ def test_grades_are_known_in_synthetic_trees_only(shared, prepared, tmp_path):
     with pytest.raises(ValueError, match="only a synthetic tree knows grades and families"):
         rows.read_clips(graded=True)
     assert [
-        replace(sentence, grade=None, family=None) for clip in prepared[1].clips for sentence in clip.sentences
+        replace(sentence, grade=None, family=None)
+        for clip in prepared[1].clips
+        for sentence in clip.sentences
     ] == [sentence for clip in rows.read_clips(graded=False) for sentence in clip.sentences]
 
 

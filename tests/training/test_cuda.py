@@ -21,7 +21,9 @@ def test_training_goes_as_on_a_cpu(train, plain):
     folder = train("run", "--use_cpu", "true", *SAVING)
     for name in ("loss", *PARTS):
         np.testing.assert_allclose(curve(plain, name), curve(folder, name), rtol=1e-2)
-    np.testing.assert_allclose(curve(plain, "eval_jaccard"), curve(folder, "eval_jaccard"), atol=1e-2)
+    np.testing.assert_allclose(
+        curve(plain, "eval_jaccard"), curve(folder, "eval_jaccard"), atol=1e-2
+    )
 
 
 def test_sharded_training_is_the_whole_one(recipe, plain, tmp_path):
@@ -40,7 +42,9 @@ def test_sharded_training_is_the_whole_one(recipe, plain, tmp_path):
     assert answer.returncode == 0, answer.stderr
     for name in ("loss", *PARTS):
         np.testing.assert_allclose(curve(tmp_path / "run", name), curve(plain, name), rtol=1e-2)
-    whole, sharded = (RefAVSForSegmentation.from_pretrained(folder) for folder in (plain, tmp_path / "run"))
+    whole, sharded = (
+        RefAVSForSegmentation.from_pretrained(folder) for folder in (plain, tmp_path / "run")
+    )
     assert whole.state_dict().keys() == sharded.state_dict().keys()
 
 

@@ -8,9 +8,23 @@ from modeling_refavs.training.curves import draw_curves
 
 
 LOG = [
-    {"step": 1, "loss": 3.0, "loss_mask": 1.0, "loss_dice": 1.0, "loss_cross_entropy": 1.0, "learning_rate": 1e-3},
+    {
+        "step": 1,
+        "loss": 3.0,
+        "loss_mask": 1.0,
+        "loss_dice": 1.0,
+        "loss_cross_entropy": 1.0,
+        "learning_rate": 1e-3,
+    },
     {"step": 1, "eval_loss": 2.5, "eval_jaccard": 0.3, "eval_null": 0.1},
-    {"step": 2, "loss": 2.0, "loss_mask": 0.5, "loss_dice": 0.5, "loss_cross_entropy": 1.0, "learning_rate": 5e-4},
+    {
+        "step": 2,
+        "loss": 2.0,
+        "loss_mask": 0.5,
+        "loss_dice": 0.5,
+        "loss_cross_entropy": 1.0,
+        "learning_rate": 5e-4,
+    },
 ]
 
 

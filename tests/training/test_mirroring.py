@@ -36,8 +36,12 @@ def test_mirrored_sentences_are_true_of_the_mirrored_clip():
         scene = make_clip(SynthesisOptions(), index).scene
         here, there = World(scene), World(mirror(scene))
         for template in TEMPLATES.values():
-            found = {(way.text, way.fid) for ways in find_expressions(here, template) for way in ways}
-            mirrored = {(way.text, way.fid) for ways in find_expressions(there, template) for way in ways}
+            found = {
+                (way.text, way.fid) for ways in find_expressions(here, template) for way in ways
+            }
+            mirrored = {
+                (way.text, way.fid) for ways in find_expressions(there, template) for way in ways
+            }
             assert {(mirror_sentence(text), fid) for text, fid in found} == mirrored
             checked += len(found - mirrored)
     assert checked >= 10
@@ -64,7 +68,9 @@ def test_frames_masks_and_sentences_go_together(prepared, shared):
     split = preparation.prepare(rows, more_sentences=sorted(texts))
     collate = ClipCollator(split, pixel_table(processor))
     index = next(
-        i for i, clip in enumerate(split.clips) if any(mirror_sentence(s.text) != s.text for s in clip.sentences)
+        i
+        for i, clip in enumerate(split.clips)
+        if any(mirror_sentence(s.text) != s.text for s in clip.sentences)
     )
     draw = Draw(index, 0, 0, 0, None)
     plain = collate([ClipDataset(split)[draw]])
@@ -73,5 +79,8 @@ def test_frames_masks_and_sentences_go_together(prepared, shared):
     assert flipped["mask_labels"].flip(-1).equal(plain["mask_labels"])
     assert flipped["audio_features"].equal(plain["audio_features"])
     assert not flipped["text_features"].equal(plain["text_features"])
-    drawn = [ClipDataset(split, mirror=0.5)[Draw(index, 0, epoch, 0, None)].mirrored for epoch in range(40)]
+    drawn = [
+        ClipDataset(split, mirror=0.5)[Draw(index, 0, epoch, 0, None)].mirrored
+        for epoch in range(40)
+    ]
     assert 10 < sum(drawn) < 30

@@ -15,7 +15,9 @@ RECIPES = sorted(SMOKE.parent.glob("*.yaml"))
 @pytest.fixture
 def write(tmp_path):
     def recipe(text: str) -> Path:
-        (tmp_path / "recipe.yaml").write_text(f"output_dir: {tmp_path / 'out'}\nuse_cpu: true\n{text}")
+        (tmp_path / "recipe.yaml").write_text(
+            f"output_dir: {tmp_path / 'out'}\nuse_cpu: true\n{text}"
+        )
         return tmp_path / "recipe.yaml"
 
     return recipe
@@ -23,10 +25,16 @@ def write(tmp_path):
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_is_understood(path, tmp_path):
-    model_args, data_args, args = read_recipe(path, ["--bf16", "false", "--output_dir", str(tmp_path)])
+    model_args, data_args, args = read_recipe(
+        path, ["--bf16", "false", "--output_dir", str(tmp_path)]
+    )
     assert data_args.data
     assert args.learning_rate > 0
-    starts = {"smoke": "config", "synthetic_alignment": "mask2former", "refavs_bench": "mask2former"}
+    starts = {
+        "smoke": "config",
+        "synthetic_alignment": "mask2former",
+        "refavs_bench": "mask2former",
+    }
     assert getattr(model_args, starts.get(path.stem, "model"))
 
 
@@ -58,8 +66,22 @@ lr_scheduler_kwargs: {num_cycles: 2}
 
 
 def test_words_win(write):
-    words = ["--max_steps", "3", "--config.hidden_size=32", "--config.use_audio_cues", "false", "--cache_vision"]
-    words += ["--config.mask2former_config.num_queries", "5", "--curriculum", "[[0, 1]]", "--learning-rate", "2e-3"]
+    words = [
+        "--max_steps",
+        "3",
+        "--config.hidden_size=32",
+        "--config.use_audio_cues",
+        "false",
+        "--cache_vision",
+    ]
+    words += [
+        "--config.mask2former_config.num_queries",
+        "5",
+        "--curriculum",
+        "[[0, 1]]",
+        "--learning-rate",
+        "2e-3",
+    ]
     recipe = write("data: tree\nconfig: {hidden_size: 64, num_cue_layers: 2}\nmax_steps: 9")
     model_args, data_args, args = read_recipe(recipe, words)
     assert model_args.config == {
@@ -88,15 +110,27 @@ MISTAKES = {
     "no start": ("data: tree", [], "nothing to start from"),
     "two starts": ("data: tree\nmodel: m\nvggish: v", [], "model is a whole model"),
     "two parts": ("data: tree\nvggish: v\ntext_model: t", [], "mask2former is missing"),
-    "config of a model": ("data: tree\nmodel: m", ["--config.dropout", "0"], "model is a whole model"),
+    "config of a model": (
+        "data: tree\nmodel: m",
+        ["--config.dropout", "0"],
+        "model is a whole model",
+    ),
     "no dict": ("data: tree\nconfig: 3", [], "config must be a dict, got 3"),
     "no list": ("data: tree\nmodel: m\ncurriculum: 2", [], "curriculum must be a list"),
     "curriculum": ("data: tree\nmodel: m\ncurriculum: [[0.5, 2]]", [], "must rise from 0"),
     "probability": ("data: tree\nmodel: m\nmirror: 2", [], "mirror is a probability, got 2"),
     "mixup": ("data: tree\nmodel: m\nname_mixup: -1", [], "name_mixup is a probability, got -1"),
     "share": ("data: tree\nmodel: m\nnull_share: 1", [], "null_share must lie in"),
-    "count": ("data: tree\nmodel: m\nsteps_per_clip: 0", [], "steps_per_clip must be at least 1, got 0"),
-    "mirrored cache": ("data: tree\nmodel: m\nmirror: 0.5\ncache_vision: true", [], "cannot go with mirror"),
+    "count": (
+        "data: tree\nmodel: m\nsteps_per_clip: 0",
+        [],
+        "steps_per_clip must be at least 1, got 0",
+    ),
+    "mirrored cache": (
+        "data: tree\nmodel: m\nmirror: 0.5\ncache_vision: true",
+        [],
+        "cannot go with mirror",
+    ),
     "not YAML": ("data: [", [], "cannot be read as a recipe"),
     "leftover word": ("data: tree\nmodel: m", ["word"], "word"),
     "value missing": ("data: tree\nmodel: m", ["--config.dropout"], "a value is missing"),

@@ -12,7 +12,9 @@ from modeling_refavs.training.sampler import ClipSampler, Draw
 
 def make_clips(grades: list[list[int]], nulls: int = 0) -> list[PreparedClip]:
     return [
-        PreparedClip(str(index), tuple(Sentence("", index < nulls, 0, grade=grade) for grade in of_clip))
+        PreparedClip(
+            str(index), tuple(Sentence("", index < nulls, 0, grade=grade) for grade in of_clip)
+        )
         for index, of_clip in enumerate(grades)
     ]
 
@@ -31,7 +33,9 @@ def test_each_clip_once_an_epoch_in_a_new_order():
     assert clips_of(ClipSampler(make_clips([[1]] * 50), seed=1)) != first
 
 
-@pytest.mark.parametrize(("nulls", "share", "length"), [(5, 0.2, 56), (5, 0.5, 90), (5, 0.05, 50), (5, None, 50)])
+@pytest.mark.parametrize(
+    ("nulls", "share", "length"), [(5, 0.2, 56), (5, 0.5, 90), (5, 0.05, 50), (5, None, 50)]
+)
 def test_null_references_are_seen_again_until_they_are_so_many(nulls, share, length):
     sampler = ClipSampler(make_clips([[1]] * 50, nulls), seed=0, null_share=share)
     clips = np.array(clips_of(sampler))
@@ -67,7 +71,11 @@ def test_the_curriculum_goes_from_easy_to_hard_over_the_whole_training():
 def test_sentences_too_hard_are_not_asked(prepared):
     _, split, _, _ = prepared
     data = ClipDataset(split)
-    clip = next(i for i, clip in enumerate(split.clips) if {s.grade > 3 for s in clip.sentences} == {True, False})
+    clip = next(
+        i
+        for i, clip in enumerate(split.clips)
+        if {s.grade > 3 for s in clip.sentences} == {True, False}
+    )
     assert {sentence.grade > 3 for sentence in data[Draw(clip, 0, 0, 0, 3)].sentences} == {False}
     assert data[Draw(clip, 0, 0, 0, 5)].sentences == split.clips[clip].sentences
 
@@ -92,7 +100,10 @@ def test_a_glance_is_one_step_of_each_clip(prepared):
     assert "step_index" not in glances
     steps = set()
     for row in range(6):
-        seen = [torch.equal(glances["pixel_values"][row, 0], frame) for frame in whole["pixel_values"][row]]
+        seen = [
+            torch.equal(glances["pixel_values"][row, 0], frame)
+            for frame in whole["pixel_values"][row]
+        ]
         step = seen.index(True)
         steps.add(step)
         assert torch.equal(glances["audio_features"][row, 0], whole["audio_features"][row, step])
@@ -107,14 +118,19 @@ def test_so_many_sentences_are_drawn_and_all_in_time(prepared):
     clip = max(range(len(split.clips)), key=lambda index: len(split.clips[index].sentences))
     drawn = [data[Draw(clip, 0, epoch, 0, None)].sentences for epoch in range(30)]
     assert {len(sentences) for sentences in drawn} == {2}
-    assert {sentence for sentences in drawn for sentence in sentences} == set(split.clips[clip].sentences)
+    assert {sentence for sentences in drawn for sentence in sentences} == set(
+        split.clips[clip].sentences
+    )
     assert drawn == [data[Draw(clip, 0, epoch, 0, None)].sentences for epoch in range(30)]
     assert len(data[clip].sentences) == len(split.clips[clip].sentences)  # of the validation: all
 
 
 def test_so_many_steps_are_drawn(prepared):
     _, split, _, processor = prepared
-    data, collate = ClipDataset(split), ClipCollator(split, pixel_table(processor), steps_per_clip=3)
+    data, collate = (
+        ClipDataset(split),
+        ClipCollator(split, pixel_table(processor), steps_per_clip=3),
+    )
     whole = collate([data[0], data[1]])
     assert "step_index" not in whole
     seen = set()

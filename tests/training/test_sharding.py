@@ -24,7 +24,10 @@ def train_sharded(recipe: Path, folder: Path) -> Path:
     words = ["--output_dir", str(folder), "--per_device_train_batch_size", "1", *SAVING, "--fsdp"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     answer = subprocess.run(
-        [sys.executable, *LAUNCHER, str(recipe), *words], capture_output=True, text=True, env=environment
+        [sys.executable, *LAUNCHER, str(recipe), *words],
+        capture_output=True,
+        text=True,
+        env=environment,
     )
     assert answer.returncode == 0, answer.stderr
     return folder
@@ -38,7 +41,9 @@ def sharded(recipe, tmp_path_factory) -> Path:
 def assert_same_curves(folder: Path, plain: Path) -> None:
     for name in ("loss", *PARTS, "grad_norm"):
         np.testing.assert_allclose(curve(folder, name), curve(plain, name), rtol=1e-3)
-    np.testing.assert_allclose(curve(folder, "eval_jaccard"), curve(plain, "eval_jaccard"), atol=1e-3)
+    np.testing.assert_allclose(
+        curve(folder, "eval_jaccard"), curve(plain, "eval_jaccard"), atol=1e-3
+    )
 
 
 def test_it_trains_as_one_process_does(sharded, plain):
@@ -52,13 +57,16 @@ def test_a_stopped_run_goes_on(sharded, plain, recipe, tmp_path):
     (folder / "trainer_state.json").unlink()
     first = (folder / "checkpoint-2" / "model.safetensors").stat().st_mtime_ns
     assert_same_curves(train_sharded(recipe, folder), plain)
-    assert (folder / "checkpoint-2" / "model.safetensors").stat().st_mtime_ns == first  # it was not begun anew
+    assert (
+        folder / "checkpoint-2" / "model.safetensors"
+    ).stat().st_mtime_ns == first  # it was not begun anew
 
 
 @pytest.mark.parametrize("name", ["", "checkpoint-4"])
 def test_what_it_saves_is_a_whole_model_with_our_code(sharded, plain, name):
     found, expected = (
-        RefAVSForSegmentation.from_pretrained(folder).state_dict() for folder in (sharded / name, plain)
+        RefAVSForSegmentation.from_pretrained(folder).state_dict()
+        for folder in (sharded / name, plain)
     )
     assert found.keys() == expected.keys()
     for key, value in expected.items():

@@ -15,7 +15,12 @@ from safetensors import SafetensorError
 
 from modeling_refavs import RefAVSForSegmentation
 from modeling_refavs.cli import main
-from modeling_refavs.training.checkpoints import STATE_FILE, is_complete, is_finished, last_complete_checkpoint
+from modeling_refavs.training.checkpoints import (
+    STATE_FILE,
+    is_complete,
+    is_finished,
+    last_complete_checkpoint,
+)
 from modeling_refavs.training.train import run_training
 from modeling_refavs.training.trainer import RefAVSTrainer
 
@@ -25,8 +30,26 @@ from .conftest import PARTS, SAVING, curve, read_log
 # All that is drawn by chance, so that a draw that is made otherwise after a stop would show; a Swin that is trained, whose weights
 # have other names on disk; and intervals of the log that a checkpoint cuts.
 CHANCE = (
-    *("--expressions_per_clip", "1", "--steps_per_clip", "2", "--config.dropout", "0.2", "--null_share", "0.2"),
-    *("--curriculum", "[[0, 3], [0.4, 5]]", "--max_steps", "8", "--save_steps", "3", "--eval_steps", "3"),
+    *(
+        "--expressions_per_clip",
+        "1",
+        "--steps_per_clip",
+        "2",
+        "--config.dropout",
+        "0.2",
+        "--null_share",
+        "0.2",
+    ),
+    *(
+        "--curriculum",
+        "[[0, 3], [0.4, 5]]",
+        "--max_steps",
+        "8",
+        "--save_steps",
+        "3",
+        "--eval_steps",
+        "3",
+    ),
     *("--config.freeze_vision_encoder", "false", "--logging_steps", "2"),
 )
 
@@ -38,7 +61,10 @@ def weights_of(folder):
 def steps_of(folder):
     """What was logged, but for the time that it took."""
     entries = [entry for entry in read_log(folder) if "train_runtime" not in entry]
-    return [{k: v for k, v in entry.items() if "runtime" not in k and "per_second" not in k} for entry in entries]
+    return [
+        {k: v for k, v in entry.items() if "runtime" not in k and "per_second" not in k}
+        for entry in entries
+    ]
 
 
 def assert_same(one, two):
@@ -87,8 +113,12 @@ def test_killed_at_any_moment(recipe, plain, tmp_path):
     words = [str(recipe), "--output_dir", str(folder), *SAVING]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "modeling_refavs.cli", "train", *words]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not (folder / "checkpoint-2").exists() and process.poll() is None:  # while it is being written, likely
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while (
+        not (folder / "checkpoint-2").exists() and process.poll() is None
+    ):  # while it is being written, likely
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
@@ -145,7 +175,9 @@ def test_a_push_that_fails_leaves_the_trained_model(recipe, tmp_path, monkeypatc
     def refuse(self, *args, **kwargs):
         raise OSError("401: who are you?")
 
-    monkeypatch.setattr(RefAVSTrainer, "init_hf_repo", lambda self, **_: setattr(self, "hub_model_id", "me/mine"))
+    monkeypatch.setattr(
+        RefAVSTrainer, "init_hf_repo", lambda self, **_: setattr(self, "hub_model_id", "me/mine")
+    )
     monkeypatch.setattr(RefAVSTrainer, "push_to_hub", refuse)
     output = tmp_path / "run"
     assert main(["train", str(recipe), "--output_dir", str(output), "--push_to_hub", "true"]) == 2
@@ -176,7 +208,9 @@ def test_a_folder_with_another_run_is_refused(train, plain):
     shutil.copytree(plain, folder, ignore=shutil.ignore_patterns("/" + STATE_FILE))
     (folder / STATE_FILE).unlink()
     assert not is_finished(folder)
-    with pytest.raises(ValueError, match=r"holds a run with steps_per_clip None, not 3: choose another output_dir"):
+    with pytest.raises(
+        ValueError, match=r"holds a run with steps_per_clip None, not 3: choose another output_dir"
+    ):
         train("run", *SAVING, "--steps_per_clip", "3")
 
 

@@ -10,7 +10,12 @@ import torch
 import yaml
 
 from modeling_refavs import RefAVSForSegmentation, RefAVSProcessor
-from modeling_refavs.research.stages import RefAVSForCueAlignment, RefAVSForCueLocalization, unit_scale_penalty
+from modeling_refavs.research.stages import (
+    STAGE_CLASSES,
+    RefAVSForCueAlignment,
+    RefAVSForCueLocalization,
+    unit_scale_penalty,
+)
 from modeling_refavs.training.arguments import read_recipe
 from modeling_refavs.training.train import make_trainer, run_training
 from modeling_refavs.training.trainer import parameter_groups
@@ -22,14 +27,23 @@ ROUNDING = {"rtol": 2e-4}
 
 
 def test_accumulation_is_the_larger_batch(train, plain):
-    folder = train("run", "--per_device_train_batch_size", "1", "--gradient_accumulation_steps", "2")
+    folder = train(
+        "run", "--per_device_train_batch_size", "1", "--gradient_accumulation_steps", "2"
+    )
     for name in ("loss", *PARTS):
         np.testing.assert_allclose(curve(folder, name), curve(plain, name), **ROUNDING)
     np.testing.assert_allclose(curve(folder, "grad_norm"), curve(plain, "grad_norm"), rtol=1e-3)
 
 
 def test_two_processes_are_the_larger_batch(recipe, plain, tmp_path):
-    words = [str(recipe), "--output_dir", str(tmp_path / "run"), "--per_device_train_batch_size", "1", *SAVING]
+    words = [
+        str(recipe),
+        "--output_dir",
+        str(tmp_path / "run"),
+        "--per_device_train_batch_size",
+        "1",
+        *SAVING,
+    ]
     launcher = [
         "-m",
         "torch.distributed.run",
@@ -40,16 +54,24 @@ def test_two_processes_are_the_larger_batch(recipe, plain, tmp_path):
         "train",
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, *launcher, *words], check=True, env=environment, capture_output=True)
+    subprocess.run(
+        [sys.executable, *launcher, *words], check=True, env=environment, capture_output=True
+    )
     for name in ("loss", *PARTS):
         np.testing.assert_allclose(curve(tmp_path / "run", name), curve(plain, name), **ROUNDING)
-    np.testing.assert_allclose(curve(tmp_path / "run", "grad_norm"), curve(plain, "grad_norm"), rtol=1e-3)
-    np.testing.assert_allclose(curve(tmp_path / "run", "eval_jaccard"), curve(plain, "eval_jaccard"), atol=1e-3)
+    np.testing.assert_allclose(
+        curve(tmp_path / "run", "grad_norm"), curve(plain, "grad_norm"), rtol=1e-3
+    )
+    np.testing.assert_allclose(
+        curve(tmp_path / "run", "eval_jaccard"), curve(plain, "eval_jaccard"), atol=1e-3
+    )
 
 
 def test_the_parts_of_the_loss_add_up(plain):
     assert len(curve(plain)) == STEPS
-    np.testing.assert_allclose(sum(np.array(curve(plain, part)) for part in PARTS), curve(plain), rtol=1e-5)
+    np.testing.assert_allclose(
+        sum(np.array(curve(plain, part)) for part in PARTS), curve(plain), rtol=1e-5
+    )
 
 
 def test_longer_intervals_log_the_mean(train, plain):
@@ -64,7 +86,9 @@ def test_it_learns(plain):
 
 
 def test_the_best_model_is_saved_with_its_processor(plain):
-    scores = {entry["step"]: entry["eval_jaccard"] for entry in read_log(plain) if "eval_jaccard" in entry}
+    scores = {
+        entry["step"]: entry["eval_jaccard"] for entry in read_log(plain) if "eval_jaccard" in entry
+    }
     assert list(scores) == [2, 4]
     best = max(scores, key=scores.get)
     model = RefAVSForSegmentation.from_pretrained(plain)
@@ -78,9 +102,17 @@ def test_the_best_model_is_saved_with_its_processor(plain):
 def test_frozen_encoders_stay_as_they_were(plain, recipe):
     trainer = make_trainer(*read_recipe(recipe, ["--output_dir", str(plain / "again")]))
     trained = RefAVSForSegmentation.from_pretrained(plain).state_dict()
-    moved = {name for name, weight in trainer.model.state_dict().items() if not torch.equal(weight, trained[name])}
+    moved = {
+        name
+        for name, weight in trainer.model.state_dict().items()
+        if not torch.equal(weight, trained[name])
+    }
     assert any(".adapter." in name for name in moved)
-    assert not [name for name in moved if "text_encoder" in name or "audio_encoder" in name or ".swin." in name]
+    assert not [
+        name
+        for name in moved
+        if "text_encoder" in name or "audio_encoder" in name or ".swin." in name
+    ]
 
 
 def test_sentences_of_a_clip_together_are_sentences_one_at_a_time(prepared, recipe):
@@ -106,15 +138,21 @@ def test_sentences_of_a_clip_together_are_sentences_one_at_a_time(prepared, reci
     assert total == pytest.approx(loss.item(), rel=1e-4)
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
-            torch.testing.assert_close(parameter.grad, together[name], rtol=1e-2, atol=1e-4, msg=name)
+            torch.testing.assert_close(
+                parameter.grad, together[name], rtol=1e-2, atol=1e-4, msg=name
+            )
 
 
 @pytest.mark.parametrize(
-    "words", [("--bf16", "true"), ("--activation_checkpointing", "true")], ids=["bfloat16", "checkpointing"]
+    "words",
+    [("--bf16", "true"), ("--activation_checkpointing", "true")],
+    ids=["bfloat16", "checkpointing"],
 )
 def test_cheaper_ways_to_compute_give_the_same_curve(train, plain, words):
     folder = train("run", *words, "--max_steps", "2")
-    np.testing.assert_allclose(curve(folder), curve(plain)[:2], rtol=2e-2 if words[0] == "--bf16" else 2e-4)
+    np.testing.assert_allclose(
+        curve(folder), curve(plain)[:2], rtol=2e-2 if words[0] == "--bf16" else 2e-4
+    )
 
 
 def test_parameters_at_two_rates_and_matrices_alone_decay(recipe):
@@ -143,7 +181,9 @@ def test_training_stops_when_it_gets_no_better(train):
     assert read_log(folder)[-1]["step"] == 4
 
 
-@pytest.mark.skipif("REFAVS_SLOW_TESTS" not in os.environ, reason="minutes on a CPU: set REFAVS_SLOW_TESTS")
+@pytest.mark.skipif(
+    "REFAVS_SLOW_TESTS" not in os.environ, reason="minutes on a CPU: set REFAVS_SLOW_TESTS"
+)
 def test_the_compiled_model_gives_the_same_curve(train, plain):
     folder = train("run", "--torch_compile", "true", "--max_steps", "2")
     np.testing.assert_allclose(curve(folder), curve(plain)[:2], **ROUNDING)
@@ -173,18 +213,27 @@ def test_a_first_stage_for_the_cues_starts_the_second(train, recipe, tmp_path):
     (tmp_path / "second.yaml").write_text(
         yaml.safe_dump({**second, "model": str(first), "output_dir": str(tmp_path / "second")})
     )
-    run_training(tmp_path / "second.yaml")
+    run_training(tmp_path / "second.yaml", (), STAGE_CLASSES)
     assert set(read_log(tmp_path / "second")[0]) >= {*PARTS, "loss_cue"}
 
 
 def test_alignment_leaves_the_projections_that_cues_start_from(train, recipe, tmp_path):
-    words = ["--stage", "alignment", "--config.cue_loss_weight", "4.0", "--config.cue_tied_start", "true"]
+    words = [
+        "--stage",
+        "alignment",
+        "--config.cue_loss_weight",
+        "4.0",
+        "--config.cue_tied_start",
+        "true",
+    ]
     kept = ["--cache_cues", "true", "--steps_per_clip", "1"]
     aligned = train("alignment", *words, *kept)
     assert min(curve(aligned, "loss_cue")) > 0
     cues = RefAVSForCueLocalization.from_pretrained(aligned).model
     learned = RefAVSForCueAlignment.from_pretrained(aligned).model.cue_projection
-    start = make_trainer(*read_recipe(recipe, [*words, *kept, "--output_dir", str(tmp_path / "new")])).model.model
+    start = make_trainer(
+        *read_recipe(recipe, [*words, *kept, "--output_dir", str(tmp_path / "new")])
+    ).model.model
     for name, value in cues.cue_projection.named_parameters():
         assert torch.equal(value, learned.get_parameter(name))
         assert not torch.equal(value, start.cue_projection.get_parameter(name)), name
@@ -195,4 +244,6 @@ def test_alignment_leaves_the_projections_that_cues_start_from(train, recipe, tm
 
 def test_cues_alone_have_no_masks_to_validate(train):
     with pytest.raises(ValueError, match="eval_strategy must be no"):
-        train("cues", "--stage", "cues", "--eval_strategy", "steps", "--config.cue_loss_weight", "1.0")
+        train(
+            "cues", "--stage", "cues", "--eval_strategy", "steps", "--config.cue_loss_weight", "1.0"
+        )

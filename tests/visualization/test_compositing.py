@@ -6,7 +6,13 @@ from PIL import Image
 
 from modeling_refavs.inference.segment import segment_video
 from modeling_refavs.video_refavs import read_frames, read_sound
-from modeling_refavs.visualization.render import blur_rest, cut_out, draw_matte, render_frames, render_video
+from modeling_refavs.visualization.render import (
+    blur_rest,
+    cut_out,
+    draw_matte,
+    render_frames,
+    render_video,
+)
 from tests.media_kit import read_transparent, tone
 
 
@@ -16,7 +22,9 @@ SENTENCES = ["the left half", "nothing at all"]
 @pytest.fixture
 def result(write_clip, fake_model):
     """One second, its left half meant, then one in which nothing is; odd sides."""
-    path = write_clip("clip.mp4", times=(0, 0.5, 1.0, 1.5), end=2.0, size=(194, 142), sound=[(0.0, tone(2))])
+    path = write_clip(
+        "clip.mp4", times=(0, 0.5, 1.0, 1.5), end=2.0, size=(194, 142), sound=[(0.0, tone(2))]
+    )
     result = segment_video(*fake_model, path, SENTENCES[:1])
     result.presence[0, 1] = 0.1
     return result
@@ -52,9 +60,13 @@ def test_all_but_the_object_is_blurred(scene):
     picture = blur_rest(rgb, mask)
     np.testing.assert_array_equal(picture[mask], rgb[mask])
     rest = picture[~mask].astype(int)
-    assert np.abs(rest - (0, 100, 100)).max() < 25  # the stripes are gone, and no red has run into them
+    assert (
+        np.abs(rest - (0, 100, 100)).max() < 25
+    )  # the stripes are gone, and no red has run into them
     np.testing.assert_array_equal(blur_rest(rgb, np.ones_like(mask)), rgb)
-    assert np.abs(blur_rest(rgb, np.zeros_like(mask))[120, 160].astype(int) - (250, 0, 0)).max() < 10
+    assert (
+        np.abs(blur_rest(rgb, np.zeros_like(mask))[120, 160].astype(int) - (250, 0, 0)).max() < 10
+    )
 
 
 def test_a_transparent_video(result, tmp_path):
@@ -78,11 +90,17 @@ def test_a_transparent_video(result, tmp_path):
 def test_a_video_has_the_clips_own_size(result, tmp_path, mode):
     render_video(result, tmp_path / "out.mp4", mode=mode)
     drawn, source = list(read_frames(tmp_path / "out.mp4")), list(read_frames(result.info.path))
-    np.testing.assert_allclose([frame.time for frame in drawn], [frame.time for frame in source], atol=2e-3)
+    np.testing.assert_allclose(
+        [frame.time for frame in drawn], [frame.time for frame in source], atol=2e-3
+    )
     for step, before, after in zip((0, 0, 1, 1), source, drawn, strict=True):
         mask = result.masks(step)[0]
         assert after.rgb.shape == before.rgb.shape
-        object_, rest = {"cutout": (before.rgb, 0), "matte": (255, 0), "blur-rest": (before.rgb, before.rgb)}[mode]
+        object_, rest = {
+            "cutout": (before.rgb, 0),
+            "matte": (255, 0),
+            "blur-rest": (before.rgb, before.rgb),
+        }[mode]
         expected = np.where(mask[..., None], object_, rest).astype(int)
         assert np.median(np.abs(after.rgb - expected)) <= 3
         assert (np.abs(after.rgb - expected).max(axis=-1) < 30).mean() > 0.95
@@ -101,7 +119,9 @@ def test_a_folder_of_pictures_is_what_the_video_shows(result, tmp_path, mode):
         assert picture.mode == ("RGBA" if mode == "cutout" else "RGB")
         picture = np.asarray(picture)[..., :3]
         height, width = picture.shape[:2]
-        assert (np.abs(picture.astype(int) - frame.rgb[:height, :width]).max(axis=-1) < 40).mean() > 0.95
+        assert (
+            np.abs(picture.astype(int) - frame.rgb[:height, :width]).max(axis=-1) < 40
+        ).mean() > 0.95
 
 
 def test_several_sentences_are_taken_together(result, fake_model, tmp_path):

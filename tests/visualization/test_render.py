@@ -17,7 +17,9 @@ def half(write_clip, fake_model):
     """A clip whose left half is meant in second 0 and 2 and not in second 1."""
 
     def make(**clip):
-        path = write_clip(**{"times": (0, 0.5, 1.0, 1.4, 1.999, 2.0, 2.5), "end": 3.0, "size": (480, 360), **clip})
+        path = write_clip(
+            **{"times": (0, 0.5, 1.0, 1.4, 1.999, 2.0, 2.5), "end": 3.0, "size": (480, 360), **clip}
+        )
         result = segment_video(*fake_model, path, ["the left half"])
         result.presence[0, 1] = 0.1
         return result
@@ -29,11 +31,17 @@ def test_masks_and_pictures_stay_in_step(half, tmp_path):
     result = half()
     render_video(result, tmp_path / "out.mp4")
     drawn, source = list(read_frames(tmp_path / "out.mp4")), list(read_frames(result.info.path))
-    np.testing.assert_allclose([frame.time for frame in drawn], [frame.time for frame in source], atol=2e-3)
-    blueness = [frame.rgb[200, 60, 0] - float(frame.rgb[200, 60, 2]) for frame in drawn]  # orange: more red than blue
+    np.testing.assert_allclose(
+        [frame.time for frame in drawn], [frame.time for frame in source], atol=2e-3
+    )
+    blueness = [
+        frame.rgb[200, 60, 0] - float(frame.rgb[200, 60, 2]) for frame in drawn
+    ]  # orange: more red than blue
     assert [value > 40 for value in blueness] == [True, True, False, False, False, True, True]
     for before, after in zip(source, drawn, strict=True):
-        assert np.abs(after.rgb[:360, 300:].astype(int) - before.rgb[:, 300:]).max() < 12  # the rest is untouched
+        assert (
+            np.abs(after.rgb[:360, 300:].astype(int) - before.rgb[:, 300:]).max() < 12
+        )  # the rest is untouched
 
 
 def test_the_sound_is_the_clips_own(half, tmp_path):
@@ -59,7 +67,7 @@ def test_tiny_and_rotated_videos_are_enlarged_until_the_caption_can_be_read(half
 
 
 def segment_again(result):
-    from .conftest import FakeModel, FakeProcessor
+    from tests.media_kit import FakeModel, FakeProcessor
 
     return segment_video(FakeModel(), FakeProcessor(), result.info.path, result.expressions)
 
@@ -85,18 +93,26 @@ def test_every_line_fits(text):
 
 
 def test_the_caption_says_when_nothing_fits_and_shows_where_we_are():
-    captions = Captions(["a dog", "a cat"], [[(1.0, 2.0)], []], duration=3.0, width=480, font_size=16)
+    captions = Captions(
+        ["a dog", "a cat"], [[(1.0, 2.0)], []], duration=3.0, width=480, font_size=16
+    )
     assert captions.lines == [["a dog"], ["a cat", NOTHING]]
     absent, present = (np.asarray(captions.draw(time)) for time in (0.0, 1.0))
     assert absent.shape == (captions.height, 480, 3)
     disc = (slice(10, 25), slice(8, 24))
-    assert (present[disc] == COLOURS[0]).all(-1).sum() > 1.5 * (absent[disc] == COLOURS[0]).all(-1).sum()
+    assert (present[disc] == COLOURS[0]).all(-1).sum() > 1.5 * (absent[disc] == COLOURS[0]).all(
+        -1
+    ).sum()
 
 
-@pytest.mark.parametrize(("seconds", "sound"), [(1, ()), (4, [(0.0, tone(2))]), (25, [(3.0, tone(2))])])
+@pytest.mark.parametrize(
+    ("seconds", "sound"), [(1, ()), (4, [(0.0, tone(2))]), (25, [(3.0, tone(2))])]
+)
 def test_contact_sheet(write_clip, fake_model, seconds, sound):
     path = write_clip(times=tuple(range(seconds)), end=seconds, sound=sound)
-    result = segment_video(*fake_model, path, ["the left half", "everything", "nothing of the kind"])
+    result = segment_video(
+        *fake_model, path, ["the left half", "everything", "nothing of the kind"]
+    )
     sheet = np.asarray(draw_contact_sheet(result))
     first, second = (int(sheet[top, 56, 0]) - int(sheet[top, 56, 2]) for top in (120, 289))
     assert first > 40 > -20 > second  # orange, then blue, over the grey picture of the first column

@@ -19,7 +19,12 @@ def write(path, size=(64, 48), sound=None):
             video.write(np.full((size[1], size[0], 3), (200, 30, 30), dtype=np.uint8), time, end)
 
 
-CODECS = {".mp4": ("h264", "aac"), ".mov": ("h264", "aac"), ".mkv": ("h264", "aac"), ".webm": ("vp9", "opus")}
+CODECS = {
+    ".mp4": ("h264", "aac"),
+    ".mov": ("h264", "aac"),
+    ".mkv": ("h264", "aac"),
+    ".webm": ("vp9", "opus"),
+}
 
 
 @pytest.mark.parametrize("suffix", [*CODECS, ".MP4"])
@@ -32,11 +37,15 @@ def test_browsers_play_it_with_its_own_times_and_sound(tmp_path, suffix):
         assert video.pix_fmt == "yuv420p"
         frames = list(container.decode(video))
         np.testing.assert_allclose([frame.time for frame in frames], TIMES, atol=1e-3)
-        assert frames[-1].time + frames[-1].duration * frames[-1].time_base == pytest.approx(END, abs=2e-3)
+        assert frames[-1].time + frames[-1].duration * frames[-1].time_base == pytest.approx(
+            END, abs=2e-3
+        )
     with av.open(str(path)) as container:
         heard = np.concatenate([frame.to_ndarray() for frame in container.decode(audio=0)], axis=1)
     assert heard.shape[1] / SOUND_RATE == pytest.approx(2.7, abs=0.03)
-    np.testing.assert_allclose(heard[:, 4800:120000], tone(2.7, SOUND_RATE, 2)[:, 4800:120000], atol=0.05)
+    np.testing.assert_allclose(
+        heard[:, 4800:120000], tone(2.7, SOUND_RATE, 2)[:, 4800:120000], atol=0.05
+    )
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.webm"])

@@ -14,7 +14,10 @@ def levels_of(drawing: dict | None) -> np.ndarray:
     """`(height, width)` float32 in [0, 1] of what an editor holds: black is 0, white is 1."""
     if not drawing or drawing["composite"] is None:
         return np.zeros((SIZE, SIZE), dtype=np.float32)
-    return np.asarray(drawing["composite"].resize((SIZE, SIZE), 0).convert("L"), dtype=np.float32) / 255
+    return (
+        np.asarray(drawing["composite"].resize((SIZE, SIZE), 0).convert("L"), dtype=np.float32)
+        / 255
+    )
 
 
 def compare(truth: dict | None, prediction: dict | None) -> tuple[str, pd.DataFrame | None]:
@@ -23,7 +26,9 @@ def compare(truth: dict | None, prediction: dict | None) -> tuple[str, pd.DataFr
         return "# F\nThe truth is empty: F leaves such a frame out.", None
     curve = score_frames(probabilities[None], true[None])[0]
     best = int(curve.argmax())
-    text = f"# F = {curve[best]:.4f}\nat threshold {thresholds()[best]:.3f}, the best of {len(curve)}."
+    text = (
+        f"# F = {curve[best]:.4f}\nat threshold {thresholds()[best]:.3f}, the best of {len(curve)}."
+    )
     return text, plot_of(curve)
 
 
@@ -34,7 +39,9 @@ def plot_of(curve: np.ndarray) -> pd.DataFrame:
 def editor(label: str, greys: list[str]) -> gr.ImageEditor:
     brush = gr.Brush(colors=greys, default_size=24, color_mode="fixed")
     blank = Image.new("L", (SIZE, SIZE))  # black, for a white brush and for white masks
-    return gr.ImageEditor(blank, label=label, type="pil", image_mode="L", canvas_size=(SIZE, SIZE), brush=brush)
+    return gr.ImageEditor(
+        blank, label=label, type="pil", image_mode="L", canvas_size=(SIZE, SIZE), brush=brush
+    )
 
 
 def build_demo() -> gr.Blocks:

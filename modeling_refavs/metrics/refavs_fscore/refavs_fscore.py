@@ -61,7 +61,9 @@ def to_probabilities(predictions: Any, logits: bool = False) -> np.ndarray:
     """`(frames, height, width)` float32 in [0, 1], as `predictions` is documented above; a new array."""
     values = np.asarray(predictions)
     if values.ndim not in (2, 3) or not values.size:
-        raise ValueError(f"predictions of a sentence must be (frames, height, width), got {values.shape}")
+        raise ValueError(
+            f"predictions of a sentence must be (frames, height, width), got {values.shape}"
+        )
     values = values.reshape(-1, *values.shape[-2:])  # (height, width) -> (1, height, width)
     if not logits and values.dtype.kind in "bui":
         return (values > 0).astype(np.float32)
@@ -69,7 +71,9 @@ def to_probabilities(predictions: Any, logits: bool = False) -> np.ndarray:
     if np.isnan(values).any():
         raise ValueError("predictions hold NaN")
     if logits:
-        with np.errstate(over="ignore"):  # exp(90) is infinite in float32, and 1 / infinity is the 0 that is meant
+        with np.errstate(
+            over="ignore"
+        ):  # exp(90) is infinite in float32, and 1 / infinity is the 0 that is meant
             return 1 / (1 + np.exp(-values))
     if values.min() < 0 or values.max() > 1:
         raise ValueError(
@@ -83,12 +87,17 @@ def to_masks(references: Any, shape: tuple[int, ...]) -> np.ndarray:
     masks = np.asarray(references) > 0
     masks = masks.reshape(-1, *masks.shape[-2:]) if masks.ndim == 2 else masks
     if masks.shape != shape:
-        raise ValueError(f"references of a sentence must have the size of its predictions, {shape}, got {masks.shape}")
+        raise ValueError(
+            f"references of a sentence must have the size of its predictions, {shape}, got {masks.shape}"
+        )
     return masks
 
 
 def score_frames(
-    probabilities: np.ndarray, masks: np.ndarray, num_thresholds: int = NUM_THRESHOLDS, beta2: float = BETA2
+    probabilities: np.ndarray,
+    masks: np.ndarray,
+    num_thresholds: int = NUM_THRESHOLDS,
+    beta2: float = BETA2,
 ) -> np.ndarray:
     """The F curve of each frame that shows the object, `(frames with it, num_thresholds)` float64.
 
@@ -100,7 +109,9 @@ def score_frames(
     shown = masks.any(axis=(1, 2))
     probabilities, masks = probabilities[shown], masks[shown]
     levels = _levels(probabilities, num_thresholds)
-    levels += num_thresholds * np.arange(len(levels))[:, None, None]  # each frame has a row of bins of its own
+    levels += (
+        num_thresholds * np.arange(len(levels))[:, None, None]
+    )  # each frame has a row of bins of its own
     predicted = _at_or_above(levels, len(levels), num_thresholds)
     hits = _at_or_above(levels[masks], len(levels), num_thresholds)
     precision = hits / np.maximum(predicted, 1)
@@ -117,7 +128,9 @@ def thresholds(num_thresholds: int = NUM_THRESHOLDS) -> np.ndarray:
     """
     step = np.float64(np.float32(1) / np.float32(num_thresholds - 1))
     steps = np.arange(num_thresholds)
-    values = np.where(steps < num_thresholds // 2, steps * step, 1 - steps[::-1] * step).astype(np.float32)
+    values = np.where(steps < num_thresholds // 2, steps * step, 1 - steps[::-1] * step).astype(
+        np.float32
+    )
     values.flags.writeable = False
     return values
 
@@ -125,19 +138,27 @@ def thresholds(num_thresholds: int = NUM_THRESHOLDS) -> np.ndarray:
 def _levels(probabilities: np.ndarray, num_thresholds: int) -> np.ndarray:
     """The number of the highest threshold that each pixel reaches, an int64 array."""
     steps = thresholds(num_thresholds)
-    levels = (probabilities * (num_thresholds - 1)).astype(np.int64)  # right, or one off where rounding decides
+    levels = (probabilities * (num_thresholds - 1)).astype(
+        np.int64
+    )  # right, or one off where rounding decides
     levels -= probabilities < steps[levels]
-    levels += (probabilities >= steps[np.minimum(levels + 1, num_thresholds - 1)]) & (levels < num_thresholds - 1)
+    levels += (probabilities >= steps[np.minimum(levels + 1, num_thresholds - 1)]) & (
+        levels < num_thresholds - 1
+    )
     return levels
 
 
 def _at_or_above(levels: np.ndarray, frames: int, num_thresholds: int) -> np.ndarray:
     """Of each frame the pixels that reach each threshold, `(frames, num_thresholds)`."""
-    counts = np.bincount(levels.ravel(), minlength=frames * num_thresholds).reshape(frames, num_thresholds)
+    counts = np.bincount(levels.ravel(), minlength=frames * num_thresholds).reshape(
+        frames, num_thresholds
+    )
     return counts[:, ::-1].cumsum(axis=1)[:, ::-1]
 
 
-def pool(sums: np.ndarray, counts: np.ndarray, pooling: str = "dataset", batch_size: int = 4) -> float:
+def pool(
+    sums: np.ndarray, counts: np.ndarray, pooling: str = "dataset", batch_size: int = 4
+) -> float:
     """F of many sentences; without any object NaN, or 0 in the released pooling.
 
     Args:
@@ -149,7 +170,11 @@ def pool(sums: np.ndarray, counts: np.ndarray, pooling: str = "dataset", batch_s
         return float("nan")
     size = batch_size if pooling == "released" else max(len(counts), 1)
     batches = [slice(start, start + size) for start in range(0, len(counts), size)]
-    return float(np.mean([(sums[batch].sum(axis=0) / max(counts[batch].sum(), 1)).max() for batch in batches]))
+    return float(
+        np.mean(
+            [(sums[batch].sum(axis=0) / max(counts[batch].sum(), 1)).max() for batch in batches]
+        )
+    )
 
 
 def check_pooling(pooling: str, batch_size: int) -> None:
@@ -182,7 +207,9 @@ class RefavsFscore(evaluate.Metric):
     ):
         check_options(kwargs)
         if num_thresholds < 2 or beta2 <= 0:
-            raise ValueError(f"num_thresholds must be at least 2 and beta2 above 0, got {num_thresholds} and {beta2}")
+            raise ValueError(
+                f"num_thresholds must be at least 2 and beta2 above 0, got {num_thresholds} and {beta2}"
+            )
         self.num_thresholds, self.beta2, self.logits = num_thresholds, beta2, logits
         super().__init__(config_name, **kwargs)
 
@@ -193,7 +220,9 @@ class RefavsFscore(evaluate.Metric):
             description=_DESCRIPTION,
             citation=_CITATION,
             inputs_description=_KWARGS_DESCRIPTION,
-            features=datasets.Features({"predictions": curve, "references": datasets.Value("int64")}),
+            features=datasets.Features(
+                {"predictions": curve, "references": datasets.Value("int64")}
+            ),
             reference_urls=["https://arxiv.org/abs/2407.10957"],
         )
 
@@ -212,8 +241,14 @@ class RefavsFscore(evaluate.Metric):
 
     def add(self, *, prediction=None, reference=None, predictions=None, references=None):
         """Score one sentence; `evaluate.combine` passes it under the names in the plural."""
-        prediction, reference = (predictions, references) if prediction is None else (prediction, reference)
+        prediction, reference = (
+            (predictions, references) if prediction is None else (prediction, reference)
+        )
         self.add_batch(predictions=[prediction], references=[reference])
 
     def _compute(self, predictions, references, pooling="dataset", batch_size=4):
-        return {"refavs_fscore": pool(np.asarray(predictions), np.asarray(references), pooling, batch_size)}
+        return {
+            "refavs_fscore": pool(
+                np.asarray(predictions), np.asarray(references), pooling, batch_size
+            )
+        }

@@ -7,7 +7,10 @@ from refavs_jaccard import EMPTY_TRUTHS, score_frames
 
 
 SIZE = 256  # pixels, the size of the published figures
-PREDICTED, TRUE = (230, 159, 0), (86, 180, 233)  # orange and sky blue, told apart with any colour vision
+PREDICTED, TRUE = (
+    (230, 159, 0),
+    (86, 180, 233),
+)  # orange and sky blue, told apart with any colour vision
 
 
 def mask_of(drawing: dict | None) -> np.ndarray:
@@ -17,7 +20,9 @@ def mask_of(drawing: dict | None) -> np.ndarray:
     return np.asarray(drawing["composite"].resize((SIZE, SIZE), 0).convert("L")) > 127
 
 
-def compare(truth: dict | None, prediction: dict | None, empty_truth: str) -> tuple[str, np.ndarray]:
+def compare(
+    truth: dict | None, prediction: dict | None, empty_truth: str
+) -> tuple[str, np.ndarray]:
     true, predicted = mask_of(truth), mask_of(prediction)
     score = score_frames(predicted[None].astype(np.float32), true[None], empty_truth=empty_truth)[0]
     text = f"# J = {score:.4f}\n{(true & predicted).sum():,} pixels in both, {(true | predicted).sum():,} in either."
@@ -36,7 +41,9 @@ def picture_of(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 def editor(label: str) -> gr.ImageEditor:
     brush = gr.Brush(colors=["#ffffff"], default_size=24, color_mode="fixed")
     blank = Image.new("L", (SIZE, SIZE))  # black, for a white brush and for white masks
-    return gr.ImageEditor(blank, label=label, type="pil", image_mode="L", canvas_size=(SIZE, SIZE), brush=brush)
+    return gr.ImageEditor(
+        blank, label=label, type="pil", image_mode="L", canvas_size=(SIZE, SIZE), brush=brush
+    )
 
 
 def build_demo() -> gr.Blocks:
@@ -49,8 +56,12 @@ def build_demo() -> gr.Blocks:
             with gr.Column():
                 button = gr.Button("Compare", variant="primary")
                 value = gr.Markdown("# J")
-                picture = gr.Image(label="truth blue, prediction orange, both white", interactive=False)
-        empty_truth = gr.Radio(EMPTY_TRUTHS, value=EMPTY_TRUTHS[0], label="a frame whose truth is empty scores")
+                picture = gr.Image(
+                    label="truth blue, prediction orange, both white", interactive=False
+                )
+        empty_truth = gr.Radio(
+            EMPTY_TRUTHS, value=EMPTY_TRUTHS[0], label="a frame whose truth is empty scores"
+        )
         inputs = [truth, prediction, empty_truth]
         gr.on([button.click, empty_truth.change, demo.load], compare, inputs, [value, picture])
     return demo

@@ -58,7 +58,9 @@ def to_probabilities(predictions: Any, logits: bool = False) -> np.ndarray:
     """`(frames, height, width)` float32 in [0, 1], as `predictions` is documented above; a new array."""
     values = np.asarray(predictions)
     if values.ndim not in (2, 3) or not values.size:
-        raise ValueError(f"predictions of a sentence must be (frames, height, width), got {values.shape}")
+        raise ValueError(
+            f"predictions of a sentence must be (frames, height, width), got {values.shape}"
+        )
     values = values.reshape(-1, *values.shape[-2:])  # (height, width) -> (1, height, width)
     if not logits and values.dtype.kind in "bui":
         return (values > 0).astype(np.float32)
@@ -66,7 +68,9 @@ def to_probabilities(predictions: Any, logits: bool = False) -> np.ndarray:
     if np.isnan(values).any():
         raise ValueError("predictions hold NaN")
     if logits:
-        with np.errstate(over="ignore"):  # exp(90) is infinite in float32, and 1 / infinity is the 0 that is meant
+        with np.errstate(
+            over="ignore"
+        ):  # exp(90) is infinite in float32, and 1 / infinity is the 0 that is meant
             return 1 / (1 + np.exp(-values))
     if values.min() < 0 or values.max() > 1:
         raise ValueError(
@@ -80,12 +84,17 @@ def to_masks(references: Any, shape: tuple[int, ...]) -> np.ndarray:
     masks = np.asarray(references) > 0
     masks = masks.reshape(-1, *masks.shape[-2:]) if masks.ndim == 2 else masks
     if masks.shape != shape:
-        raise ValueError(f"references of a sentence must have the size of its predictions, {shape}, got {masks.shape}")
+        raise ValueError(
+            f"references of a sentence must have the size of its predictions, {shape}, got {masks.shape}"
+        )
     return masks
 
 
 def score_frames(
-    probabilities: np.ndarray, masks: np.ndarray, threshold: float = 0.4, empty_truth: str = "true_negatives"
+    probabilities: np.ndarray,
+    masks: np.ndarray,
+    threshold: float = 0.4,
+    empty_truth: str = "true_negatives",
 ) -> np.ndarray:
     """J of each frame, `(frames,)` float64; NaN where a frame is left out.
 
@@ -102,7 +111,9 @@ def score_frames(
     return np.where(masks.any(axis=(1, 2)), intersection / np.maximum(union, 1), empty)
 
 
-def pool(sums: np.ndarray, counts: np.ndarray, pooling: str = "dataset", batch_size: int = 4) -> float:
+def pool(
+    sums: np.ndarray, counts: np.ndarray, pooling: str = "dataset", batch_size: int = 4
+) -> float:
     """J of many sentences; NaN if no frame counts.
 
     Args:
@@ -148,7 +159,9 @@ class RefavsJaccard(evaluate.Metric):
         if not 0 <= threshold < 1:
             raise ValueError(f"threshold must lie in [0, 1), got {threshold}")
         if empty_truth not in EMPTY_TRUTHS:
-            raise ValueError(f"empty_truth must be one of {', '.join(EMPTY_TRUTHS)}, got {empty_truth!r}")
+            raise ValueError(
+                f"empty_truth must be one of {', '.join(EMPTY_TRUTHS)}, got {empty_truth!r}"
+            )
         self.threshold, self.logits, self.empty_truth = threshold, logits, empty_truth
         super().__init__(config_name, **kwargs)
 
@@ -179,7 +192,9 @@ class RefavsJaccard(evaluate.Metric):
 
     def add(self, *, prediction=None, reference=None, predictions=None, references=None):
         """Score one sentence; `evaluate.combine` passes it under the names in the plural."""
-        prediction, reference = (predictions, references) if prediction is None else (prediction, reference)
+        prediction, reference = (
+            (predictions, references) if prediction is None else (prediction, reference)
+        )
         self.add_batch(predictions=[prediction], references=[reference])
 
     def _compute(self, predictions, references, pooling="dataset", batch_size=4):

@@ -27,7 +27,9 @@ def judge(first: dict | None, second: dict | None) -> str:
 def editor(label: str) -> gr.ImageEditor:
     brush = gr.Brush(colors=["#ffffff"], default_size=24, color_mode="fixed")
     blank = Image.new("L", (SIZE, SIZE))  # black, for a white brush and for white masks
-    return gr.ImageEditor(blank, label=label, type="pil", image_mode="L", canvas_size=(SIZE, SIZE), brush=brush)
+    return gr.ImageEditor(
+        blank, label=label, type="pil", image_mode="L", canvas_size=(SIZE, SIZE), brush=brush
+    )
 
 
 def build_demo() -> gr.Blocks:

@@ -54,7 +54,9 @@ def to_probabilities(predictions: Any, logits: bool = False) -> np.ndarray:
     """`(frames, height, width)` float32 in [0, 1], as `predictions` is documented above; a new array."""
     values = np.asarray(predictions)
     if values.ndim not in (2, 3) or not values.size:
-        raise ValueError(f"predictions of a sentence must be (frames, height, width), got {values.shape}")
+        raise ValueError(
+            f"predictions of a sentence must be (frames, height, width), got {values.shape}"
+        )
     values = values.reshape(-1, *values.shape[-2:])  # (height, width) -> (1, height, width)
     if not logits and values.dtype.kind in "bui":
         return (values > 0).astype(np.float32)
@@ -62,7 +64,9 @@ def to_probabilities(predictions: Any, logits: bool = False) -> np.ndarray:
     if np.isnan(values).any():
         raise ValueError("predictions hold NaN")
     if logits:
-        with np.errstate(over="ignore"):  # exp(90) is infinite in float32, and 1 / infinity is the 0 that is meant
+        with np.errstate(
+            over="ignore"
+        ):  # exp(90) is infinite in float32, and 1 / infinity is the 0 that is meant
             return 1 / (1 + np.exp(-values))
     if values.min() < 0 or values.max() > 1:
         raise ValueError(
@@ -76,7 +80,9 @@ def to_masks(references: Any, shape: tuple[int, ...]) -> np.ndarray:
     masks = np.asarray(references) > 0
     masks = masks.reshape(-1, *masks.shape[-2:]) if masks.ndim == 2 else masks
     if masks.shape != shape:
-        raise ValueError(f"references of a sentence must have the size of its predictions, {shape}, got {masks.shape}")
+        raise ValueError(
+            f"references of a sentence must have the size of its predictions, {shape}, got {masks.shape}"
+        )
     return masks
 
 
@@ -85,7 +91,9 @@ def score_frames(probabilities: np.ndarray, threshold: float = 0.5) -> np.ndarra
     return (probabilities > threshold).mean(axis=(1, 2))
 
 
-def pool(sums: np.ndarray, counts: np.ndarray, pooling: str = "dataset", batch_size: int = 4) -> float:
+def pool(
+    sums: np.ndarray, counts: np.ndarray, pooling: str = "dataset", batch_size: int = 4
+) -> float:
     """S of many sentences; NaN if no frame counts.
 
     Args:
@@ -95,7 +103,9 @@ def pool(sums: np.ndarray, counts: np.ndarray, pooling: str = "dataset", batch_s
     check_pooling(pooling, batch_size)
     size = batch_size if pooling == "released" else max(len(counts), 1)
     batches = [slice(start, start + size) for start in range(0, len(counts), size)]
-    values = [np.sqrt(sums[batch].sum() / counts[batch].sum()) for batch in batches if counts[batch].any()]
+    values = [
+        np.sqrt(sums[batch].sum() / counts[batch].sum()) for batch in batches if counts[batch].any()
+    ]
     return float(np.mean(values)) if values else float("nan")
 
 
@@ -118,7 +128,14 @@ def check_options(options: dict[str, Any]) -> None:
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
 class RefavsNull(evaluate.Metric):
-    def __init__(self, config_name: str | None = None, *, threshold: float = 0.5, logits: bool = False, **kwargs):
+    def __init__(
+        self,
+        config_name: str | None = None,
+        *,
+        threshold: float = 0.5,
+        logits: bool = False,
+        **kwargs,
+    ):
         check_options(kwargs)
         if not 0 <= threshold < 1:
             raise ValueError(f"threshold must lie in [0, 1), got {threshold}")
@@ -144,7 +161,9 @@ class RefavsNull(evaluate.Metric):
         sums, counts = [], []
         for index, prediction in enumerate(predictions):
             probabilities = to_probabilities(prediction, self.logits)
-            is_null = references is None or not to_masks(references[index], probabilities.shape).any()
+            is_null = (
+                references is None or not to_masks(references[index], probabilities.shape).any()
+            )
             scores = score_frames(probabilities, self.threshold) if is_null else np.zeros(0)
             sums.append(scores.sum())
             counts.append(len(scores))
@@ -152,8 +171,12 @@ class RefavsNull(evaluate.Metric):
 
     def add(self, *, prediction=None, reference=None, predictions=None, references=None):
         """Score one sentence; `evaluate.combine` passes it under the names in the plural."""
-        prediction, reference = (predictions, references) if prediction is None else (prediction, reference)
-        self.add_batch(predictions=[prediction], references=None if reference is None else [reference])
+        prediction, reference = (
+            (predictions, references) if prediction is None else (prediction, reference)
+        )
+        self.add_batch(
+            predictions=[prediction], references=None if reference is None else [reference]
+        )
 
     def _compute(self, predictions, references, pooling="dataset", batch_size=4):
         return {"refavs_null": pool(predictions, references, pooling, batch_size)}

@@ -17,7 +17,10 @@ def benchmark_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def stored_clips(benchmark_folder) -> dict[str, dict]:
     """The stored JSON of each clip, by name."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted((benchmark_folder / "scenes").iterdir())}
+    return {
+        path.stem: json.loads(path.read_text())
+        for path in sorted((benchmark_folder / "scenes").iterdir())
+    }
 
 
 @pytest.fixture(scope="session")

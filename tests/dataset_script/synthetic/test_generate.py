@@ -20,7 +20,10 @@ UNSEEN = {"harp", "tambourine", "drill", "owl"}
 def digest(folder):
     """Every file's bytes, by path."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
 
 
 def read_rows(folder):
@@ -52,7 +55,9 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         synthesize(tmp_path / "stopped", 6, SynthesisOptions(seed=4))
     monkeypatch.undo()
-    finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "stopped" / "scenes").iterdir()}
+    finished = {
+        path: path.stat().st_mtime_ns for path in (tmp_path / "stopped" / "scenes").iterdir()
+    }
     assert 1 <= len(finished) < 6
     assert not (tmp_path / "stopped" / "metadata.csv").exists()
     synthesize(tmp_path / "stopped", 6, SynthesisOptions(seed=4))
@@ -66,18 +71,26 @@ def test_splits_of_a_tree_alone_are_those_of_the_whole(tmp_path):
     whole, part = digest(tmp_path / "whole"), digest(tmp_path / "part")
     rows = read_rows(tmp_path / "part")
     assert {row["split"] for row in rows} == {"val", "test_n"}
-    assert rows == [row for row in read_rows(tmp_path / "whole") if row["split"] in ("val", "test_n")]
+    assert rows == [
+        row for row in read_rows(tmp_path / "whole") if row["split"] in ("val", "test_n")
+    ]
     assert {name: part[name] for name in part if name != "metadata.csv"}.items() <= whole.items()
 
 
 def test_more_null_references_leave_all_other_clips_as_they_are():
     few = [make_clip(SynthesisOptions(seed=4), index) for index in range(120)]
     many = [make_clip(SynthesisOptions(seed=4, null_share=0.5), index) for index in range(120)]
-    learned = [(one, other) for one, other in zip(few, many, strict=True) if one.split in ("train", "val")]
+    learned = [
+        (one, other) for one, other in zip(few, many, strict=True) if one.split in ("train", "val")
+    ]
     null = [other.name.startswith("null_") for _, other in learned]
     assert np.mean(null) == pytest.approx(0.5, abs=0.15)
-    assert all(one == other for (one, other), is_null in zip(learned, null, strict=True) if not is_null)
-    assert all(one == other for one, other in zip(few, many, strict=True) if one.split.startswith("test"))
+    assert all(
+        one == other for (one, other), is_null in zip(learned, null, strict=True) if not is_null
+    )
+    assert all(
+        one == other for one, other in zip(few, many, strict=True) if one.split.startswith("test")
+    )
 
 
 def test_a_tree_of_before_shares_were_options_is_gone_on_with(tmp_path):
@@ -100,7 +113,9 @@ def test_layout_is_that_of_the_real_one(benchmark_folder, stored_clips):
         assert int(number) >= 1
         assert clip.removeprefix("null_c-").removeprefix("null_m-") == row["vid"]
         assert (category == "null") == clip.startswith("null_")
-        assert {path.name for path in (media / "frames").iterdir()} == {f"{n}.jpg" for n in range(10)}
+        assert {path.name for path in (media / "frames").iterdir()} == {
+            f"{n}.jpg" for n in range(10)
+        }
         assert Image.open(media / "frames" / "0.jpg").size == (96, 96)
         assert wavfile.read(media / "audio.wav")[1].shape == (160_000,)
         masks = benchmark_folder / "gt_mask" / clip / f"fid_{row['fid']}"
@@ -126,7 +141,9 @@ def test_splits_are_by_category(benchmark_folder, stored_clips):
                 assert not any(word in expression["text"] for word in UNSEEN)
         assert name.startswith("null_") == (stored["expressions"][0]["fid"] is None)
         assert stored["split"] != "test_n" or name.startswith("null_")
-    assert all(kind in taxonomy["categories"] for stored in stored_clips.values() for kind in kinds(stored))
+    assert all(
+        kind in taxonomy["categories"] for stored in stored_clips.values() for kind in kinds(stored)
+    )
 
 
 def kinds(stored):
@@ -141,11 +158,19 @@ def test_clips_hold_what_the_task_needs(undrawn_clips):
     assert np.mean(counts >= 3) == pytest.approx(0.13, abs=0.05)
     assert {e.family for clip in clips for e in clip.expressions} == set(FAMILIES)
     assert all(clip.expressions for clip in clips)
-    assert sum(len(c.scene.objects) > 1 and sum(o.sound is not None for o in c.scene.objects) == 1 for c in clips) > 60
+    assert (
+        sum(
+            len(c.scene.objects) > 1 and sum(o.sound is not None for o in c.scene.objects) == 1
+            for c in clips
+        )
+        > 60
+    )
     smaller_sounds = 0
     for scene in (clip.scene for clip in clips):
         sounding = [item.radius for item in scene.objects if item.sound]
-        smaller_sounds += len(sounding) == 1 and sounding[0] < max(item.radius for item in scene.objects)
+        smaller_sounds += len(sounding) == 1 and sounding[0] < max(
+            item.radius for item in scene.objects
+        )
     assert smaller_sounds > 30
 
 
@@ -155,7 +180,9 @@ def test_two_of_a_kind_never_sound_while_both_are_seen(undrawn_clips):
             twins = [o for o in scene.objects if o.category == item.category and o.fid != item.fid]
             if item.sound and twins:
                 for twin in twins:
-                    assert twin.presence[1] < item.presence[0] or item.presence[1] < twin.presence[0]
+                    assert (
+                        twin.presence[1] < item.presence[0] or item.presence[1] < twin.presence[0]
+                    )
 
 
 def test_null_sentences_are_said_of_other_clips(undrawn_clips):
@@ -166,7 +193,9 @@ def test_null_sentences_are_said_of_other_clips(undrawn_clips):
     assert np.mean([name in true for name in nulls]) > 0.95
     muted = [clip.name.startswith("null_m") for clip in clips if clip.name.startswith("null_")]
     assert 0.2 < np.mean(muted) < 0.6
-    silent = [all(o.sound is None for o in c.scene.objects) for c in clips if c.name.startswith("null_m")]
+    silent = [
+        all(o.sound is None for o in c.scene.objects) for c in clips if c.name.startswith("null_m")
+    ]
     assert all(silent)
 
 
@@ -183,7 +212,10 @@ def test_any_size_rate_and_length(tmp_path, options):
     frames = int(options.seconds * options.fps)
     for media in (tmp_path / "out" / "media").iterdir():
         assert len(list((media / "frames").iterdir())) == frames
-        assert Image.open(media / "frames" / f"{frames - 1}.jpg").size == (options.width, options.height)
+        assert Image.open(media / "frames" / f"{frames - 1}.jpg").size == (
+            options.width,
+            options.height,
+        )
         assert len(wavfile.read(media / "audio.wav")[1]) == round(options.seconds * 16_000)
 
 
@@ -215,7 +247,10 @@ def test_an_mp4_shows_and_sounds_the_same_clip(tmp_path):
         (["--clips", "1", "--size", "97", "--video"], "even sides"),
         (["--clips", "1", "--null-share", "2"], "null_share must lie in [0, 1]"),
         (["--clips", "1", "--novelty-share", "-1"], "novelty_share must lie in [0, 1]"),
-        (["--clips", "1", "--splits", "trian"], "splits must be of train, val, test_s, test_u, test_n, got trian"),
+        (
+            ["--clips", "1", "--splits", "trian"],
+            "splits must be of train, val, test_s, test_u, test_n, got trian",
+        ),
     ],
 )
 def test_a_mistake_meets_one_clear_line(tmp_path, capsys, arguments, words):

@@ -26,10 +26,16 @@ def is_novel(clip):
 def test_half_of_the_clips_that_are_learned_from_hold_one_and_all_others_stay_as_they_are(clips):
     plain = [make_clip(SynthesisOptions(), index) for index in range(len(clips))]
     assert not any(map(is_novel, plain))
-    learned = [clip for clip in clips if clip.split in ("train", "val") and not clip.name.startswith("null_")]
+    learned = [
+        clip
+        for clip in clips
+        if clip.split in ("train", "val") and not clip.name.startswith("null_")
+    ]
     assert np.mean([is_novel(clip) for clip in learned]) == pytest.approx(0.5, abs=0.12)
     assert {clip.split for clip in clips if is_novel(clip)} == {"train", "val"}
-    assert all(clip == other for clip, other in zip(clips, plain, strict=True) if not is_novel(clip))
+    assert all(
+        clip == other for clip, other in zip(clips, plain, strict=True) if not is_novel(clip)
+    )
 
 
 def test_sentences_are_about_it_and_about_known_things_beside_it(clips):
@@ -47,7 +53,9 @@ def test_silhouettes_and_timbres_follow_from_the_seed(seed):
     outline = np.concatenate([part.points for part in parts if part.role == "body"])
     assert np.abs(outline).max() == pytest.approx(1)
     again, other = draw_silhouette.__wrapped__(seed), draw_silhouette(seed + 1000)
-    assert all(np.array_equal(one.points, two.points) for one, two in zip(parts, again, strict=True))
+    assert all(
+        np.array_equal(one.points, two.points) for one, two in zip(parts, again, strict=True)
+    )
     assert not np.array_equal(parts[0].points, other[0].points)
     timbre = draw_timbre(seed)
     assert timbre == draw_timbre.__wrapped__(seed) != draw_timbre(seed + 1000)
@@ -79,8 +87,8 @@ def test_a_tree_holds_it_as_one_category_that_guessers_can_be_measured_on(tmp_pa
     synthesize(tmp_path / "novel", 75, SynthesisOptions(seconds=2, novelty_share=0.5), workers=2)
     synthesize(tmp_path / "plain", 1, SynthesisOptions(seconds=2))
     kinds = json.loads((tmp_path / "novel" / "taxonomy.json").read_text())
-    assert kinds["categories"] == json.loads((tmp_path / "plain" / "taxonomy.json").read_text())["categories"] | {
-        NOVELTY: NOVELTY
-    }
+    assert kinds["categories"] == json.loads((tmp_path / "plain" / "taxonomy.json").read_text())[
+        "categories"
+    ] | {NOVELTY: NOVELTY}
     assert NOVELTY not in kinds["unseen"]
     measure_shortcuts(tmp_path / "novel")

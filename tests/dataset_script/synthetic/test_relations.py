@@ -11,7 +11,9 @@ from dataset_script.synthetic.scene import SceneObject
 def margin(kind, place, presence=(0.0, 10.0), depth=0, motion="still"):
     """Of a bell in this place, beside a drum in the middle."""
     bell = SceneObject(0, "bell", "red", "plain", 0.1, place, motion, 0.0, presence, depth)
-    drum = SceneObject(1, "drum", "red", "plain", 0.1, (0.5, 0.5), "still", 0.0, (0.0, 10.0), 1 - depth)
+    drum = SceneObject(
+        1, "drum", "red", "plain", 0.1, (0.5, 0.5), "still", 0.0, (0.0, 10.0), 1 - depth
+    )
     world = World(Scene(0, 10.0, 1.0, 1.0, (bell, drum)))
     return world.margins(Condition(kind, landmark=(Condition("category", "drum"),)))[0]
 

@@ -47,7 +47,9 @@ class Reader:
         if self.masks is not None:
             return self.shown
         times = np.arange(10)
-        return np.array([(o["presence"][0] <= times) & (times <= o["presence"][1]) for o in self.objects])
+        return np.array(
+            [(o["presence"][0] <= times) & (times <= o["presence"][1]) for o in self.objects]
+        )
 
     def middle(self, fid):
         """Centre (frames, 2) in units of the frame's side, x and y: of the mask, or of the graph in a null clip."""
@@ -55,7 +57,10 @@ class Reader:
             return np.tile(self.objects[fid]["place"], (10, 1))
         rows, columns = np.indices(self.masks.shape[2:])
         area = np.maximum(self.masks[fid].sum((1, 2)), 1)
-        x, y = ((self.masks[fid] * axis).sum((1, 2)) / area / self.masks.shape[2] for axis in (columns, rows))
+        x, y = (
+            (self.masks[fid] * axis).sum((1, 2)) / area / self.masks.shape[2]
+            for axis in (columns, rows)
+        )
         return np.stack([x, y], 1)
 
     def seconds(self):
@@ -73,7 +78,9 @@ class Reader:
     # ---- verdicts
     def most(self, values, gap, sign=1):
         """Largest by a gap. Values are numbers or [low, high]."""
-        spans = [None if v is None else sorted(np.atleast_1d(v).astype(float) * sign) for v in values]
+        spans = [
+            None if v is None else sorted(np.atleast_1d(v).astype(float) * sign) for v in values
+        ]
         verdict = []
         for index, span in enumerate(spans):
             others = [s for i, s in enumerate(spans) if s is not None and i != index]
@@ -88,11 +95,16 @@ class Reader:
         return verdict
 
     def more(self, values, mark, gap, sign=1):
-        spans = [None if v is None else sorted(np.atleast_1d(v).astype(float) * sign) for v in values]
+        spans = [
+            None if v is None else sorted(np.atleast_1d(v).astype(float) * sign) for v in values
+        ]
         if spans[mark] is None:
             return [0] * self.count
         low, high = spans[mark][0], spans[mark][-1]
-        verdict = [-1 if s is None else 1 if s[0] >= high + gap else -1 if s[-1] <= low - gap else 0 for s in spans]
+        verdict = [
+            -1 if s is None else 1 if s[0] >= high + gap else -1 if s[-1] <= low - gap else 0
+            for s in spans
+        ]
         verdict[mark] = -1
         return verdict
 
@@ -117,7 +129,8 @@ class Reader:
             "near": distance - radii < 0.15,
             "in front of": (distance < radii) & (one["depth"] < two["depth"]),
             "behind": (distance < radii) & (one["depth"] > two["depth"]),
-            "standing on": (np.abs(dx) < max(one["radius"], two["radius"])) & (np.abs(dy + radii) < 0.09),
+            "standing on": (np.abs(dx) < max(one["radius"], two["radius"]))
+            & (np.abs(dy + radii) < 0.09),
         }[phrase]
         return 1 if always.all() else -1 if not always.any() else 0
 
@@ -135,12 +148,17 @@ class Reader:
 
     def grows(self, ends, threshold, still, sign):
         change = [None if e is None else sign * (e[1] - e[0]) for e in ends]
-        return [-1 if c is None else 1 if c >= threshold else -1 if c <= still else 0 for c in change]
+        return [
+            -1 if c is None else 1 if c >= threshold else -1 if c <= still else 0 for c in change
+        ]
 
     def last_sound(self):
         verdict = self.most(self.beginning(), 1)
         ends = [-1 if s is None else s["intervals"][-1][1] for s in self.sounds]
-        return [0 if v == 1 and end < max(ends) - 0.3 else v for v, end in zip(verdict, ends, strict=True)]
+        return [
+            0 if v == 1 and end < max(ends) - 0.3 else v
+            for v, end in zip(verdict, ends, strict=True)
+        ]
 
     def read(self, text):
         """The conditions of a sentence, each as verdicts per object."""
@@ -176,7 +194,16 @@ def _ordinal(r, word):
 
 def _sign(word):
     more = ("longer", "longest", "louder", "loudest", "rises", "speeds up", "faster", "fastest")
-    less = ("shorter", "shortest", "quieter", "quietest", "falls", "slows down", "slower", "slowest")
+    less = (
+        "shorter",
+        "shortest",
+        "quieter",
+        "quietest",
+        "falls",
+        "slows down",
+        "slower",
+        "slowest",
+    )
     assert word in more + less
     return 1 if word in more else -1
 
@@ -229,7 +256,9 @@ def busy_clips(clips):
     """The clips of three and four objects, drawn small: only they hold sentences of all templates."""
     for clip in clips:
         if len(clip.scene.objects) >= 3 and clip.expressions[0].fid is not None:
-            masks = np.array([draw(clip.scene, float(time), 48, 48)[1] for time in range(10)]).swapaxes(0, 1)
+            masks = np.array(
+                [draw(clip.scene, float(time), 48, 48)[1] for time in range(10)]
+            ).swapaxes(0, 1)
             stored = json.loads(json.dumps(clip.scene.to_json()))
             yield clip.name, Reader(stored["objects"], masks), [asdict(e) for e in clip.expressions]
 
@@ -245,7 +274,9 @@ def readings(benchmark_folder, stored_clips, undrawn_clips):
     found = []
     for name, reader, expressions in clips:
         for expression in expressions:
-            conditions = [verdict for verdict in reader.read(expression["text"]) if verdict is not None]
+            conditions = [
+                verdict for verdict in reader.read(expression["text"]) if verdict is not None
+            ]
             if expression["text"].startswith(("The first sounding", "The last sounding")):
                 conditions.remove(reader.whether(reader.sounds))  # said by "first" already
             found.append((name, expression, reader, conditions))
@@ -281,12 +312,16 @@ def test_every_word_is_needed(readings):
 
 def test_margins_are_stored_and_hold(readings):
     assert all(1 <= expression["margin"] <= 9 for _, expression, _, _ in readings)
-    assert min(expression["margin"] for _, expression, _, _ in readings) < 2, "some sentence is near its margin"
+    assert min(expression["margin"] for _, expression, _, _ in readings) < 2, (
+        "some sentence is near its margin"
+    )
 
 
 def test_same_sentence_has_different_answers(readings):
     answers = {}
     for _, expression, reader, _ in readings:
         if expression["fid"] is not None and reader.count > 1:
-            answers.setdefault(expression["text"], set()).add(reader.objects[expression["fid"]]["category"])
+            answers.setdefault(expression["text"], set()).add(
+                reader.objects[expression["fid"]]["category"]
+            )
     assert sum(len(kinds) > 1 for kinds in answers.values()) > 10

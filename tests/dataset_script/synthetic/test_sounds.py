@@ -14,7 +14,9 @@ TIMBRES = [name for name, category in CATEGORIES.items() if category.timbre]
 
 def make_scene(*sounds, categories=("bell", "fan", "duck"), seed=5, length=10.0):
     objects = tuple(
-        SceneObject(fid, category, "red", "plain", 0.1, (0.5, 0.5), "still", 0.0, (0.0, 10.0), fid, sound)
+        SceneObject(
+            fid, category, "red", "plain", 0.1, (0.5, 0.5), "still", 0.0, (0.0, 10.0), fid, sound
+        )
         for fid, (category, sound) in enumerate(zip(categories, sounds, strict=False))
     )
     return Scene(seed, length, 1.0, 1.0, objects)
@@ -75,7 +77,9 @@ def test_the_loudest_object_is_loudest(stored_clips):
             if said["fid"] is None or said["template"] not in ("loudest", "quietest"):
                 continue
             stems = render_stems(scene)
-            levels = {i.fid: decibels(stems[i.fid][stems[i.fid] != 0]) for i in scene.objects if i.sound}
+            levels = {
+                i.fid: decibels(stems[i.fid][stems[i.fid] != 0]) for i in scene.objects if i.sound
+            }
             pick = max if said["template"] == "loudest" else min
             assert pick(levels, key=levels.get) == said["fid"]
             checked += 1
@@ -83,17 +87,26 @@ def test_the_loudest_object_is_loudest(stored_clips):
 
 
 def test_volume_rises_and_falls_with_the_level():
-    up, down = Sound(((0.0, 10.0),), (-40, -28), None, 1.0), Sound(((0.0, 10.0),), (-28, -40), None, 1.0)
+    up, down = (
+        Sound(((0.0, 10.0),), (-40, -28), None, 1.0),
+        Sound(((0.0, 10.0),), (-28, -40), None, 1.0),
+    )
     stems = render_stems(make_scene(up, down, categories=("flute", "rocket")))
-    assert decibels(seconds(stems[0], 8, 10)) - decibels(seconds(stems[0], 0, 2)) == pytest.approx(9.6, abs=1)
-    assert decibels(seconds(stems[1], 8, 10)) - decibels(seconds(stems[1], 0, 2)) == pytest.approx(-9.6, abs=1)
+    assert decibels(seconds(stems[0], 8, 10)) - decibels(seconds(stems[0], 0, 2)) == pytest.approx(
+        9.6, abs=1
+    )
+    assert decibels(seconds(stems[1], 8, 10)) - decibels(seconds(stems[1], 0, 2)) == pytest.approx(
+        -9.6, abs=1
+    )
 
 
 def test_rhythm_is_the_rate_of_strokes():
     steady_beat = Sound(((0.0, 10.0),), (-30, -30), (2.6, 2.6), 1.0)
     faster = Sound(((0.0, 4.0), (6.0, 10.0)), (-30, -30), (1.3, 5.2), 1.0)
     assert len(strokes(steady_beat, (0.0, 10.0))) == 26
-    gaps = np.array([length for interval in faster.intervals for _, length in strokes(faster, interval)])
+    gaps = np.array(
+        [length for interval in faster.intervals for _, length in strokes(faster, interval)]
+    )
     assert gaps[0] > 0.7
     assert gaps[-3] < 0.22
     envelope = np.abs(render_stems(make_scene(steady_beat, categories=("clock",)))[0])
@@ -118,8 +131,12 @@ def test_timbres_are_told_apart_in_the_log_mel_of_the_mix():
 
     def heard(name, seed):
         rate = None if rng.random() < 0.5 else (2.6, 2.6)
-        sound = Sound(((0.0, 3.0),), (float(rng.uniform(-38, -24)),) * 2, rate, float(rng.uniform(0.94, 1.06)))
-        spectrum = log_mel(seconds(render_sound(make_scene(sound, categories=(name,), seed=seed)) / 32767, 0, 3))
+        sound = Sound(
+            ((0.0, 3.0),), (float(rng.uniform(-38, -24)),) * 2, rate, float(rng.uniform(0.94, 1.06))
+        )
+        spectrum = log_mel(
+            seconds(render_sound(make_scene(sound, categories=(name,), seed=seed)) / 32767, 0, 3)
+        )
         return (spectrum - spectrum.mean()) / spectrum.std()
 
     known = {name: np.mean([heard(name, seed) for seed in range(4)], axis=0) for name in TIMBRES}

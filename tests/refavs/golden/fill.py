@@ -10,7 +10,10 @@ import numpy as np
 import torch
 
 
-NOT_FILLED = (".relative_position_index", ".criterion.empty_weight")  # buffers, as the model makes them
+NOT_FILLED = (
+    ".relative_position_index",
+    ".criterion.empty_weight",
+)  # buffers, as the model makes them
 QUERIES = ("queries_embedder.weight", "queries_features.weight")
 TABLES = ("level_embed", "level_embed.weight", "relative_position_bias_table")
 
@@ -32,7 +35,9 @@ def mean_and_deviation(name: str, shape: list[int]) -> tuple[float, float]:
     leaf = name.rpartition(".")[2]
     if leaf.startswith("beta_"):
         return 1.0, 0.1
-    if name.endswith(("sampling_offsets.bias", *QUERIES)):  # wide, so that the 100 queries find different masks
+    if name.endswith(
+        ("sampling_offsets.bias", *QUERIES)
+    ):  # wide, so that the 100 queries find different masks
         return 0.0, 0.5
     if name.endswith(TABLES):
         return 0.0, 0.02
@@ -49,10 +54,14 @@ def make_inputs(seed: int, clips: int, frames: int = 10) -> dict[str, torch.Tens
         return torch.from_numpy(values)
 
     return {
-        "pixel_values": normal("pixel_values", clips * frames, 3, 384, 384).unflatten(0, (clips, frames)),
+        "pixel_values": normal("pixel_values", clips * frames, 3, 384, 384).unflatten(
+            0, (clips, frames)
+        ),
         "audio_features": normal("feat_aud", clips, frames, 128),
         "text_features": normal("feat_text", clips, 25, 768),
-        "mask_labels": torch.from_numpy(_ellipses(seed, clips * frames)).unflatten(0, (clips, frames)),
+        "mask_labels": torch.from_numpy(_ellipses(seed, clips * frames)).unflatten(
+            0, (clips, frames)
+        ),
     }
 
 
@@ -65,7 +74,9 @@ def _ellipses(seed: int, count: int, size: int = 256) -> np.ndarray:
         for _ in range(1 + int(generator.integers(0, 3))):
             row, column, height, width = generator.random(4)
             height, width = (0.05 + 0.25 * height) * size, (0.05 + 0.25 * width) * size
-            mask[((rows - row * size) / height) ** 2 + ((columns - column * size) / width) ** 2 <= 1] = 1
+            mask[
+                ((rows - row * size) / height) ** 2 + ((columns - column * size) / width) ** 2 <= 1
+            ] = 1
     return masks
 
 
