@@ -14,7 +14,8 @@ ERROR_PREFIX = "[Error]"  # what an annotation tool answered, kept as a sentence
 
 
 def annotation_findings(annotations: Annotations, taxonomy: Taxonomy) -> Iterator[tuple[str, str]]:
-    """Every irregularity of the csv as (code, where); `check_report.FINDINGS` says what the codes mean."""
+    """Every irregularity of the csv as (code, where); `check_report.FINDINGS` says what the codes
+    mean."""
     for row in annotations.malformed:
         yield "malformed_row", f"line {row.line}: {row.reason}"
     for row in annotations.leftovers:

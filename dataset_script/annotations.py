@@ -1,4 +1,5 @@
-"""metadata.csv: read row by row, checked, written; every row that cannot be used is kept with its reason."""
+"""metadata.csv: read row by row, checked, written; every row that cannot be used is kept with its
+reason."""
 
 import csv
 import os
@@ -22,8 +23,10 @@ _CLIP_NAME = re.compile(
 class Annotation:
     """One sentence about one object of one clip: a row of metadata.csv.
 
-    `clip_id` names the folders under media/ and gt_mask/: the uid without its last two `_` fields, not `vid`.
-    `line` is the row's line in the csv. `null_kind` is the letter in a null reference's name, else None.
+    `clip_id` names the folders under media/ and gt_mask/: the uid without its last two `_` fields,
+        not `vid`.
+    `line` is the row's line in the csv. `null_kind` is the letter in a null reference's name, else
+    None.
     """
 
     line: int
@@ -86,7 +89,8 @@ class Clip:
 
 
 def split_clip_id(clip_id: str) -> dict[str, str | int | None]:
-    """`null_c-abc_30000_40000` -> null_kind c, source abc_30000_40000, youtube_id abc, start_ms and end_ms.
+    """`null_c-abc_30000_40000` -> null_kind c, source abc_30000_40000, youtube_id abc, start_ms and
+    end_ms.
 
     A name of another form is its own source and YouTube id, and has no times.
     """
@@ -113,7 +117,8 @@ def read_annotations(path: str | Path) -> Annotations:
     """Read a metadata.csv, with or without a byte-order mark, LF or CRLF.
 
     Raises:
-        ValueError: when the file as a whole cannot be read: no header, a column missing, no rows, not UTF-8.
+        ValueError: when the file as a whole cannot be read: no header, a column missing, no rows,
+            not UTF-8.
         OSError: when it cannot be opened.
     """
     annotations = Annotations()

@@ -1,4 +1,5 @@
-"""Ref-AVS Bench as a `datasets` builder: memory-mapped, streamed, in several processes, from the layout on disk."""
+"""Ref-AVS Bench as a `datasets` builder: memory-mapped, streamed, in several processes, from the
+layout on disk."""
 
 import hashlib
 import os
@@ -30,8 +31,8 @@ class RefAVSBuilderConfig(datasets.BuilderConfig):
 class RefAVSBuilder(datasets.GeneratorBasedBuilder):
     """Builder over an unpacked archive.
 
-    The cache holds paths of frames and masks, and sounds; its name holds a digest of the tree, so that
-    changed data are read anew.
+    The cache holds paths of frames and masks, and sounds; its name holds a digest of the tree, so
+    that changed data are read anew.
     """
 
     VERSION = VERSION
@@ -57,7 +58,8 @@ class RefAVSBuilder(datasets.GeneratorBasedBuilder):
         tree = open_tree(self.config.data_dir, self.config.paper_splits, self.config.damaged)
         by_split = {split: [clip for clip in tree.clips if clip.split == split] for split in SPLITS}
         without_clips = replace(tree, clips=())
-        # a list is what `datasets` takes as shards: any number of processes or workers share the clips
+        # a list is what `datasets` takes as shards: any number of processes or workers share the
+        # clips
         return [
             datasets.SplitGenerator(name=split, gen_kwargs={"clips": clips, "tree": without_clips})
             for split, clips in by_split.items()
@@ -90,10 +92,13 @@ def load_refavs(
 
     Args:
         path: a folder that holds metadata.csv; else whatever `datasets.load_dataset` takes.
-        configuration: `expressions`, a row a sentence, or `clips`, a row a clip with all its sentences.
-        split: `train`, `val`, `test_s`, `test_u`, `test_n` or sums as `test_s+test_u`; None for all, as a dict.
+        configuration: `expressions`, a row a sentence, or `clips`, a row a clip with all its
+            sentences.
+        split: `train`, `val`, `test_s`, `test_u`, `test_n` or sums as `test_s+test_u`; None for
+            all, as a dict.
         paper_splits: test_u with the unseen categories only, as the paper counts it.
-        damaged: `error` stops at a missing or broken file, `skip` leaves its rows out, `trust` does not look.
+        damaged: `error` stops at a missing or broken file, `skip` leaves its rows out, `trust` does
+            not look.
 
     Raises:
         ValueError: when the tree cannot be read, or an option does not apply to an export.
@@ -137,7 +142,8 @@ def load_refavs(
 
 
 def digest_tree(root: str | Path) -> str:
-    """A digest of metadata.csv, taxonomy.json and every media file's name, size and time of change."""
+    """A digest of metadata.csv, taxonomy.json and every media file's name, size and time of
+    change."""
     digest = hashlib.sha256()
     for name in ("metadata.csv", TAXONOMY_FILE):
         file = Path(root, name)

@@ -1,4 +1,5 @@
-"""What a check finds: the codes and their meanings, the counts, and the report as JSON and for a terminal."""
+"""What a check finds: the codes and their meanings, the counts, and the report as JSON and for a
+terminal."""
 
 import json
 import os
@@ -73,7 +74,8 @@ class Report:
 
     @property
     def can_train(self) -> bool:
-        """Whether the loader takes the tree as it is: nothing missing, broken or malformed, and rows to train on."""
+        """Whether the loader takes the tree as it is: nothing missing, broken or malformed, and
+        rows to train on."""
         return not FATAL & self.counts.keys() and self.usable_rows.get("train", 0) > 0
 
     def as_dict(self) -> dict:

@@ -1,4 +1,5 @@
-"""`refavs dataset check`: every irregularity of a tree counted and named. Nothing in the tree is changed."""
+"""`refavs dataset check`: every irregularity of a tree counted and named. Nothing in the tree is
+changed."""
 
 import os
 from collections import Counter

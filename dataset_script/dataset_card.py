@@ -16,17 +16,18 @@ COLUMNS = {
 PAPER = "[Ref-AVS: Refer and Segment Objects in Audio-Visual Scenes](https://arxiv.org/abs/2407.10957) (ECCV 2024)"
 
 LICENCE_NOTE = """\
-The annotations are the Ref-AVS authors' (Zenodo record [12970978](https://zenodo.org/records/12970978)). The frames
-and sounds are cut from YouTube videos: their rights stay with those who made them, and this export grants none.
-Look at the terms of the record and of the videos before you publish or redistribute this folder."""
+The annotations are the Ref-AVS authors' (Zenodo record
+[12970978](https://zenodo.org/records/12970978)). The frames
+and sounds are cut from YouTube videos: their rights stay with those who made them, and this export
+grants none. Look at the terms of the record and of the videos before you publish or redistribute
+this folder."""
 
 CITATION = """\
 ```bibtex
 @inproceedings{wang2024refavs,
   title     = {Ref-AVS: Refer and Segment Objects in Audio-Visual Scenes},
-  author    = {Wang, Yaoting and Sun, Peiwen and Zhou, Dongzhan and Li, Guangyao and Zhang, Honggang and Hu, Di},
-  booktitle = {European Conference on Computer Vision},
-  year      = {2024}
+  author    = {Wang, Yaoting and Sun, Peiwen and Zhou, Dongzhan and Li, Guangyao and Zhang, Honggang
+  and Hu, Di}, booktitle = {European Conference on Computer Vision}, year      = {2024}
 }
 ```"""
 
@@ -42,7 +43,8 @@ class CardFacts:
 
     @property
     def is_ref_avs(self) -> bool:
-        """Whether the tree uses the paper's categories; a tree with its own is another data set in the same layout."""
+        """Whether the tree uses the paper's categories; a tree with its own is another data set in
+        the same layout."""
         return self.tree.taxonomy == PAPER_TAXONOMY
 
 

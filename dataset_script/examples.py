@@ -20,7 +20,8 @@ DAMAGED = ("error", "skip", "trust")
 class Tree:
     """An unpacked archive: where it lies, its clips by split, its taxonomy.
 
-    `damaged` says what becomes of rows whose files are missing or broken: `error` stops at the first,
+    `damaged` says what becomes of rows whose files are missing or broken: `error` stops at the
+    first,
     `skip` leaves them out, `trust` looks at no file before it is used.
     """
 
@@ -35,7 +36,8 @@ def open_tree(root: str | Path, paper_splits: bool = False, damaged: str = "erro
 
     Args:
         root: the folder that holds metadata.csv, media/ and gt_mask/.
-        paper_splits: keep only the unseen categories in test_u, as the paper counts it (Table 2: 1,454 rows).
+        paper_splits: keep only the unseen categories in test_u, as the paper counts it (Table 2:
+            1,454 rows).
         damaged: `error`, `skip` or `trust`, see `Tree`.
 
     Raises:
@@ -97,7 +99,8 @@ def usable_part(tree: Tree, clip: Clip) -> tuple[Clip | None, list[Problem]]:
 def clip_examples(tree: Tree, clip: Clip, configuration: str) -> Iterator[tuple[str, dict]]:
     """The clip's rows with a key each: one a sentence (`expressions`), or one in all (`clips`).
 
-    Frames and masks are paths (bytes for a null reference without mask files); the sound is the file's bytes.
+    Frames and masks are paths (bytes for a null reference without mask files); the sound is the
+    file's bytes.
     """
     shared = _clip_columns(tree, clip)
     masks = {fid: _masks(tree, clip, fid) for fid in clip.fids}

@@ -1,4 +1,5 @@
-"""`refavs dataset export`: Parquet with the media inside, named splits, a card, checksums; goes on when killed."""
+"""`refavs dataset export`: Parquet with the media inside, named splits, a card, checksums; goes on
+when killed."""
 
 import json
 import os
@@ -32,13 +33,15 @@ def export(
 ) -> dict:
     """Write a tree as Parquet that `load_dataset(output)` reads, with the splits' own names.
 
-    A shard appears under its name only when it is whole. A second run keeps every shard whose clips are
+    A shard appears under its name only when it is whole. A second run keeps every shard whose clips
+    are
     unchanged and writes the others: a killed export goes on, a mended tree is brought up to date.
 
     Args:
         root: the unpacked archive.
         output: a new or empty folder, or that of an earlier export.
-        configurations: `expressions`, `clips`, or both; the first is what `load_dataset(output)` gives.
+        configurations: `expressions`, `clips`, or both; the first is what `load_dataset(output)`
+            gives.
         paper_splits: as in `open_tree`.
         damaged: as in `open_tree`.
         licence: the card's licence, an id of the Hub's list; `other` comes with a note.
@@ -46,8 +49,8 @@ def export(
         progress: a bar on stderr.
 
     Returns:
-        The manifest, which also stands in `export.json`: for each shard its rows, the rows left out because
-        their files are damaged, its bytes and SHA-256.
+        The manifest, which also stands in `export.json`: for each shard its rows, the rows left out
+        because their files are damaged, its bytes and SHA-256.
 
     Raises:
         ValueError: when the tree cannot be read or `output` holds something else.

@@ -26,7 +26,8 @@ _UNREADABLE = (
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong with one file. `fid` is None where the whole clip suffers, else the one object that does."""
+    """Something wrong with one file. `fid` is None where the whole clip suffers, else the one
+    object that does."""
 
     code: str
     where: str
@@ -34,7 +35,8 @@ class Problem:
 
 
 def clip_problems(root: str | Path, clip: Clip) -> list[Problem]:
-    """Everything wrong with a clip's files: each frame and mask is decoded, the sound's length is measured."""
+    """Everything wrong with a clip's files: each frame and mask is decoded, the sound's length is
+    measured."""
     if not Path(root, "media", clip.clip_id).is_dir():
         return [Problem("missing_clip", f"media/{clip.clip_id}")]
     problems, size = _frame_problems(root, clip.clip_id)

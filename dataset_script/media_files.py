@@ -1,4 +1,5 @@
-"""One clip's frames, sound and masks on disk: where they lie; masks read and written, a sound's header read."""
+"""One clip's frames, sound and masks on disk: where they lie; masks read and written, a sound's
+header read."""
 
 import io
 import struct
@@ -14,7 +15,8 @@ from .schema import NUM_FRAMES
 
 @dataclass(frozen=True, slots=True)
 class SoundHeader:
-    """What a WAV file says of itself. `missing_bytes` is how much of the promised sound is not there."""
+    """What a WAV file says of itself. `missing_bytes` is how much of the promised sound is not
+    there."""
 
     sampling_rate: int  # Hz
     channels: int

@@ -29,7 +29,8 @@ class MediaCounts:
 
 
 def count_media(root: Path, clips: Iterable[Clip], progress: bool = False) -> MediaCounts:
-    """Count the media of clips; what is missing or unreadable is counted as that (`check` names it)."""
+    """Count the media of clips; what is missing or unreadable is counted as that (`check` names
+    it)."""
     counts = MediaCounts()
     fids: dict[str, set[int]] = {}
     for clip in clips:

@@ -193,7 +193,8 @@ def _draw_co_occurrence(figure, statistics: Statistics) -> None:
 
 
 def _by_group(statistics: Statistics) -> list[str]:
-    """Categories by super-category, the frequent first; those that the taxonomy does not know come last."""
+    """Categories by super-category, the frequent first; those that the taxonomy does not know come
+    last."""
     taxonomy = statistics.taxonomy
     groups = list(dict.fromkeys(taxonomy.categories.values()))
     counted = {

@@ -1,4 +1,5 @@
-"""Splits and columns: the one place that says what a row of the data set holds (documented in docs/data.md)."""
+"""Splits and columns: the one place that says what a row of the data set holds (documented in
+docs/data.md)."""
 
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ CONFIGURATIONS = ("expressions", "clips")
 NUM_FRAMES = 10  # one a second
 CLIP_MS = 10_000
 
-# `datasets` is imported when columns are asked for, so that reading, checking and counting do without it.
+# `datasets` is imported when columns are asked for, so that reading, checking and counting do
+# without it.
 
 
 def features_of(configuration: str) -> "Features":

@@ -62,13 +62,15 @@ def write_shard(tree: Tree, shard: Shard, path: Path, advance: Callable[[], obje
         advance: called once a clip.
 
     Returns:
-        The manifest's entry: digest, sha256, rows, rows left out because their files are damaged, bytes.
+        The manifest's entry: digest, sha256, rows, rows left out because their files are damaged,
+        bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp")
     entry = {"digest": shard.digest, "rows": 0, "left_out": 0}
     schema = features_of(shard.configuration).arrow_schema
-    # A clip's sentences follow each other: the dictionary stores their common frames and sound once a row group.
+    # A clip's sentences follow each other: the dictionary stores their common frames and sound once
+    # a row group.
     with pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=True) as writer:
         for rows in _row_groups(tree, shard, entry, advance):
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))

@@ -1,4 +1,5 @@
-"""`refavs dataset stats`: what a metadata.csv holds, counted as the paper's tables and figures count."""
+"""`refavs dataset stats`: what a metadata.csv holds, counted as the paper's tables and figures
+count."""
 
 import re
 from collections import Counter, defaultdict
@@ -27,7 +28,8 @@ PAPER_OBJECT_SHARES = {2: 0.56, 3: 0.13}  # videos that hold at least so many ob
 LENGTH_BINS = ("1-4", "5-8", "9-12", "13+")  # words, as the paper groups its results
 LONGEST_SHOWN = 25  # words, the length at which the model cuts a sentence
 
-# The csv does not say which cues a sentence uses. These words of ours tell, roughly; see docs/data.md.
+# The csv does not say which cues a sentence uses. These words of ours tell, roughly; see
+# docs/data.md.
 CUE_WORDS = {
     "spatial": "above adjacent behind below beneath beside between bottom center corner far front left leftmost middle "
     "near on right rightmost top under",
@@ -62,7 +64,8 @@ class Statistics:
 
 
 def count_tree(path: str | Path, progress: bool = False) -> Statistics:
-    """Count a tree, or a metadata.csv alone: `media` is then None, as it is where no clip has a folder.
+    """Count a tree, or a metadata.csv alone: `media` is then None, as it is where no clip has a
+    folder.
 
     Raises:
         ValueError: when there is no csv to be read.

@@ -22,7 +22,8 @@ MOST_SHOWN = 12  # pairs of categories in the table; the plot shows all
 
 
 def write_statistics(path: str | Path, output: str | Path, progress: bool = False) -> str:
-    """Count the tree or csv at `path`; write statistics.md and its plots into `output`; return the Markdown.
+    """Count the tree or csv at `path`; write statistics.md and its plots into `output`; return the
+    Markdown.
 
     Raises:
         ValueError: when there is no csv to be read, or `output` is a file.

@@ -1,4 +1,5 @@
-"""What the objects are: 51 categories in 4 super-categories, 3 silent ones, and the 13 that training never shows."""
+"""What the objects are: 51 categories in 4 super-categories, 3 silent ones, and the 13 that
+training never shows."""
 
 import json
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ class Taxonomy:
     unseen: frozenset[str]
 
     def super_category(self, category: str) -> str | None:
-        """The super-category, None for `null` and for a category that the taxonomy does not know."""
+        """The super-category, None for `null` and for a category that the taxonomy does not
+        know."""
         return self.categories.get(category)
 
 
@@ -30,7 +32,8 @@ def read_taxonomy(root: str | Path) -> Taxonomy:
     """The taxonomy of the tree at `root`: its `taxonomy.json` where there is one, else the paper's.
 
     Raises:
-        ValueError: when the file is not `{"categories": {name: super-category}, "unseen": [name, ...]}`.
+        ValueError: when the file is not `{"categories": {name: super-category}, "unseen": [name,
+            ...]}`.
     """
     path = Path(root) / TAXONOMY_FILE
     if not path.exists():
@@ -63,7 +66,8 @@ def _paper_taxonomy() -> Taxonomy:
         "instrument": "accordion bass cello clarinet drum flute guitar guzheng handpan harmonica harp marimba piano "
         "pipa saxophone sitar tabla tuba ukulele violin",
         "animal": "cat dog leopard lion pig sheep tiger wolf",
-        # `keyboard` is a computer's: its sentences speak of letters, blue light and tapping fingers.
+        # `keyboard` is a computer's: its sentences speak of letters, blue light and tapping
+        # fingers.
         "machine": "airplane boat car clock emergency-car gun hair-dryer helicopter keyboard motorcycle mower razor "
         "saw truck vacuum-cleaner",
         "human": "baby boy girl man woman",
@@ -74,5 +78,6 @@ def _paper_taxonomy() -> Taxonomy:
     return Taxonomy(categories=categories, unseen=frozenset(unseen.split()))
 
 
-# Sec. 3.1: 48 categories that can sound (20 instruments, 8 animals, 15 machines, 5 humans), 3 silent and still.
+# Sec. 3.1: 48 categories that can sound (20 instruments, 8 animals, 15 machines, 5 humans), 3
+# silent and still.
 PAPER_TAXONOMY = _paper_taxonomy()

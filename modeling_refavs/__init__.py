@@ -1,4 +1,5 @@
-"""Segment the object that a sentence means in a video with sound: EEMC (Ref-AVS, ECCV 2024) for transformers."""
+"""Segment the object that a sentence means in a video with sound: EEMC (Ref-AVS, ECCV 2024) for
+transformers."""
 
 from importlib import import_module
 

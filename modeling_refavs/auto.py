@@ -1,4 +1,5 @@
-"""Importing this makes transformers' Auto classes and pipelines know the installed `refavs`; so does taking any class of the package."""
+"""Importing this makes transformers' Auto classes and pipelines know the installed `refavs`; so
+does taking any class of the package."""
 
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor
 from transformers.pipelines import PIPELINE_REGISTRY

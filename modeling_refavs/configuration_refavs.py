@@ -1,4 +1,5 @@
-"""Configuration of EEMC, the model of Ref-AVS (ECCV 2024, arXiv 2407.10957): the paper's values are the defaults."""
+"""Configuration of EEMC, the model of Ref-AVS (ECCV 2024, arXiv 2407.10957): the paper's values are
+the defaults."""
 
 import copy
 import difflib
@@ -48,7 +49,8 @@ PAPER = {
 
 
 def refuse_unknown_keys(config: PreTrainedConfig, keys: dict) -> None:
-    """transformers accepts a misspelt key in silence; here it is an error that names the nearest field."""
+    """transformers accepts a misspelt key in silence; here it is an error that names the nearest
+    field."""
     known = {field.name for field in fields(config)} | SERVICE_KEYS
     for key in keys:
         if key not in known:
@@ -64,7 +66,8 @@ class RefAVSAudioConfig(PreTrainedConfig):
 
     Args:
         num_mel_frames, num_mel_bands: size of one log-mel example; 96 x 10 ms, 64 bands.
-        hidden_sizes, depths: channels of each stage and its number of 3x3 convolutions; a 2x2 max pool ends a stage.
+        hidden_sizes, depths: channels of each stage and its number of 3x3 convolutions; a 2x2 max
+            pool ends a stage.
         intermediate_size: width of the two fully connected layers.
         embedding_size: length of the vector that stands for one second of sound.
     """
@@ -93,28 +96,34 @@ class RefAVSConfig(PreTrainedConfig):
     """EEMC: Expression Enhancing with Multimodal Cues.
 
     Args:
-        mask2former_config: `Mask2FormerConfig` with a Swin backbone. Default: Swin-base, 100 queries. Its `class_weight`,
+        mask2former_config: `Mask2FormerConfig` with a Swin backbone. Default: Swin-base, 100
+            queries. Its `class_weight`,
             `mask_weight` and `dice_weight` are the loss weights: 2, 5 and 5 (Supp. B.1).
         text_config: `RobertaConfig`. Default: RoBERTa-base.
         audio_config: `RefAVSAudioConfig`. Default: VGGish.
         hidden_size: d_V, the width of every cue token; the width of Mask2Former's queries.
         num_cue_layers: N_L, the layers of each of the three cue transformers.
-        visual_grid_size: the last Swin stage is pooled to this many rows and columns of visual cue tokens.
+        visual_grid_size: the last Swin stage is pooled to this many rows and columns of visual cue
+            tokens.
         memory_beta: beta of Eq. 2, how strongly a step is set off against the past.
-        adapter_size: bottleneck of the adapters in the pixel decoder and the transformer decoder (Fig. 3).
-        cue_pre_norm: layers of the cue transformers normalise before, not after, attention and feed-forward; None: as
-            Mask2Former's decoder, whose default is after.
-        cue_tied_start: queries and keys of the cue transformers start alike, so that tokens that are near each other in the space of
-            F'_A, F'_V and F'_T attend to each other.
-        use_audio_memory_cue: C_A, the mean of the sounds before, is a cue token of its own beside Q_A, in which Eq. 2 mixes it with the
-            sound of the second. Nothing where `use_audio_cues` or `use_cached_memory` is off.
-        cue_loss_weight: of an auxiliary loss, that the visual tokens of Q_m tell where the referred object is; 0 in the paper.
-        claim_from_cues: how much of the light that the cues throw on a query's mask is added to the logit that it is the object;
-            needs `cue_loss_weight`. 0 in the paper.
-        claim_bias: added to the logit that a query is the object, but not in the loss: above 0 an object is claimed more readily,
-            which buys J with S. To be chosen on a validation split.
-        use_text_cues, use_audio_cues, use_cached_memory, use_modality_encoding: the ablations of Table 4.
-        freeze_vision_encoder, freeze_text_encoder, freeze_audio_encoder: no gradient, no dropout and no drop path, in
+        adapter_size: bottleneck of the adapters in the pixel decoder and the transformer decoder
+            (Fig. 3).
+        cue_pre_norm: layers of the cue transformers normalise before, not after, attention and
+            feed-forward; None: as Mask2Former's decoder, whose default is after.
+        cue_tied_start: queries and keys of the cue transformers start alike, so that tokens that
+            are near each other in the space of F'_A, F'_V and F'_T attend to each other.
+        use_audio_memory_cue: C_A, the mean of the sounds before, is a cue token of its own beside
+            Q_A, in which Eq. 2 mixes it with the sound of the second. Nothing where
+            `use_audio_cues` or `use_cached_memory` is off.
+        cue_loss_weight: of an auxiliary loss, that the visual tokens of Q_m tell where the referred
+            object is; 0 in the paper.
+        claim_from_cues: how much of the light that the cues throw on a query's mask is added to the
+            logit that it is the object; needs `cue_loss_weight`. 0 in the paper.
+        claim_bias: added to the logit that a query is the object, but not in the loss: above 0 an
+            object is claimed more readily, which buys J with S. To be chosen on a validation split.
+        use_text_cues, use_audio_cues, use_cached_memory, use_modality_encoding: the ablations of
+        Table 4. freeze_vision_encoder, freeze_text_encoder, freeze_audio_encoder: no gradient, no
+        dropout and no drop path, in
             `train()` too (Sec. 4.2).
         freeze_pixel_decoder: leave the pixel decoder as it was pretrained, its adapters too.
         freeze_mask_decoder: train only adapters and class head of Mask2Former's two decoders.
@@ -175,7 +184,8 @@ class RefAVSConfig(PreTrainedConfig):
 
     @property
     def custom_pipelines(self) -> dict[str, dict]:
-        """Tells `pipeline` which class of a saved folder does the task; nothing where the installed package is registered."""
+        """Tells `pipeline` which class of a saved folder does the task; nothing where the installed
+        package is registered."""
         from transformers.pipelines import (
             PIPELINE_REGISTRY,
         )  # late: it imports every model's Auto class
@@ -195,7 +205,8 @@ class RefAVSConfig(PreTrainedConfig):
             if isinstance(fields_or_config, dict):
                 setattr(self, name, config_class(**fields_or_config))
         super().__post_init__(**kwargs)
-        # Swin is of the precision in which the whole model is loaded, not of that in which it was saved
+        # Swin is of the precision in which the whole model is loaded, not of that in which it was
+        # saved
         self.mask2former_config.backbone_config.dtype = None
         if self.mask2former_config.id2label != LABELS:  # a backbone trained on other classes
             self.mask2former_config = copy.deepcopy(self.mask2former_config)

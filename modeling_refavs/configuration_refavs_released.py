@@ -1,4 +1,5 @@
-"""Configuration of the model that the Ref-AVS authors released, which is not the paper's: see docs/released.md."""
+"""Configuration of the model that the Ref-AVS authors released, which is not the paper's: see
+docs/released.md."""
 
 from huggingface_hub.dataclasses import strict
 from transformers import Mask2FormerConfig, PreTrainedConfig, RobertaConfig
@@ -6,7 +7,8 @@ from transformers import Mask2FormerConfig, PreTrainedConfig, RobertaConfig
 from .configuration_refavs import SWIN_BASE, RefAVSAudioConfig, refuse_unknown_keys
 
 
-# The two passes of one training step saw different features (quirk 13): here a frozen Swin drops no path.
+# The two passes of one training step saw different features (quirk 13): here a frozen Swin drops no
+# path.
 RELEASED_SWIN = {**SWIN_BASE, "drop_path_rate": 0.0}
 
 
@@ -15,8 +17,10 @@ class RefAVSReleasedConfig(PreTrainedConfig):
     """The released checkpoint's model. What its code fixes is fixed here too: no field changes it.
 
     Args:
-        mask2former_config: `Mask2FormerConfig`. Default: `facebook/mask2former-swin-base-ade-semantic`, 150 classes.
-        text_config: `RobertaConfig` of `distilbert/distilroberta-base`; None: `text_features` are given to the model.
+        mask2former_config: `Mask2FormerConfig`. Default:
+            `facebook/mask2former-swin-base-ade-semantic`, 150 classes.
+        text_config: `RobertaConfig` of `distilbert/distilroberta-base`; None: `text_features` are
+            given to the model.
         audio_config: `RefAVSAudioConfig`; None: `audio_features` are given to the model.
         audio_feature_size, text_feature_size: width of F_A and F_T.
         hidden_size: width of the cue tokens, which is the last Swin stage's.
@@ -25,7 +29,8 @@ class RefAVSReleasedConfig(PreTrainedConfig):
         adapter_size: bottleneck of the adapters in the pixel decoder.
         num_frames: steps of a clip; a shorter clip is filled up with its last step.
         text_length: tokens of a sentence, padding included: the model attends to padding.
-        attend_across_clips: let the sentences of a batch attend to one another, as the released code does (quirk 7).
+        attend_across_clips: let the sentences of a batch attend to one another, as the released
+            code does (quirk 7).
             False: an answer depends on its own clip and sentence alone.
     """
 

@@ -1,4 +1,5 @@
-"""A video file or its bytes as one-second steps, for the pipeline where nothing but transformers and PyAV is installed.
+"""A video file or its bytes as one-second steps, for the pipeline where nothing but transformers
+and PyAV is installed.
 
 For damaged, glued or oddly timed files the package's own `media` room goes to greater lengths.
 """
@@ -24,8 +25,9 @@ def read_video(source: str | Path | bytes) -> Iterator[tuple[np.ndarray, np.ndar
         source: path of a file, or its bytes. Nothing is downloaded.
 
     Yields:
-        The picture on display at second k, `(height, width, 3)` uint8, upright; and the sound of that second, `(samples,)`
-        float32 at 16 kHz, mono, fewer samples or none where it has ended; None if there is no sound track.
+        The picture on display at second k, `(height, width, 3)` uint8, upright; and the sound of
+        that second, `(samples,)` float32 at 16 kHz, mono, fewer samples or none where it has ended;
+        None if there is no sound track.
 
     Raises:
         ValueError: PyAV is missing, or the source is no video.
@@ -68,7 +70,8 @@ def _start(container: Any) -> float:
 
 
 def _pictures_by_second(container: Any) -> Iterator[np.ndarray]:
-    """The picture on display at k seconds, k = 0, 1, ..., for each second that lasts long enough."""
+    """The picture on display at k seconds, k = 0, 1, ..., for each second that lasts long
+    enough."""
     shown, end, second, start = None, 0.0, 0, _start(container)
     usual = 1 / float(
         container.streams.video[0].average_rate or 25
@@ -91,7 +94,8 @@ def _upright(picture: Any) -> np.ndarray:
 
 
 def _sound_by_second(av: Any, container: Any) -> Iterator[np.ndarray | None]:
-    """Mono seconds, counted from the first picture; the last one cut short, then empty ones for ever."""
+    """Mono seconds, counted from the first picture; the last one cut short, then empty ones for
+    ever."""
     if not container.streams.audio:
         yield from repeat(None)
     resampler, heard = (

@@ -1,8 +1,11 @@
-"""Multi-scale deformable attention (Deformable DETR, arXiv 2010.04159, Eq. 3) of Mask2Former's pixel decoder, fast on a CPU and on CUDA.
+"""Multi-scale deformable attention (Deformable DETR, arXiv 2010.04159, Eq. 3) of Mask2Former's
+pixel decoder, fast on a CPU and on CUDA.
 
-transformers samples each level with `grid_sample` and keeps every sample before it weighs them. Here a bilinear sample is what it is, a
-weighted sum of four pixels, and a query's samples of all levels one bag of pixels: on a CPU `embedding_bag` sums them as it reads them,
-on CUDA the kernel of `deformable_attention_triton.py`. Other devices go transformers' way.
+transformers samples each level with `grid_sample` and keeps every sample before it weighs them.
+Here a bilinear sample is what it is, a weighted sum of four pixels, and a query's samples of all
+levels one bag of pixels: on a CPU
+`embedding_bag` sums them as it reads them, on CUDA the kernel of `deformable_attention_triton.py`.
+Other devices go transformers' way.
 """
 
 from collections.abc import Callable
@@ -36,7 +39,8 @@ class RefAVSDeformableAttention(Mask2FormerPixelDecoderEncoderMultiscaleDeformab
         Args:
             tokens: `(batch, pixels, D)`, the levels one after the other; each looks at all.
             position: `(pixels, D)`.
-            reference_points: `(1 or batch, pixels, levels, 2)`, where each pixel looks first: x and y from 0 to 1.
+            reference_points: `(1 or batch, pixels, levels, 2)`, where each pixel looks first: x and
+                y from 0 to 1.
             shapes: height and width of each level.
 
         Returns:
@@ -70,13 +74,15 @@ class RefAVSDeformableAttention(Mask2FormerPixelDecoderEncoderMultiscaleDeformab
 
     @staticmethod
     def _centres(points: torch.Tensor, sizes: tuple[int, ...]) -> torch.Tensor:
-        """Of `(batch, queries, levels)` in 0 to 1 the pixels of each level, `(batch, queries, 1, levels, 1)`."""
+        """Of `(batch, queries, levels)` in 0 to 1 the pixels of each level, `(batch, queries, 1,
+        levels, 1)`."""
         pixels = [point * size - 0.5 for point, size in zip(points.unbind(-1), sizes, strict=True)]
         return torch.stack(pixels, dim=-1)[:, :, None, :, None]
 
 
 def choose_sampling(device: torch.device, dtype: torch.dtype) -> Callable[..., torch.Tensor] | None:
-    """The fastest that does what [`sample_levels`] does on this device, in this precision; None: there is none."""
+    """The fastest that does what [`sample_levels`] does on this device, in this precision; None:
+    there is none."""
     if device.type == "cuda" and dtype != torch.float64 and is_triton_available():
         from .deformable_attention_triton import sample_levels_triton
 
@@ -96,7 +102,8 @@ def sample_levels(
     Args:
         value: `(batch, pixels, heads, D)`, the levels one after the other.
         shapes: height and width of each level.
-        x, y: `(batch, queries, heads, levels * points)`, pixels of the sample's level; whole numbers are the middles of pixels.
+        x, y: `(batch, queries, heads, levels * points)`, pixels of the sample's level; whole
+            numbers are the middles of pixels.
         weights: of the same shape.
 
     Returns:
@@ -137,15 +144,18 @@ def sample_levels(
 
 
 class _SumOfPixels(torch.autograd.Function):
-    """Of each head of each query the sum of weighted pixels: of every sample one, the next to the right, and the two below them.
+    """Of each head of each query the sum of weighted pixels: of every sample one, the next to the
+    right, and the two below them.
 
-    Autograd's way back through `embedding_bag` sorts what each pixel is asked to change, for each of the four anew, and adds it up one
-    by one. Here the samples are sorted once; then each sum is a bag itself, of the samples that have this pixel as their first.
+    Autograd's way back through `embedding_bag` sorts what each pixel is asked to change, for each
+    of the four anew, and adds it up one by one. Here the samples are sorted once; then each sum is
+    a bag itself, of the samples that have this pixel as their first.
     """
 
     @staticmethod
     def forward(ctx, table, corner, pitch, shapes, *shares):
-        """`table (batch, heads, pixels, D)`; `corner` and `shares (batch, queries, heads * samples)`; `pitch (heads * samples,)`."""
+        """`table (batch, heads, pixels, D)`; `corner` and `shares (batch, queries, heads *
+        samples)`; `pitch (heads * samples,)`."""
         samples = corner.shape[-1] // table.shape[1]
         indices = [
             index.view(-1, samples)
@@ -194,7 +204,8 @@ def _sum_bags(
 
 
 def _place_corners(sums: list[torch.Tensor], shapes: list[tuple[int, int]]) -> torch.Tensor:
-    """Of each of the four pixels of samples the sums at the place of the first, `(batch, heads, pixels, D)` -> all where they belong."""
+    """Of each of the four pixels of samples the sums at the place of the first, `(batch, heads,
+    pixels, D)` -> all where they belong."""
     placed, *others = sums
     start = 0
     for height, width in shapes:

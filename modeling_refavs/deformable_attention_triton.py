@@ -1,7 +1,9 @@
-"""What `sample_levels` of `deformable_attention.py` does, as Triton kernels: samples are weighed as they are read, and none is kept.
+"""What `sample_levels` of `deformable_attention.py` does, as Triton kernels: samples are weighed as
+they are read, and none is kept.
 
-A program takes a block of rows, a row being one head of one query. It goes through the row's samples and adds up four pixels of each, in
-single precision. On the way back it reads the same pixels again, and adds up what they are asked to change.
+A program takes a block of rows, a row being one head of one query. It goes through the row's
+samples and adds up four pixels of each, in single precision. On the way back it reads the same
+pixels again, and adds up what they are asked to change.
 """
 
 import functools
@@ -30,7 +32,8 @@ def _pixel(first, column, row, width, inside, heads, channel, CHANNELS: tl.const
 
 @triton.jit
 def _sample(x, y, height, width):
-    """Of places in pixels: the pixel above and to the left, how far the place is from it, and which of four columns and rows exist.
+    """Of places in pixels: the pixel above and to the left, how far the place is from it, and which
+    of four columns and rows exist.
 
     What is far away or no number is outside, and its share 0.
     """

@@ -1,4 +1,5 @@
-"""The one transformer layer that fusion (Eq. 1), integration (Eq. 4) and CATF (Eq. 5) are stacked from."""
+"""The one transformer layer that fusion (Eq. 1), integration (Eq. 4) and CATF (Eq. 5) are stacked
+from."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -33,7 +34,8 @@ class RefAVSAttention(nn.Module):
         Args:
             hidden_states: `(N, queries, D)`.
             context: `(N, keys, D)`.
-            context_mask: `(N, keys)` bool, False where a key is padding; every row holds at least one True.
+            context_mask: `(N, keys)` bool, False where a key is padding; every row holds at least
+                one True.
 
         Returns:
             `(N, queries, D)`.
@@ -55,7 +57,8 @@ class RefAVSAttention(nn.Module):
         context: torch.Tensor,
         context_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """`softmax(Q K^T / sqrt(d))`, which `forward` never holds: `(N, heads, queries, keys)`, 0 where a key is padding."""
+        """`softmax(Q K^T / sqrt(d))`, which `forward` never holds: `(N, heads, queries, keys)`, 0
+        where a key is padding."""
         queries = self._split_heads(self.query_projection(hidden_states))
         keys = self._split_heads(self.key_projection(context))
         scores = queries @ keys.transpose(-1, -2) / queries.shape[-1] ** 0.5
@@ -70,7 +73,8 @@ class RefAVSAttention(nn.Module):
 
 
 class RefAVSTransformerLayer(GradientCheckpointingLayer):
-    """Attention and feed-forward, each residual; normalised before or after, as `cue_pre_norm` or else Mask2Former's decoder says."""
+    """Attention and feed-forward, each residual; normalised before or after, as `cue_pre_norm` or
+    else Mask2Former's decoder says."""
 
     def __init__(self, config: RefAVSConfig):
         super().__init__()
@@ -96,7 +100,8 @@ class RefAVSTransformerLayer(GradientCheckpointingLayer):
         context: torch.Tensor | None = None,
         context_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Attend to `context`, or without one to `hidden_states` itself; shapes as in [`RefAVSAttention`]."""
+        """Attend to `context`, or without one to `hidden_states` itself; shapes as in
+        [`RefAVSAttention`]."""
         if self.pre_norm:
             normed = self.attention_norm(hidden_states)
             attended = self.attention(normed, normed if context is None else context, context_mask)
@@ -114,7 +119,8 @@ class RefAVSTransformerLayer(GradientCheckpointingLayer):
 
 
 class RefAVSCueProjection(nn.Module):
-    """One linear map a modality; the picture is pooled to a grid of visual tokens that know their place."""
+    """One linear map a modality; the picture is pooled to a grid of visual tokens that know their
+    place."""
 
     def __init__(self, config: RefAVSConfig):
         super().__init__()
@@ -147,7 +153,8 @@ class RefAVSCueProjection(nn.Module):
         return (tokens + position.flatten(2).transpose(1, 2)).unflatten(0, (clips, -1))
 
     def project_text(self, text_features: torch.Tensor) -> torch.Tensor:
-        """F_T `(expressions, L, 768)` -> F'_T before it is repeated over time, `(expressions, L, D)`."""
+        """F_T `(expressions, L, 768)` -> F'_T before it is repeated over time, `(expressions, L,
+        D)`."""
         return self.text(text_features)
 
 
@@ -192,7 +199,8 @@ class RefAVSTemporalBimodalTransformer(nn.Module):
 
 
 class RefAVSCueMemory(NamedTuple):
-    """What one modality remembers: `total (expressions, S, D)`, the sum of F^_M over past steps, and `count (expressions,)`."""
+    """What one modality remembers: `total (expressions, S, D)`, the sum of F^_M over past steps,
+    and `count (expressions,)`."""
 
     total: torch.Tensor
     count: torch.Tensor
@@ -234,7 +242,8 @@ class RefAVSMemory(NamedTuple):
 
 
 class RefAVSCachedMemory(nn.Module):
-    """`C_M(t)` = mean of F^_M over the steps before t, 0 at the first; `Q_M(t) = (beta + 1) F^_M(t) - beta C_M(t)`."""
+    """`C_M(t)` = mean of F^_M over the steps before t, 0 at the first; `Q_M(t) = (beta + 1) F^_M(t)
+    - beta C_M(t)`."""
 
     def __init__(self, beta: float):
         super().__init__()
@@ -245,7 +254,8 @@ class RefAVSCachedMemory(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor, RefAVSCueMemory]:
         """
         Args:
-            cues: `(expressions, steps, S, D)`, F^_M of a whole clip, of some of its steps, or of one.
+            cues: `(expressions, steps, S, D)`, F^_M of a whole clip, of some of its steps, or of
+                one.
             step_mask: `(expressions, steps)` bool; a step that is padding is not remembered.
             memory: what the steps before these left; None at the start of a clip.
 
@@ -273,7 +283,8 @@ class RefAVSCachedMemory(nn.Module):
 
 
 class RefAVSMultimodalIntegration(nn.Module):
-    """`Q_m = SelfAttn([Q_A ; [aud] ; Q_V ; [vis] ; Q_T])`, inside one step; ours, on request: C_A after Q_A."""
+    """`Q_m = SelfAttn([Q_A ; [aud] ; Q_V ; [vis] ; Q_T])`, inside one step; ours, on request: C_A
+    after Q_A."""
 
     def __init__(self, config: RefAVSConfig):
         super().__init__()
@@ -308,13 +319,15 @@ class RefAVSMultimodalIntegration(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """
         Args:
-            audio_cues, visual_cues, text_cues: Q_A `(steps, 1, D)`, Q_V `(steps, 64, D)`, Q_T `(steps, L, D)`; None where
-                an ablation leaves a modality out.
-            audio_mask, text_mask: `(steps, 1)` and `(steps, L)` bool, False where a token is padding.
+            audio_cues, visual_cues, text_cues: Q_A `(steps, 1, D)`, Q_V `(steps, 64, D)`, Q_T
+                `(steps, L, D)`; None where an ablation leaves a modality out.
+            audio_mask, text_mask: `(steps, 1)` and `(steps, L)` bool, False where a token is
+                padding.
             past_sound: C_A `(steps, 1, D)`, with `use_audio_memory_cue`.
 
         Returns:
-            Q_m `(steps, M, D)`, M = 1 + 1 + 64 + 1 + L (and 1 with C_A), and which of its tokens are real, `(steps, M)` bool.
+            Q_m `(steps, M, D)`, M = 1 + 1 + 64 + 1 + L (and 1 with C_A), and which of its tokens
+            are real, `(steps, M)` bool.
         """
         segments = [
             (audio_cues, audio_mask),
@@ -344,9 +357,11 @@ class RefAVSMultimodalIntegration(nn.Module):
 
 
 class RefAVSCrossAttentionTransformer(nn.Module):
-    """CATF, `q_Q = CATF(query = q, key = Q_m, value = Q_m)`: the mask queries, updated by the cues of their step.
+    """CATF, `q_Q = CATF(query = q, key = Q_m, value = Q_m)`: the mask queries, updated by the cues
+    of their step.
 
-    The update is added through a projection that starts at zero: before training the queries are Mask2Former's own.
+    The update is added through a projection that starts at zero: before training the queries are
+        Mask2Former's own.
     """
 
     def __init__(self, config: RefAVSConfig):

@@ -34,9 +34,10 @@ class RefAVSFeatureExtractor(FeatureExtractionMixin):
     """Waveform to log-mel examples.
 
     Args:
-        mode: `"aligned"`: example k is the first 0.96 s of second k, so n seconds give n examples and none needs a later
-            second (the paper's "clips at 1-second intervals"). `"contiguous"`: examples follow one another every 0.96 s,
-            as in VGGish itself and in the features that the authors released.
+        mode: `"aligned"`: example k is the first 0.96 s of second k, so n seconds give n examples
+            and none needs a later second (the paper's "clips at 1-second intervals").
+            `"contiguous"`: examples follow one another every 0.96 s, as in VGGish itself and in the
+            features that the authors released.
     """
 
     model_input_names = ["input_features", "input_features_mask"]  # noqa: RUF012
@@ -57,19 +58,22 @@ class RefAVSFeatureExtractor(FeatureExtractionMixin):
     ) -> BatchFeature:
         """
         Args:
-            audio: one waveform or a list of them: mono `(samples,)`, or `(channels, samples)` or `(samples, channels)`,
-                floats in [-1, 1] or integers; None for a clip without a sound track.
+            audio: one waveform or a list of them: mono `(samples,)`, or `(channels, samples)` or
+                `(samples, channels)`, floats in [-1, 1] or integers; None for a clip without a
+                sound track.
             sampling_rate: of `audio`, in Hz; other rates than 16 kHz are resampled.
-            num_examples: how many each waveform gives: a longer one is cut, a shorter one filled up with silence.
+            num_examples: how many each waveform gives: a longer one is cut, a shorter one filled up
+                with silence.
                 Default: as many as the longest waveform has, a last one that is cut short included.
             return_tensors: `"pt"`, `"np"` or None.
 
         Returns:
-            `input_features (clips, examples, 96, 64)` and `input_features_mask (clips, examples, 96)`, 0 where a mel
-            frame looks at padding alone.
+            `input_features (clips, examples, 96, 64)` and `input_features_mask (clips, examples,
+            96)`, 0 where a mel frame looks at padding alone.
 
         Raises:
-            ValueError: an unknown rate, NaN in the sound, or a waveform of more than two dimensions.
+            ValueError: an unknown rate, NaN in the sound, or a waveform of more than two
+                dimensions.
         """
         waveforms = [self.prepare(waveform, sampling_rate) for waveform in _as_batch(audio)]
         if num_examples is None:
@@ -128,7 +132,8 @@ class RefAVSFeatureExtractor(FeatureExtractionMixin):
 
 
 def log_mel_spectrogram(waveform: np.ndarray) -> np.ndarray:
-    """`(..., samples)` at 16 kHz -> `(..., mel frames, 64)`: log(mel magnitude + 0.01), 25 ms windows every 10 ms."""
+    """`(..., samples)` at 16 kHz -> `(..., mel frames, 64)`: log(mel magnitude + 0.01), 25 ms
+    windows every 10 ms."""
     windows = np.lib.stride_tricks.sliding_window_view(waveform, WINDOW_LENGTH, axis=-1)[
         ..., ::HOP_LENGTH, :
     ]

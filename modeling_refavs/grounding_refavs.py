@@ -10,7 +10,8 @@ from .modeling_outputs_refavs import LEAST
 
 
 def light_on_masks(masks_queries_logits: torch.Tensor, cue_logits: torch.Tensor) -> torch.Tensor:
-    """How much the visual cues light up what each query shows: the mean logit of the tokens that its mask covers, each by the square
+    """How much the visual cues light up what each query shows: the mean logit of the tokens that
+    its mask covers, each by the square
     of its cover; 0 for an empty mask.
 
     Args:
@@ -39,7 +40,8 @@ def cue_criterion(
         mask_labels: `(frames, H, W)` in [0, 1].
 
     Returns:
-        Binary cross-entropy with each token's part of the object's cover, relative to the token that it covers most.
+        Binary cross-entropy with each token's part of the object's cover, relative to the token
+        that it covers most.
     """
     counts = counts or count_masks(mask_labels)
     grid = math.isqrt(cue_logits.shape[1])

@@ -1,7 +1,9 @@
-"""Loss of EEMC (paper, Supp. B.1): Mask2Former's set criterion, where a frame shows the referred object or does not.
+"""Loss of EEMC (paper, Supp. B.1): Mask2Former's set criterion, where a frame shows the referred
+object or does not.
 
-With one object at most, the best assignment is a minimum over the queries: all frames are matched at once. Mask2Former looks
-at 12,544 random points of a map; here every pixel counts, at 384x384 only 9,216 of them, and the loss is the same each time.
+With one object at most, the best assignment is a minimum over the queries: all frames are matched
+at once. Mask2Former looks at 12,544 random points of a map; here every pixel counts, at 384x384
+only 9,216 of them, and the loss is the same each time.
 """
 
 from collections.abc import Callable
@@ -13,7 +15,8 @@ from transformers import Mask2FormerConfig
 
 
 class RefAVSLossCounts(NamedTuple):
-    """What the loss is a mean over: masks that are not empty, and frames, of one call or of all calls of an update."""
+    """What the loss is a mean over: masks that are not empty, and frames, of one call or of all
+    calls of an update."""
 
     masks: torch.Tensor
     frames: torch.Tensor
@@ -35,7 +38,8 @@ def set_criterion(
         mask_labels: `(frames, H, W)` in [0, 1], of any size; all 0 where the object is not there.
         config: `mask_weight`, `dice_weight`, `class_weight` and `no_object_weight`.
         counts: of more frames than these, if an update is gathered from several calls.
-        predict: makes the logits `(frames, h, w)` of one query of each frame, `(frames,)`, once more. Only these need a gradient: with
+        predict: makes the logits `(frames, h, w)` of one query of each frame, `(frames,)`, once
+            more. Only these need a gradient: with
             `predict` the maps above may come without.
 
     Returns:
@@ -81,7 +85,8 @@ def set_criterion(
 def matching_cost(
     logits: torch.Tensor, labels: torch.Tensor, config: Mask2FormerConfig
 ) -> torch.Tensor:
-    """Weighted BCE and Dice of every query `(frames, num_queries, pixels)` with its frame's mask `(frames, pixels)`, as `(frames,
+    """Weighted BCE and Dice of every query `(frames, num_queries, pixels)` with its frame's mask
+    `(frames, pixels)`, as `(frames,
     num_queries)`; what is common to both is one matrix product."""
     labels, pixels = labels.unsqueeze(-1), labels.shape[-1]
     probabilities = logits.sigmoid()

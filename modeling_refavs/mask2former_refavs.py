@@ -1,7 +1,9 @@
-"""Mask2Former's transformer decoder (arXiv 2112.01527, Sec. 3.2), started from prompted queries, of which only what is asked for is computed.
+"""Mask2Former's transformer decoder (arXiv 2112.01527, Sec. 3.2), started from prompted queries, of
+which only what is asked for is computed.
 
-transformers repeats a clip's maps for each sentence, predicts every layer's masks at full size, brings them to the size of the next
-layer's map, copies them for each head and keeps the attention weights. Here the sentences of a clip are so many queries more, and the
+transformers repeats a clip's maps for each sentence, predicts every layer's masks at full size,
+brings them to the size of the next layer's map, copies them for each head and keeps the attention
+weights. Here the sentences of a clip are so many queries more, and the
 pixels are brought to that size, once: a bilinear map of a product is the product of the map.
 """
 
@@ -35,14 +37,16 @@ class RefAVSAdapter(nn.Module):
 
 
 class RefAVSMapTokens(NamedTuple):
-    """One of the pixel decoder's maps: `tokens (clips, steps, pixels, D)` and where they are, `position (pixels, D)`."""
+    """One of the pixel decoder's maps: `tokens (clips, steps, pixels, D)` and where they are,
+    `position (pixels, D)`."""
 
     tokens: torch.Tensor
     position: torch.Tensor
 
 
 class RefAVSMaskDecoderOutput(NamedTuple):
-    """`states`: per layer and before the first, `(expressions * steps, queries, D)`, normalised; `masks_queries_logits (expressions * steps,
+    """`states`: per layer and before the first, `(expressions * steps, queries, D)`, normalised;
+    `masks_queries_logits (expressions * steps,
     queries, h, w)` of the last layer."""
 
     states: tuple[torch.Tensor, ...]
@@ -57,8 +61,10 @@ class RefAVSMaskedCrossAttention(nn.MultiheadAttention):
     ) -> torch.Tensor:
         """
         Args:
-            queries: `(expressions * steps, queries, D)`, the expressions of a clip one after the other, as many of each.
-            hidden: `(clips, steps, expressions of a clip * queries, pixels)` bool, True where a query does not look.
+            queries: `(expressions * steps, queries, D)`, the expressions of a clip one after the
+                other, as many of each.
+            hidden: `(clips, steps, expressions of a clip * queries, pixels)` bool, True where a
+                query does not look.
 
         Returns:
             `(expressions * steps, queries, D)`.
@@ -149,7 +155,8 @@ class RefAVSMaskDecoderLayer(Mask2FormerMaskedAttentionDecoderLayer):
 
 
 class RefAVSMaskDecoder(Mask2FormerTransformerModule):
-    """Parameters of transformers' class. No layer is ever dropped: no published Mask2Former has dropout."""
+    """Parameters of transformers' class. No layer is ever dropped: no published Mask2Former has
+    dropout."""
 
     def __init__(self, config: Mask2FormerConfig, adapter_size: int):
         super().__init__(config.feature_size, config)
@@ -165,8 +172,10 @@ class RefAVSMaskDecoder(Mask2FormerTransformerModule):
     ) -> RefAVSMaskDecoderOutput:
         """
         Args:
-            queries: `(expressions * steps, queries, D)`, q_Q, the expressions of a clip one after the other, as many of each.
-            multi_scale_features: the pixel decoder's maps, `(clips, steps, C, h, w)` at strides 32, 16 and 8.
+            queries: `(expressions * steps, queries, D)`, q_Q, the expressions of a clip one after
+                the other, as many of each.
+            multi_scale_features: the pixel decoder's maps, `(clips, steps, C, h, w)` at strides 32,
+                16 and 8.
             mask_features: `(clips, steps, C, H/4, W/4)`.
         """
         levels = [self._tokens(number, maps) for number, maps in enumerate(multi_scale_features)]
@@ -190,7 +199,8 @@ class RefAVSMaskDecoder(Mask2FormerTransformerModule):
             chosen: `(expressions * steps,)`, one query of each; None: all.
 
         Returns:
-            Mask logits `(expressions * steps, queries, h, w)`, or `(expressions * steps, h, w)` of those chosen.
+            Mask logits `(expressions * steps, queries, h, w)`, or `(expressions * steps, h, w)` of
+            those chosen.
         """
         if chosen is not None:
             states = states[torch.arange(len(chosen), device=chosen.device), chosen].unsqueeze(1)
@@ -218,13 +228,15 @@ class RefAVSMaskDecoder(Mask2FormerTransformerModule):
 
     @torch.no_grad()
     def _hide(self, states: torch.Tensor, mask_features: torch.Tensor) -> torch.Tensor:
-        """`(clips, steps, E * Q, pixels)` bool: a query looks at its own mask, or everywhere if that is empty."""
+        """`(clips, steps, E * Q, pixels)` bool: a query looks at its own mask, or everywhere if
+        that is empty."""
         hidden = self._multiply(states, mask_features) < 0
         return hidden & ~hidden.all(dim=-1, keepdim=True)
 
 
 def fold(states: torch.Tensor, clips: torch.Size) -> torch.Tensor:
-    """`(expressions * steps, queries, D)` -> `(clips, steps, expressions of a clip * queries, D)`."""
+    """`(expressions * steps, queries, D)` -> `(clips, steps, expressions of a clip * queries,
+    D)`."""
     return states.unflatten(0, (clips[0], -1, clips[1])).transpose(1, 2).flatten(2, 3)
 
 
@@ -234,7 +246,8 @@ def unfold(states: torch.Tensor, queries: int) -> torch.Tensor:
 
 
 def shrink(maps: torch.Tensor, size: torch.Size) -> torch.Tensor:
-    """`(clips, steps, C, H, W)` -> `(clips, steps, C, h, w)`, bilinear. To an even part of its size, as it usually is, that is the mean of
+    """`(clips, steps, C, H, W)` -> `(clips, steps, C, h, w)`, bilinear. To an even part of its
+    size, as it usually is, that is the mean of
     the four pixels in the middle of each block."""
     flat = maps.flatten(0, 1)
     (height, width), (ratio, rest) = size, divmod(maps.shape[-1], size[-1])
@@ -249,14 +262,16 @@ def shrink(maps: torch.Tensor, size: torch.Size) -> torch.Tensor:
 
 
 class RefAVSPixels(NamedTuple):
-    """Of frames: `multi_scale_features`, three maps `(frames, C, h, w)` at strides 32, 16 and 8; `mask_features (frames, C, H/4, W/4)`."""
+    """Of frames: `multi_scale_features`, three maps `(frames, C, h, w)` at strides 32, 16 and 8;
+    `mask_features (frames, C, H/4, W/4)`."""
 
     multi_scale_features: tuple[torch.Tensor, ...]
     mask_features: torch.Tensor
 
 
 class RefAVSPixelDecoderLayer(Mask2FormerPixelDecoderEncoderLayer):
-    """Mask2Former's deformable attention layer, then an adapter. Parameters of transformers' class."""
+    """Mask2Former's deformable attention layer, then an adapter. Parameters of transformers'
+    class."""
 
     def __init__(self, config: Mask2FormerConfig, adapter_size: int):
         super().__init__(config)
@@ -333,7 +348,8 @@ class RefAVSPixelDecoder(Mask2FormerPixelDecoder):
 
 
 def reference_points(shapes: list[tuple[int, int]], device: torch.device) -> torch.Tensor:
-    """Where each pixel looks first, its own place: `(1, pixels, levels, 2)` float32, x and y from 0 to 1, the same for each level."""
+    """Where each pixel looks first, its own place: `(1, pixels, levels, 2)` float32, x and y from 0
+    to 1, the same for each level."""
     places = []
     for height, width in shapes:
         y, x = (
@@ -349,10 +365,13 @@ POSITIONS_AT_ONCE = 2 * 96**2  # of Swin's first stage
 
 
 class RefAVSMask2FormerModel(Mask2FormerModel):
-    """`Mask2FormerModel` with adapters, in two halves: `encode_frames` and `decode_pixels` once a clip, `transformer_module` once a
-    sentence. On a CPU a few frames pass through the first half at a time, so that its caches hold what one layer hands to the next.
+    """`Mask2FormerModel` with adapters, in two halves: `encode_frames` and `decode_pixels` once a
+    clip, `transformer_module` once a
+    sentence. On a CPU a few frames pass through the first half at a time, so that its caches hold
+    what one layer hands to the next.
 
-    Every parameter of Mask2Former keeps its name, so `from_pretrained` takes any Mask2Former; adapters are added.
+    Every parameter of Mask2Former keeps its name, so `from_pretrained` takes any Mask2Former;
+    adapters are added.
     """
 
     def __init__(self, config: Mask2FormerConfig, adapter_size: int = 64):
@@ -364,7 +383,8 @@ class RefAVSMask2FormerModel(Mask2FormerModel):
 
     @classmethod
     def is_custom_code(cls) -> bool:
-        """Names and initialisation are transformers': of custom code it would neither rename the keys of a checkpoint nor
+        """Names and initialisation are transformers': of custom code it would neither rename the
+        keys of a checkpoint nor
         initialise modules without parameters of their own, such as deformable attention."""
         return False
 

@@ -1,7 +1,8 @@
 """Run-length encoded masks as COCO writes them: runs down the columns, the first of them of zeros.
 
-The compressed string is the one of pycocotools, byte for byte: each run but the first three is written as its difference to
-the run two before it, in digits of five bits, the lowest first, each with a sixth bit that says whether more follow.
+The compressed string is the one of pycocotools, byte for byte: each run but the first three is
+written as its difference to the run two before it, in digits of five bits, the lowest first, each
+with a sixth bit that says whether more follow.
 """
 
 from typing import Any
@@ -64,7 +65,8 @@ def decode_rle(rle: dict[str, Any]) -> np.ndarray:
 
 
 def count_runs(pixels: np.ndarray) -> np.ndarray:
-    """Lengths `(runs,)` of zeros, ones, zeros, ... in `pixels (n,)`; the first is 0 if a one comes first."""
+    """Lengths `(runs,)` of zeros, ones, zeros, ... in `pixels (n,)`; the first is 0 if a one comes
+    first."""
     pixels = pixels != 0
     changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
     begins = [0, 0] if pixels[:1].any() else [0]

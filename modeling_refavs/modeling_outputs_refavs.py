@@ -19,11 +19,13 @@ class RefAVSClipFeatures(ModelOutput):
     Args:
         frame_features: `(clips, frames, C, H/32, W/32)`, F_V: the last Swin stage.
         mask_features: `(clips, frames, C, H/4, W/4)`, Mask2Former's per-pixel embedding.
-        multi_scale_features: the pixel decoder's three maps, `(clips, frames, C, h, w)` at strides 32, 16 and 8.
+        multi_scale_features: the pixel decoder's three maps, `(clips, frames, C, h, w)` at strides
+            32, 16 and 8.
         audio_features: `(clips, frames, 128)`, F_A; None in the ablation without audio.
         audio_mask: `(clips, frames)` bool, False where a step has no sound track.
         frame_mask: `(clips, frames)` bool, False where a frame only fills up a shorter clip.
-        step_index: `(n,)`, the steps that `mask_features` and `multi_scale_features` hold; None: all.
+        step_index: `(n,)`, the steps that `mask_features` and `multi_scale_features` hold; None:
+            all.
     """
 
     frame_features: torch.FloatTensor | None = None
@@ -49,9 +51,12 @@ class RefAVSModelOutput(ModelOutput):
     """
     Args:
         query_hidden_states: per decoder layer `(expressions * frames, num_queries, D)`, normalised.
-        masks_queries_logits: of the last decoder layer, `(expressions * frames, num_queries, H/4, W/4)`.
-        mask_features: those of the clips, or of the expressions where clips have not as many of them each: `(clips, frames, C, H/4, W/4)`.
-        cue_hidden_states: `(expressions, frames, M, D)`, Q_m of Eq. 4; `cue_mask (expressions, frames, M)`.
+        masks_queries_logits: of the last decoder layer, `(expressions * frames, num_queries, H/4,
+            W/4)`.
+        mask_features: those of the clips, or of the expressions where clips have not as many of
+            them each: `(clips, frames, C, H/4, W/4)`.
+        cue_hidden_states: `(expressions, frames, M, D)`, Q_m of Eq. 4; `cue_mask (expressions,
+            frames, M)`.
         visual_cues: `(expressions, frames, 64, D)`, its visual tokens.
         memory: the cached memory after the last frame, for the next piece of the same clips.
     """
@@ -69,8 +74,10 @@ class RefAVSModelOutput(ModelOutput):
 class RefAVSCueOutput(ModelOutput):
     """
     Args:
-        loss: of `cue_criterion`, weighted; only with `mask_labels`. `loss_parts` holds it as `loss_cue`.
-        cue_logits: `(expressions, frames, 64)`; the sigmoid tells how far a visual token covers the referred object.
+        loss: of `cue_criterion`, weighted; only with `mask_labels`. `loss_parts` holds it as
+            `loss_cue`.
+        cue_logits: `(expressions, frames, 64)`; the sigmoid tells how far a visual token covers the
+            referred object.
     """
 
     loss: torch.FloatTensor | None = None
@@ -82,13 +89,18 @@ class RefAVSCueOutput(ModelOutput):
 class RefAVSSegmentationOutput(ModelOutput):
     """
     Args:
-        loss: `5 BCE + 5 Dice + 2 class`, summed over the decoder's layers (Supp. B.1); only with `mask_labels`.
-        mask_logits: `(expressions, frames, H/4, W/4)`; the sigmoid is the probability that a pixel belongs to the
-            object that the sentence refers to.
-        presence_logits: `(expressions, frames)`; the sigmoid is the probability that the frame shows that object.
-        masks_queries_logits: `(expressions, frames, num_queries, H/4, W/4)`, Mask2Former's own masks.
-        class_queries_logits: `(expressions, frames, num_queries, 2)`: the referred object, or nothing.
-        loss_parts: the weighted parts of `loss`: `loss_mask`, `loss_dice`, `loss_cross_entropy`, and `loss_cue` if asked for.
+        loss: `5 BCE + 5 Dice + 2 class`, summed over the decoder's layers (Supp. B.1); only with
+            `mask_labels`.
+        mask_logits: `(expressions, frames, H/4, W/4)`; the sigmoid is the probability that a pixel
+            belongs to the object that the sentence refers to.
+        presence_logits: `(expressions, frames)`; the sigmoid is the probability that the frame
+            shows that object.
+        masks_queries_logits: `(expressions, frames, num_queries, H/4, W/4)`, Mask2Former's own
+            masks.
+        class_queries_logits: `(expressions, frames, num_queries, 2)`: the referred object, or
+            nothing.
+        loss_parts: the weighted parts of `loss`: `loss_mask`, `loss_dice`, `loss_cross_entropy`,
+            and `loss_cue` if asked for.
         cue_hidden_states, cue_mask, memory: as in [`RefAVSModelOutput`].
     """
 
@@ -113,8 +125,8 @@ class RefAVSStreamOutput:
         masks: `(expressions, height, width)` bool, of the frame's size.
         presence: `(expressions,)`, the probability that the frame shows the object.
         scores: `(expressions,)`, see [`mask_scores`].
-        mask_logits: `(expressions, H/4, W/4)` on the CPU, at the model's resolution; in single precision or the
-            model's own, if that is finer.
+        mask_logits: `(expressions, H/4, W/4)` on the CPU, at the model's resolution; in single
+            precision or the model's own, if that is finer.
     """
 
     step: int
@@ -130,9 +142,10 @@ def combine_queries(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One map and one presence for each frame: a sentence means one object, if any.
 
-    A query claims a pixel with probability `p(query is the referred object) * p(pixel is in its mask)`. The surest query says which
-    object it is; the claims of all that show it, with more than half of their mask inside its mask, are added up, to 1
-    at most. Another object is not claimed beside it.
+    A query claims a pixel with probability `p(query is the referred object) * p(pixel is in its
+    mask)`. The surest query says which object it is; the claims of all that show it, with more than
+    half of their mask inside its mask, are added up, to 1 at most. Another object is not claimed
+    beside it.
 
     Args:
         masks_queries_logits: `(..., num_queries, h, w)`.
@@ -179,7 +192,8 @@ def mask_scores(mask_logits: torch.Tensor, threshold: float) -> torch.Tensor:
 
 
 def is_regular(clip_index: torch.Tensor | None, clips: int) -> bool:
-    """Each clip is asked as many sentences as the others, one after the other. False too while a CUDA graph is recorded, when nobody may look."""
+    """Each clip is asked as many sentences as the others, one after the other. False too while a
+    CUDA graph is recorded, when nobody may look."""
     if clip_index is None or clips == 1:
         return True
     if clip_index.is_cuda and torch.cuda.is_current_stream_capturing():

@@ -1,7 +1,9 @@
-"""EEMC, "Expression Enhancing with Multimodal Cues": the model of Ref-AVS (ECCV 2024, arXiv 2407.10957, Sec. 4).
+"""EEMC, "Expression Enhancing with Multimodal Cues": the model of Ref-AVS (ECCV 2024, arXiv
+2407.10957, Sec. 4).
 
-`encode_clips` runs once a clip, whatever the number of sentences; `segment` runs once a sentence. Nothing but the cached
-memory ties one step to another, so a clip may also be segmented in pieces: pass `memory` on from one to the next.
+`encode_clips` runs once a clip, whatever the number of sentences; `segment` runs once a sentence.
+Nothing but the cached memory ties one step to another, so a clip may also be segmented in pieces:
+pass `memory` on from one to the next.
 """
 
 from collections.abc import Sequence
@@ -55,7 +57,8 @@ class RefAVSPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def is_custom_code(cls) -> bool:
-        """See [`RefAVSMask2FormerModel.is_custom_code`]: the outermost model decides for all its parts."""
+        """See [`RefAVSMask2FormerModel.is_custom_code`]: the outermost model decides for all its
+        parts."""
         return False
 
     @torch.no_grad()
@@ -79,13 +82,15 @@ class RefAVSPreTrainedModel(PreTrainedModel):
     def from_backbones(
         cls, mask2former: str, text_model: str, vggish: str, **config_fields
     ) -> "RefAVSPreTrainedModel":
-        """The start of training: every pretrained part in place, the cue transformers and adapters new.
+        """The start of training: every pretrained part in place, the cue transformers and adapters
+        new.
 
         Args:
-            mask2former, text_model, vggish: Hub ids or local folders of a Mask2Former with a Swin backbone, a RoBERTa
-                and a [`RefAVSVggishModel`].
-            config_fields: fields of [`RefAVSConfig`], such as `num_cue_layers`; in `mask2former_config` a dict of those that
-                shall differ from the pretrained one's, such as `{"class_weight": 2.0}`.
+            mask2former, text_model, vggish: Hub ids or local folders of a Mask2Former with a Swin
+                backbone, a RoBERTa and a [`RefAVSVggishModel`].
+            config_fields: fields of [`RefAVSConfig`], such as `num_cue_layers`; in
+                `mask2former_config` a dict of those that shall differ from the pretrained one's,
+                such as `{"class_weight": 2.0}`.
         """
         changed = config_fields.pop("mask2former_config", {})
         config = RefAVSConfig(
@@ -135,8 +140,8 @@ class RefAVSModel(RefAVSPreTrainedModel):
     def train(self, mode: bool = True) -> "RefAVSModel":
         """What the config freezes stays frozen: no gradient, no dropout, no drop path.
 
-        The gradient is switched off here and not once in `__init__`, since `from_pretrained` makes every parameter
-        trainable again and then calls `eval()`.
+        The gradient is switched off here and not once in `__init__`, since `from_pretrained` makes
+        every parameter trainable again and then calls `eval()`.
         """
         super().train(mode)
         for module in self._frozen_modules():
@@ -164,18 +169,24 @@ class RefAVSModel(RefAVSPreTrainedModel):
         step_index: torch.Tensor | None = None,
         decode: bool = True,
     ) -> RefAVSClipFeatures:
-        """Everything that does not depend on a sentence: Swin, pixel decoder and VGGish, once a clip.
+        """Everything that does not depend on a sentence: Swin, pixel decoder and VGGish, once a
+        clip.
 
         Args:
             pixel_values: `(clips, frames, 3, H, W)`.
-            input_features: `(clips, frames, 96, 64)` log-mel examples; None if there is no sound at all.
+            input_features: `(clips, frames, 96, 64)` log-mel examples; None if there is no sound at
+                all.
             input_features_mask: `(clips, frames, 96)`, 0 where a mel frame is padding.
             frame_mask: `(clips, frames)`, 0 where a frame is padding.
             audio_features: `(clips, frames, 128)`, in place of `input_features`.
-            vision_features: the four stages of Swin, `(clips, frames, C, h, w)` each, in place of `pixel_values`.
-            frame_features: `(clips, frames, C, h, w)`, F_V of all steps, Swin's last stage. `pixel_values` or
-                `vision_features` then hold only the steps of `step_index`, and are not needed without `decode`.
-            step_index: `(n,)`, the steps whose masks are wanted; the others only feed the memory. None: all.
+            vision_features: the four stages of Swin, `(clips, frames, C, h, w)` each, in place of
+                `pixel_values`.
+            frame_features: `(clips, frames, C, h, w)`, F_V of all steps, Swin's last stage.
+                `pixel_values` or
+                `vision_features` then hold only the steps of `step_index`, and are not needed
+                without `decode`.
+            step_index: `(n,)`, the steps whose masks are wanted; the others only feed the memory.
+                None: all.
             decode: False leaves out the pixel decoder, for cues alone.
         """
         given = [frames for frames in (pixel_values, vision_features) if frames is not None]
@@ -224,8 +235,10 @@ class RefAVSModel(RefAVSPreTrainedModel):
 
         Args:
             clip_features: what `encode_clips` returned.
-            input_ids: `(expressions, L)` tokens; `attention_mask (expressions, L)`, 0 where a token is padding.
-            clip_index: `(expressions,)`, the clip that each sentence is asked of; None: sentence n of clip n.
+            input_ids: `(expressions, L)` tokens; `attention_mask (expressions, L)`, 0 where a token
+                is padding.
+            clip_index: `(expressions,)`, the clip that each sentence is asked of; None: sentence n
+                of clip n.
             text_features: `(expressions, L, 768)`, F_T in place of `input_ids`.
             memory: what the previous piece of the same clips left; None at the start.
         """
@@ -255,7 +268,8 @@ class RefAVSModel(RefAVSPreTrainedModel):
         text_features: torch.Tensor | None = None,
         memory: RefAVSMemory | None = None,
     ) -> RefAVSModelOutput:
-        """The cues Q_m that prompt the mask queries, without the queries: Eq. 1 to 4; arguments as in `segment`."""
+        """The cues Q_m that prompt the mask queries, without the queries: Eq. 1 to 4; arguments as
+        in `segment`."""
         expressions = count_expressions(clip_features, input_ids, text_features, clip_index)
         audio, visual = self._project_clips(clip_features)
         text, text_mask = self.encode_text(input_ids, attention_mask, text_features)
@@ -316,7 +330,8 @@ class RefAVSModel(RefAVSPreTrainedModel):
         clips: RefAVSClipFeatures,
         memory: RefAVSMemory | None,
     ) -> tuple[torch.Tensor, torch.Tensor, RefAVSMemory]:
-        """F'_A, F'_V, F'_T to Q_m: Eq. 1 to 4. Everything but the memory works on `(E*T, tokens, D)`; after it the steps
+        """F'_A, F'_V, F'_T to Q_m: Eq. 1 to 4. Everything but the memory works on `(E*T, tokens,
+        D)`; after it the steps
         whose masks are wanted go on alone."""
         steps = visual.shape[:2]
 
@@ -371,7 +386,8 @@ class RefAVSModel(RefAVSPreTrainedModel):
         return tuple(stage.unflatten(0, pixel_values.shape[:2]) for stage in stages)
 
     def _decode_pixels(self, stages: Sequence[torch.Tensor]) -> RefAVSPixels:
-        """What Mask2Former's pixel decoder makes of the four stages, `(clips * frames, ...)` each."""
+        """What Mask2Former's pixel decoder makes of the four stages, `(clips * frames, ...)`
+        each."""
         return self.mask2former.decode_pixels([stage.flatten(0, 1) for stage in stages])
 
     def _project_clips(self, clips: RefAVSClipFeatures) -> tuple[torch.Tensor | None, torch.Tensor]:
@@ -389,7 +405,8 @@ class RefAVSModel(RefAVSPreTrainedModel):
         input_features_mask: torch.Tensor | None,
         audio_features: torch.Tensor | None,
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """F_A and which steps have sound; the ablation without audio has neither, a clip without sound has no such step."""
+        """F_A and which steps have sound; the ablation without audio has neither, a clip without
+        sound has no such step."""
         if not self.config.use_audio_cues:
             return None, None
         if audio_features is None and input_features is None:
@@ -465,9 +482,11 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         """Once a sentence: see [`RefAVSModel.segment`].
 
         Args:
-            mask_labels: `(expressions, frames, h, w)` in [0, 1], of any size; all 0 in a frame without the object. With
+            mask_labels: `(expressions, frames, h, w)` in [0, 1], of any size; all 0 in a frame
+                without the object. With
                 `step_index`, of its frames.
-            loss_counts: what the loss is a mean over, if this is one of several calls before an update.
+            loss_counts: what the loss is a mean over, if this is one of several calls before an
+                update.
         """
         outputs = self.model.segment(
             clip_features, input_ids, attention_mask, clip_index, text_features, memory
@@ -548,7 +567,8 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
     def _light_up(
         self, class_logits: torch.Tensor, masks: torch.Tensor, cue_logits: torch.Tensor | None
     ) -> torch.Tensor:
-        """`(frames, num_queries, 2)`: with `claim_from_cues` a query is surer to be the object where the cues have found it."""
+        """`(frames, num_queries, 2)`: with `claim_from_cues` a query is surer to be the object
+        where the cues have found it."""
         if not self.config.claim_from_cues:
             return class_logits
         light = self.config.claim_from_cues * light_on_masks(masks, cue_logits)
@@ -563,7 +583,8 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         frame_mask: torch.Tensor,
         counts: RefAVSLossCounts | None,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The criterion on every real frame of every sentence, summed over the layers of the decoder; in float32."""
+        """The criterion on every real frame of every sentence, summed over the layers of the
+        decoder; in float32."""
         if mask_labels.shape[:2] != frame_mask.shape:
             raise ValueError(
                 f"mask_labels must be (expressions, frames, h, w) with {tuple(frame_mask.shape)} (expressions, frames), "
@@ -594,7 +615,8 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         labels: torch.Tensor,
         counts: RefAVSLossCounts | None,
     ) -> dict[str, torch.Tensor]:
-        """The criterion on one layer's queries. All masks are matched, and the matched one of each frame is learned: it alone is
+        """The criterion on one layer's queries. All masks are matched, and the matched one of each
+        frame is learned: it alone is
         made once more with a gradient."""
         decoder, pixels = self.model.mask2former.transformer_module, outputs.mask_features
 

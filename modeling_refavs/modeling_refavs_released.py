@@ -1,6 +1,8 @@
-"""The model that the Ref-AVS authors released: another one than the paper's, and the only one with trained weights.
+"""The model that the Ref-AVS authors released: another one than the paper's, and the only one with
+trained weights.
 
-Modules bear the names that they have in the released checkpoint. "Quirk n" is explained in docs/released.md.
+Modules bear the names that they have in the released checkpoint. "Quirk n" is explained in
+docs/released.md.
 """
 
 import math
@@ -63,13 +65,15 @@ def read_out(
 
 
 def set_off(cues: torch.Tensor) -> torch.Tensor:
-    """Quirk 5: `2 F - mean(F up to here)` along the tokens, the current one included. `(E, tokens, D)` -> the same."""
+    """Quirk 5: `2 F - mean(F up to here)` along the tokens, the current one included. `(E, tokens,
+    D)` -> the same."""
     positions = torch.arange(1, cues.shape[1] + 1, device=cues.device, dtype=cues.dtype)
     return 2 * cues - cues.cumsum(dim=1) / positions[:, None]
 
 
 def fill_up(steps: torch.Tensor, frame_mask: torch.Tensor, num_frames: int) -> torch.Tensor:
-    """A clip that is too short goes on with its last real step. `(clips, frames, ...)` -> `(clips, num_frames, ...)`."""
+    """A clip that is too short goes on with its last real step. `(clips, frames, ...)` -> `(clips,
+    num_frames, ...)`."""
     last = frame_mask.sum(dim=1, keepdim=True) - 1
     index = torch.arange(num_frames, device=steps.device).minimum(last)
     return steps[torch.arange(len(steps), device=steps.device)[:, None], index]
@@ -78,7 +82,8 @@ def fill_up(steps: torch.Tensor, frame_mask: torch.Tensor, num_frames: int) -> t
 class RefAVSReleasedDeformableAttention(
     Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention
 ):
-    """Deformable attention whose output the adapter replaces: there is no residual around it (quirk 9)."""
+    """Deformable attention whose output the adapter replaces: there is no residual around it (quirk
+    9)."""
 
     def __init__(self, config: Mask2FormerConfig, adapter_size: int):
         super().__init__(config.feature_size, config.num_attention_heads, n_levels=3, n_points=4)
@@ -126,7 +131,8 @@ class RefAVSReleasedCrossAttention(nn.Module):
 
 
 class RefAVSReleasedMaskDecoder(Mask2FormerTransformerModule):
-    """Mask2Former's transformer decoder as transformers has it, started from queries that are given to it."""
+    """Mask2Former's transformer decoder as transformers has it, started from queries that are given
+    to it."""
 
     def forward(
         self,
@@ -137,7 +143,8 @@ class RefAVSReleasedMaskDecoder(Mask2FormerTransformerModule):
         """
         Args:
             queries: `(steps, num_queries, D)`, q_Q.
-            multi_scale_features: the pixel decoder's maps, `(steps, C, h, w)` at strides 32, 16 and 8.
+            multi_scale_features: the pixel decoder's maps, `(steps, C, h, w)` at strides 32, 16 and
+                8.
             mask_features: `(steps, C, H/4, W/4)`.
 
         Returns:
@@ -167,7 +174,8 @@ class RefAVSReleasedMaskDecoder(Mask2FormerTransformerModule):
 
 
 class RefAVSReleasedMask2FormerModel(Mask2FormerModel):
-    """Mask2Former in two halves, as [`RefAVSMask2FormerModel`], with the released adapters and CATF."""
+    """Mask2Former in two halves, as [`RefAVSMask2FormerModel`], with the released adapters and
+    CATF."""
 
     def __init__(self, config: Mask2FormerConfig, adapter_size: int, num_catf_heads: int):
         super().__init__(config)
@@ -198,9 +206,11 @@ class RefAVSReleasedMask2FormerModel(Mask2FormerModel):
 
 
 class RefAVSReleasedForSegmentation(PreTrainedModel):
-    """The released model with the interface of [`RefAVSForSegmentation`], for clips of at most ten frames.
+    """The released model with the interface of [`RefAVSForSegmentation`], for clips of at most ten
+    frames.
 
-    It is not causal: a clip is answered as a whole, and there is no `memory` from one clip to the next.
+    It is not causal: a clip is answered as a whole, and there is no `memory` from one clip to the
+        next.
     """
 
     config_class = RefAVSReleasedConfig
@@ -236,11 +246,13 @@ class RefAVSReleasedForSegmentation(PreTrainedModel):
 
     @classmethod
     def is_custom_code(cls) -> bool:
-        """See [`RefAVSMask2FormerModel.is_custom_code`]: the outermost model decides for all its parts."""
+        """See [`RefAVSMask2FormerModel.is_custom_code`]: the outermost model decides for all its
+        parts."""
         return False
 
     def train(self, mode: bool = True) -> "RefAVSReleasedForSegmentation":
-        """Only what the released code trained is trained. Here and not in `__init__`: see [`RefAVSModel.train`]."""
+        """Only what the released code trained is trained. Here and not in `__init__`: see
+        [`RefAVSModel.train`]."""
         super().train(mode)
         for encoder in (self.text_encoder, self.audio_encoder):
             if encoder is not None:
@@ -257,13 +269,17 @@ class RefAVSReleasedForSegmentation(PreTrainedModel):
         frame_mask: torch.Tensor | None = None,
         audio_features: torch.Tensor | None = None,
     ) -> RefAVSClipFeatures:
-        """Once a clip: Mask2Former's first half, which the released code runs twice (quirk 11), and VGGish.
+        """Once a clip: Mask2Former's first half, which the released code runs twice (quirk 11), and
+        VGGish.
 
         Args:
             pixel_values: `(clips, frames, 3, H, W)`, at most ten frames.
-            input_features: `(clips, frames, 96, 64)` log-mel examples; None if there is no sound at all.
-            input_features_mask: accepted and not used: the model cannot leave sound out, it hears silence instead.
-            frame_mask: `(clips, frames)`, 0 where a frame is padding, which comes after the real ones.
+            input_features: `(clips, frames, 96, 64)` log-mel examples; None if there is no sound at
+                all.
+            input_features_mask: accepted and not used: the model cannot leave sound out, it hears
+                silence instead.
+            frame_mask: `(clips, frames)`, 0 where a frame is padding, which comes after the real
+                ones.
             audio_features: `(clips, frames, 128)`, in place of `input_features`.
         """
         if pixel_values.dim() != 5:
@@ -305,15 +321,19 @@ class RefAVSReleasedForSegmentation(PreTrainedModel):
 
         Args:
             clip_features: what `encode_clips` returned.
-            input_ids: `(expressions, L)` tokens, at most 25; `attention_mask (expressions, L)`, 0 where one is padding.
-            clip_index: `(expressions,)`, the clip that each sentence is asked of; None: sentence n of clip n.
+            input_ids: `(expressions, L)` tokens, at most 25; `attention_mask (expressions, L)`, 0
+                where one is padding.
+            clip_index: `(expressions,)`, the clip that each sentence is asked of; None: sentence n
+                of clip n.
             text_features: `(expressions, 25, 768)`, F_T in place of `input_ids`.
             mask_labels: `(expressions, frames, h, w)` in {0, 1}, of any size.
             memory: there is none; accepted so that a caller need not know which model this is.
 
         Returns:
-            `mask_logits (expressions, frames, 256, 256)`; `presence_logits`, the highest of them in each frame; and
-            `class_queries_logits (expressions, frames, num_queries, 2)`, of class 0 and of no object.
+            `mask_logits (expressions, frames, 256, 256)`; `presence_logits`, the highest of them in
+            each frame; and
+            `class_queries_logits (expressions, frames, num_queries, 2)`, of class 0 and of no
+            object.
         """
         count_expressions(clip_features, input_ids, text_features, clip_index)
         text = self.text_proj(self._encode_text(input_ids, attention_mask, text_features))
@@ -376,12 +396,14 @@ class RefAVSReleasedForSegmentation(PreTrainedModel):
         )
 
     def _gather_cues(self, clips: RefAVSClipFeatures, text: torch.Tensor) -> torch.Tensor:
-        """F_A, F_V and F'_T of each sentence's clip to its cues, `(E, frames, 10 + 1 + 144 + 1 + 25, D)`."""
+        """F_A, F_V and F'_T of each sentence's clip to its cues, `(E, frames, 10 + 1 + 144 + 1 +
+        25, D)`."""
         audio, visual = (
             fill_up(features, clips.frame_mask, self.config.num_frames)
             for features in (clips.audio_features, clips.frame_features)
         )
-        # (E, 10, D, h, w) -> (E, 10*h*w, D) without a permute: a token mixes channels, places and times (quirk 3)
+        # (E, 10, D, h, w) -> (E, 10*h*w, D) without a permute: a token mixes channels, places and
+        # times (quirk 3)
         visual = visual.reshape(len(text), -1, self.config.hidden_size)
         audio, text_of_audio = _fuse(self.mha_A_T, self.audio_proj(audio), text)
         visual, text_of_visual = _fuse(self.mha_V_T, visual, text)
@@ -399,7 +421,8 @@ class RefAVSReleasedForSegmentation(PreTrainedModel):
         return self._integrate(torch.cat([audio, audio_tag, visual, visual_tag, text], dim=2))
 
     def _integrate(self, cues: torch.Tensor) -> torch.Tensor:
-        """Quirk 7: no token attends to another of its own sentence. `(E, frames, M, D)` -> the same."""
+        """Quirk 7: no token attends to another of its own sentence. `(E, frames, M, D)` -> the
+        same."""
         sentences = cues.flatten(
             1, 2
         )  # -> (E, frames*M, D), which `mha_mm` takes for (sequence, batch, D)
@@ -441,7 +464,8 @@ class RefAVSReleasedForSegmentation(PreTrainedModel):
         attention_mask: torch.Tensor | None,
         text_features: torch.Tensor | None,
     ) -> torch.Tensor:
-        """F_T `(E, 25, 768)`: padding has features too, and nothing after this hides them (quirk 4)."""
+        """F_T `(E, 25, 768)`: padding has features too, and nothing after this hides them (quirk
+        4)."""
         length = self.config.text_length
         if text_features is None:
             if self.text_encoder is None:
@@ -475,7 +499,8 @@ def _two_layers(input_size: int, hidden_size: int, output_size: int) -> nn.Seque
 def _fuse(
     attention: nn.MultiheadAttention, tokens: torch.Tensor, text: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Over the whole clip at once (quirk 4): `(E, tokens, D)` and `(E, 25, D)`, each after attending to both."""
+    """Over the whole clip at once (quirk 4): `(E, tokens, D)` and `(E, 25, D)`, each after
+    attending to both."""
     both = torch.cat([tokens, text], dim=1)
     fused, _ = attention(both, both, both, need_weights=False)
     return fused.split([tokens.shape[1], text.shape[1]], dim=1)
@@ -484,7 +509,8 @@ def _fuse(
 def _compute_loss(
     mask_logits: torch.Tensor, mask_labels: torch.Tensor, frame_mask: torch.Tensor
 ) -> torch.Tensor:
-    """BCE with logits over the pixels of all real frames (quirk 10), in float32. Labels are resized as released."""
+    """BCE with logits over the pixels of all real frames (quirk 10), in float32. Labels are resized
+    as released."""
     if mask_labels.shape[:2] != frame_mask.shape:
         raise ValueError(
             f"mask_labels must be (expressions, frames, h, w) with {tuple(frame_mask.shape)} (expressions, frames), "

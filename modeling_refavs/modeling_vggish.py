@@ -1,4 +1,5 @@
-"""VGGish: one log-mel example (0.96 s of sound) in, one vector out (Hershey et al., 2017; paper, Sec. 4.2)."""
+"""VGGish: one log-mel example (0.96 s of sound) in, one vector out (Hershey et al., 2017; paper,
+Sec. 4.2)."""
 
 import torch
 from torch import nn
@@ -9,9 +10,11 @@ from .configuration_refavs import RefAVSAudioConfig
 
 
 class RefAVSVggishModel(PreTrainedModel):
-    """Convolutions and three linear layers, without a last ReLU and without PCA, as the Ref-AVS features are made.
+    """Convolutions and three linear layers, without a last ReLU and without PCA, as the Ref-AVS
+    features are made.
 
-    Parameter names are those of the public PyTorch port: `features.{0,3,6,8,11,13}` and `embeddings.{0,2,4}`.
+    Parameter names are those of the public PyTorch port: `features.{0,3,6,8,11,13}` and
+        `embeddings.{0,2,4}`.
     """
 
     config_class = RefAVSAudioConfig

@@ -19,7 +19,8 @@ from .processing_refavs import to_rgb
 
 @dataclass
 class _Video:
-    """A video on its way through the model: its seconds to come, its sentences, and their answers so far."""
+    """A video on its way through the model: its seconds to come, its sentences, and their answers
+    so far."""
 
     steps: Iterator[tuple[np.ndarray, np.ndarray | None]]
     expressions: list[str]
@@ -32,9 +33,9 @@ class RefAVSPipeline(Pipeline):
     """Segments what sentences mean in videos with sound.
 
     Example:
-        pipe = pipeline("referring-audio-visual-segmentation", model="folder or id", trust_remote_code=True)
-        answers = pipe("clip.mp4", text=["the dog that is barking", "the guitar"], return_rle=True)
-        print(answers[0]["expression"], answers[0]["presence"])
+        pipe = pipeline("referring-audio-visual-segmentation", model="folder or id",
+        trust_remote_code=True) answers = pipe("clip.mp4", text=["the dog that is barking", "the
+        guitar"], return_rle=True) print(answers[0]["expression"], answers[0]["presence"])
     """
 
     _load_processor = True
@@ -52,20 +53,24 @@ class RefAVSPipeline(Pipeline):
     def __call__(self, videos: Any, **kwargs) -> list:
         """
         Args:
-            videos: one video or a list of them; a list gives a list of answers, a generator or data set a generator. A video
-                is a path, the bytes of a file, or a dict with `frames`, one a second, and, if there is sound, `audio` and
-                its `sampling_rate`, each as [`RefAVSProcessor`] takes it. A dict may also hold `video`, a path or bytes,
-                and its own `text`.
+            videos: one video or a list of them; a list gives a list of answers, a generator or data
+                set a generator. A video is a path, the bytes of a file, or a dict with `frames`,
+                one a second, and, if there is sound, `audio` and its `sampling_rate`, each as
+                [`RefAVSProcessor`] takes it. A dict may also hold
+                `video`, a path or bytes, and its own `text`.
             text: a sentence or a list of them, asked of every video that has no text of its own.
             threshold: a pixel is of the object if its probability is above this; default 0.5.
-            return_rle: COCO run lengths in place of masks, which take 2 MB a second of 1080p; default False.
+            return_rle: COCO run lengths in place of masks, which take 2 MB a second of 1080p;
+                default False.
             steps_per_chunk: seconds of a video that go through the model together; default 10.
             batch_size: videos of a list that go through the model together; default 1.
 
         Returns:
-            For each video a list with a dict for each sentence: `expression`; `masks (seconds, height, width)` bool, or `rle`,
-            one `{"size": [height, width], "counts": str}` a second; `presence (seconds,)`, the probability that the object
-            is in the picture; `score`, the mean probability of the masks' pixels, 0 if there are none.
+            For each video a list with a dict for each sentence: `expression`; `masks (seconds,
+                height, width)` bool, or `rle`,
+            one `{"size": [height, width], "counts": str}` a second; `presence (seconds,)`, the
+            probability that the object is in the picture; `score`, the mean probability of the
+            masks' pixels, 0 if there are none.
 
         Raises:
             ValueError: a video or a sentence that cannot be understood.
@@ -127,7 +132,8 @@ class RefAVSPipeline(Pipeline):
         )
 
     def _forward(self, videos: list[_Video], steps_per_chunk: int = 10) -> list[dict[str, Any]]:
-        """All videos side by side, a few seconds of each at a time; the memory goes on from one chunk to the next."""
+        """All videos side by side, a few seconds of each at a time; the memory goes on from one
+        chunk to the next."""
         running, memory = list(videos), None
         while running:
             chunks = [list(islice(video.steps, steps_per_chunk)) for video in running]
@@ -221,7 +227,8 @@ class RefAVSPipeline(Pipeline):
         return zip(map(to_rgb, frames), seconds, strict=False)
 
     def save_pretrained(self, save_directory: str | Path, **kwargs) -> None:
-        """Model, processor and all code, so that `pipeline(task, model=folder, trust_remote_code=True)` works anywhere."""
+        """Model, processor and all code, so that `pipeline(task, model=folder,
+        trust_remote_code=True)` works anywhere."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
 

@@ -1,4 +1,5 @@
-"""RefAVSProcessor: frames, sound and sentences in, tensors out; the model's answer in, masks of the video's size out."""
+"""RefAVSProcessor: frames, sound and sentences in, tensors out; the model's answer in, masks of the
+video's size out."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ class RefAVSProcessor(ProcessorMixin):
         feature_extractor: waveform to log-mel examples, one a frame.
         tokenizer: of the text encoder.
         max_text_length: L, tokens of a sentence; a longer one is cut, with a warning (Sec. 5.1).
-        sentence_case: begin sentences with a capital and end them with a full stop, for a text encoder that has read no others.
+        sentence_case: begin sentences with a capital and end them with a full stop, for a text
+            encoder that has read no others.
     """
 
     def __init__(
@@ -46,8 +48,8 @@ class RefAVSProcessor(ProcessorMixin):
         """The processor that goes with [`RefAVSForSegmentation.from_backbones`].
 
         Args:
-            mask2former, text_model: Hub ids or local folders; of the first the mean and deviation of pixel values are
-                taken, of the second the tokenizer.
+            mask2former, text_model: Hub ids or local folders; of the first the mean and deviation
+                of pixel values are taken, of the second the tokenizer.
             image_size: every frame is resized to this height and width (384 in Sec. 4.2).
             kwargs: of [`RefAVSProcessor`], such as `max_text_length`.
         """
@@ -61,7 +63,8 @@ class RefAVSProcessor(ProcessorMixin):
         )
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> Any:
-        """Write the processor and, since the configuration of the model names it, the pipeline's code."""
+        """Write the processor and, since the configuration of the model names it, the pipeline's
+        code."""
         from .pipeline_refavs import RefAVSPipeline  # late: it imports this file
 
         saved = super().save_pretrained(save_directory, **kwargs)
@@ -78,26 +81,33 @@ class RefAVSProcessor(ProcessorMixin):
         device: str | torch.device | None = None,
     ) -> BatchFeature:
         """
-        One clip: `text` is a sentence or a list of them, `frames` one frame a second, `audio` one waveform.
+        One clip: `text` is a sentence or a list of them, `frames` one frame a second, `audio` one
+            waveform.
         Several clips: each of the three is a list with one entry a clip.
 
         Args:
             text: sentences. An empty one is an error; white space around and inside is tidied.
-            frames: PIL images, arrays or tensors, `(height, width, 3)` or `(3, height, width)`, uint8 or floats in
-                [0, 1]; a list of them or one stacked array. Without frames only `text` is processed.
-            audio: `(samples,)`, `(channels, samples)` or `(samples, channels)`; frame k goes with second k. Silence is a
-                sound like any other. None, or sound that ends early: the steps without it are marked as padding and the
-                model answers them from picture and sentence.
+            frames: PIL images, arrays or tensors, `(height, width, 3)` or `(3, height, width)`,
+                uint8 or floats in [0, 1]; a list of them or one stacked array. Without frames only
+                `text` is processed.
+            audio: `(samples,)`, `(channels, samples)` or `(samples, channels)`; frame k goes with
+                second k. Silence is a sound like any other. None, or sound that ends early: the
+                steps without it are marked as padding and the model answers them from picture and
+                sentence.
             sampling_rate: of `audio`, in Hz; anything but 16 kHz is resampled.
-            device: where the tensors shall be. With torchvision's image processor frames are resized there too.
+            device: where the tensors shall be. With torchvision's image processor frames are
+                resized there too.
 
         Returns:
-            `pixel_values (clips, frames, 3, H, W)`, `frame_mask (clips, frames)`, `input_features (clips, frames, 96, 64)`,
-            `input_features_mask (clips, frames, 96)`, `input_ids (expressions, tokens)`, `attention_mask` alike and
+            `pixel_values (clips, frames, 3, H, W)`, `frame_mask (clips, frames)`, `input_features
+            (clips, frames, 96, 64)`,
+            `input_features_mask (clips, frames, 96)`, `input_ids (expressions, tokens)`,
+            `attention_mask` alike and
             `clip_index (expressions,)`. Masks are 1 where there is something, 0 in padding.
 
         Raises:
-            ValueError: what was passed cannot be understood; the message says what came and what to do.
+            ValueError: what was passed cannot be understood; the message says what came and what to
+                do.
         """
         if text is None and frames is None:
             raise ValueError("nothing to process: pass text, frames or both")

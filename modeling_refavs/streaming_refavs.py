@@ -1,6 +1,7 @@
 """RefAVSStream: a video or a live source, one second at a time, in constant memory.
 
-EEMC looks only back, and all that it keeps of the past is a mean (Eq. 3): second after second gives what the whole clip gives.
+EEMC looks only back, and all that it keeps of the past is a mean (Eq. 3): second after second gives
+what the whole clip gives.
 """
 
 import json
@@ -27,8 +28,9 @@ STATE_FORMAT = "refavs stream 1"
 class RefAVSStream:
     """Asks sentences of a stream, one second after the other.
 
-    Sentences may come and go while it runs. A new one starts with an empty memory, as if the clip began there: what was seen
-    and heard before is not known to it, since the memory is of a sentence's own cues. The others do not notice.
+    Sentences may come and go while it runs. A new one starts with an empty memory, as if the clip
+    began there: what was seen and heard before is not known to it, since the memory is of a
+    sentence's own cues. The others do not notice.
 
     Args:
         model, processor: [`RefAVSForSegmentation`] and [`RefAVSProcessor`].
@@ -107,11 +109,12 @@ class RefAVSStream:
         """The next second.
 
         Args:
-            frame: on display at its start: `(height, width, 3)` uint8, or what else [`RefAVSProcessor`] takes.
-            audio_second: its sound, `(samples,)`, `(channels, samples)` or `(samples, channels)`, at most 1 s; None or fewer
-                samples where there is none.
-            sampling_rate: of the sound, Hz. Any but 16 kHz is resampled second by second, which differs a little at the
-                seams from a whole clip resampled at once.
+            frame: on display at its start: `(height, width, 3)` uint8, or what else
+                [`RefAVSProcessor`] takes.
+            audio_second: its sound, `(samples,)`, `(channels, samples)` or `(samples, channels)`,
+                at most 1 s; None or fewer samples where there is none.
+            sampling_rate: of the sound, Hz. Any but 16 kHz is resampled second by second, which
+                differs a little at the seams from a whole clip resampled at once.
 
         Raises:
             ValueError: more than a second of sound, or what the processor refuses.
@@ -139,7 +142,8 @@ class RefAVSStream:
         return self._output(masks, outputs.mask_logits[:, 0], outputs.presence_logits[:, 0])
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a stream knows of the past: `expressions`, `num_steps` and the tensors of `memory` by name."""
+        """All that a stream knows of the past: `expressions`, `num_steps` and the tensors of
+        `memory` by name."""
         tensors = self._memory.to_dict() if self._memory else {}
         return {
             "expressions": list(self._expressions),

@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 DEFAULT_FRAME_RATE = 25.0  # frames/s, for files that declare none
 CLOCK_RESTART = 1.0  # s; a clock that falls back further was restarted: two files glued together
 CLOCK_LEAP = 60.0  # s; a clock that leaps further, and past all that the file declares, is damaged
-# Of a picture; a larger one is never decoded, wherever in a file it comes. As Pillow's own, to be set for a whole process.
+# Of a picture; a larger one is never decoded, wherever in a file it comes. As Pillow's own, to be
+# set for a whole process.
 MAX_PICTURE_PIXELS = 2**27
 
 
@@ -36,9 +37,11 @@ class VideoInfo:
         path: of the file.
         width, height: pixels as displayed: upright, and square whatever the stored pixels are.
         frame_rate: declared mean, frames/s.
-        duration: declared length in s; None where the file declares none. A hint: only decoding tells.
+        duration: declared length in s; None where the file declares none. A hint: only decoding
+            tells.
         has_audio: whether there is a sound track.
-        start_time: s, the file's clock at its first picture; every time elsewhere counts from there.
+        start_time: s, the file's clock at its first picture; every time elsewhere counts from
+            there.
     """
 
     path: Path
@@ -88,8 +91,10 @@ def open_media(path: str | Path, containers: Sequence[str] = ()) -> InputContain
 
     Args:
         path: of the file.
-        containers: FFmpeg's names of those that may be opened, such as "matroska"; by default all. Some, playlists for
-            one, make FFmpeg open other files and addresses: a file from a stranger is opened with a list.
+        containers: FFmpeg's names of those that may be opened, such as "matroska"; by default all.
+            Some, playlists for one, make FFmpeg open other files and addresses: a file from a
+            stranger is opened with a
+                list.
     """
     path = Path(path)
     if not path.is_file():
@@ -156,7 +161,8 @@ def quarter_turns(picture: av.VideoFrame) -> int:
 
 
 def clock_broke(before: float, now: float, declared: float | None) -> bool:
-    """Whether a time stamp `now` after `before` (s) cannot be meant, in a file that declares a length (s)."""
+    """Whether a time stamp `now` after `before` (s) cannot be meant, in a file that declares a
+    length (s)."""
     leapt = declared is not None and now > max(before, declared) + CLOCK_LEAP
     return leapt or now < before - CLOCK_RESTART
 
@@ -178,7 +184,8 @@ class Frame:
 
     @cached_property
     def rgb(self) -> np.ndarray:
-        """`(height, width, 3)` uint8, upright, of the video's size even where the stream changes its own."""
+        """`(height, width, 3)` uint8, upright, of the video's size even where the stream changes
+        its own."""
         turns = quarter_turns(self.picture)
         width, height = self.size[::-1] if turns % 2 else self.size
         picture = self.picture.reformat(width=width, height=height, format="rgb24")
@@ -186,7 +193,8 @@ class Frame:
 
 
 def read_frames(path: str | Path) -> Iterator[Frame]:
-    """Every picture of a video, in order; one after the other without gaps or overlaps, at any frame rate.
+    """Every picture of a video, in order; one after the other without gaps or overlaps, at any
+    frame rate.
 
     Raises:
         ValueError: the file is no video: see [`probe_video`].
@@ -220,7 +228,8 @@ JITTER = 0.03  # s; time stamps this far off are rounding, not a gap
 def read_sound(
     path: str | Path, sampling_rate: int, layout: str | None = None, start_time: float = 0.0
 ) -> Iterator[np.ndarray]:
-    """The sound from `start_time` to its end, without gaps or overlaps; nothing if there is no sound track.
+    """The sound from `start_time` to its end, without gaps or overlaps; nothing if there is no
+    sound track.
 
     Args:
         path: of the file.
@@ -229,8 +238,8 @@ def read_sound(
         start_time: s on the file's clock, the first sample returned.
 
     Yields:
-        `(channels, samples)` float32 in [-1, 1], at most a second at a time. Silence stands where the file has
-        nothing.
+        `(channels, samples)` float32 in [-1, 1], at most a second at a time. Silence stands where
+        the file has nothing.
 
     Raises:
         ValueError: the file is no media file.
@@ -253,7 +262,8 @@ def read_sound(
 
 
 def _placed(samples: np.ndarray, shift: int, longest: int) -> Iterator[np.ndarray]:
-    """`samples (channels, n)`, after `shift` zeros or, where negative, without what has been said already."""
+    """`samples (channels, n)`, after `shift` zeros or, where negative, without what has been said
+    already."""
     for begin in range(0, shift, longest):
         yield np.zeros((len(samples), min(longest, shift - begin)), dtype=np.float32)
     samples = samples[:, max(0, -shift) :]
@@ -292,8 +302,8 @@ class Step:
 
     Args:
         frame: `(height, width, 3)` uint8 RGB, on display at k seconds.
-        audio: `(samples,)` float32, mono, of that second; fewer samples or none where the sound has ended; None if
-            the file has no sound track.
+        audio: `(samples,)` float32, mono, of that second; fewer samples or none where the sound has
+            ended; None if the file has no sound track.
         duration: s; 1 but for the last step.
     """
 
@@ -303,7 +313,8 @@ class Step:
 
 
 def read_steps(path: str | Path, sampling_rate: int = 16000) -> Iterator[Step]:
-    """A video's steps, as long as its pictures last; one second is held in memory, whatever the length.
+    """A video's steps, as long as its pictures last; one second is held in memory, whatever the
+    length.
 
     Args:
         path: any file that PyAV reads.
@@ -326,7 +337,8 @@ def read_steps(path: str | Path, sampling_rate: int = 16000) -> Iterator[Step]:
 
 
 def _pictures_by_second(path: str | Path) -> Iterator[tuple[np.ndarray, float]]:
-    """(the picture on display at k seconds, the step's length in s), k = 0, 1, ...; the tail joins the last step."""
+    """(the picture on display at k seconds, the step's length in s), k = 0, 1, ...; the tail joins
+    the last step."""
     second, waiting = 0, []
     for frame in read_frames(path):
         while frame.end > second + 1e-6 or not second:

@@ -1,4 +1,5 @@
-"""An answer as the page shows it: what was found, over the sound, and the Python that finds the same."""
+"""An answer as the page shows it: what was found, over the sound, and the Python that finds the
+same."""
 
 import os
 from html import escape
@@ -11,23 +12,22 @@ from modeling_refavs.visualization.overlay import colour_of
 STYLE = """
 .answer {display: flex; flex-direction: column; gap: 0.9rem}
 .answer .found {font-size: 1.05rem; margin-bottom: 0.25rem}
-.answer .dot {display: inline-block; width: 0.8em; height: 0.8em; border-radius: 50%; margin-right: 0.5em}
-.answer .when {opacity: 0.8; margin-left: 0.5em}
-.answer .nothing {display: block; margin-left: 1.3em}
-.answer .bars {display: flex; align-items: flex-end; height: 2.5rem; border-bottom: 1px solid currentColor}
-.answer .bars i {display: block; box-sizing: border-box; margin-right: 1px; border: 1px solid; min-height: 1px}
-.answer .spectrogram {display: block; width: 100%; height: 5rem}
-.answer .clock {display: flex; justify-content: space-between; font-size: 0.85rem; opacity: 0.8}
-.refused {border-left: 0.3rem solid rgb(213, 94, 0); padding-left: 0.8rem}
-.answer .legend {font-size: 0.85rem; opacity: 0.8}
-#frames .grid-wrap {height: auto !important; min-height: 0; padding-top: 2rem}
-#frames .grid-container {grid-template: none / repeat(auto-fill, minmax(5.5rem, 1fr)); grid-auto-rows: auto}
-#frames .thumbnail-item {aspect-ratio: 4 / 3}
+.answer .dot {display: inline-block; width: 0.8em; height: 0.8em; border-radius: 50%; margin-right:
+0.5em} .answer .when {opacity: 0.8; margin-left: 0.5em} .answer .nothing {display: block;
+margin-left: 1.3em} .answer .bars {display: flex; align-items: flex-end; height: 2.5rem;
+border-bottom: 1px solid currentColor} .answer .bars i {display: block; box-sizing: border-box;
+margin-right: 1px; border: 1px solid; min-height: 1px} .answer .spectrogram {display: block; width:
+100%; height: 5rem} .answer .clock {display: flex; justify-content: space-between; font-size:
+0.85rem; opacity: 0.8} .refused {border-left: 0.3rem solid rgb(213, 94, 0); padding-left: 0.8rem}
+.answer .legend {font-size: 0.85rem; opacity: 0.8} #frames .grid-wrap {height: auto !important;
+min-height: 0; padding-top: 2rem} #frames .grid-container {grid-template: none / repeat(auto-fill,
+minmax(5.5rem, 1fr)); grid-auto-rows: auto} #frames .thumbnail-item {aspect-ratio: 4 / 3}
 """
 
 
 def draw_answer(answer: dict[str, Any], texts: dict[str, str]) -> str:
-    """HTML: for each sentence when its object is seen and how sure the model is in each second, over the spectrogram.
+    """HTML: for each sentence when its object is seen and how sure the model is in each second,
+    over the spectrogram.
 
     Args:
         answer: of [`work.work`].

@@ -60,8 +60,10 @@ class Page:
             sentences: one a line.
 
         Returns:
-            The answer as HTML, the video with the objects in colour, pictures with their captions, the same video and
-            the masks to download, the lines of Python that do the same, and the numbers that `refavs segment` prints.
+            The answer as HTML, the video with the objects in colour, pictures with their captions,
+            the same video and the masks to download, the lines of Python that do the same, and the
+            numbers that
+            `refavs segment` prints.
         """
         texts = self._texts_of(request)
 
@@ -97,7 +99,8 @@ class Page:
     def show(
         self, video: str | None, sentences: str, request: gr.Request, progress=gr.Progress()
     ) -> list[Any]:  # noqa: B008
-        """As [`segment`], for the page: a refusal stands where the answer would be, and the results are not shown."""
+        """As [`segment`], for the page: a refusal stands where the answer would be, and the results
+        are not shown."""
         try:
             return [*self.segment(video, sentences, request, progress), gr.Column(visible=True)]
         except gr.Error as error:
@@ -184,7 +187,8 @@ def _prefixed(texts: dict[str, str]) -> dict[str, str]:
 def launch(
     service: Service, examples: dict[str, Any], port: int | None = None, **options: Any
 ) -> gr.Blocks:
-    """Serve the page; its files go to the folder that GRADIO_TEMP_DIR names. `options` are gradio's."""
+    """Serve the page; its files go to the folder that GRADIO_TEMP_DIR names. `options` are
+    gradio's."""
     page = Page(service, examples)
     blocks = page.build().queue(max_size=WAITING)
     blocks.launch(

@@ -1,7 +1,8 @@
 """Draw the two clips that the page opens with: `python spaces_demo/draw_examples.py`.
 
-They show the same, a bell, a cat and a house, in the form of the synthetic benchmark; in one the bell is heard first, in the other the
-cat. The model of the page has learned from clips of this kind, not from these. Of some forty scenes tried, they are of those that it answers best.
+They show the same, a bell, a cat and a house, in the form of the synthetic benchmark; in one the
+bell is heard first, in the other the cat. The model of the page has learned from clips of this
+kind, not from these. Of some forty scenes tried, they are of those that it answers best.
 """
 
 from pathlib import Path

@@ -41,7 +41,8 @@ class LimitError(ValueError):
 class Limits:
     """Args:
     num_bytes: of a file.
-    containers: FFmpeg's names of those that are opened, each read by itself: no playlist, nothing that names other files.
+    containers: FFmpeg's names of those that are opened, each read by itself: no playlist, nothing
+        that names other files.
     width, height: pixels; their product is the limit, so that upright videos are as welcome.
     seconds: that a video lasts, pictures or sound.
     num_pictures: in a video.
@@ -65,7 +66,8 @@ class Limits:
 
 
 def check_video(path: str | Path, limits: Limits) -> VideoInfo:
-    """Refuse a file by its size, then by its headers, then by its packets; one picture at last is decoded.
+    """Refuse a file by its size, then by its headers, then by its packets; one picture at last is
+    decoded.
 
     Raises:
         LimitError: the first limit that it breaks.

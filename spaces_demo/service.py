@@ -1,4 +1,5 @@
-"""The page's side of the working process: it is kept warm, asked, ended when it takes too long, and replaced."""
+"""The page's side of the working process: it is kept warm, asked, ended when it takes too long, and
+replaced."""
 
 import json
 import os

@@ -19,11 +19,13 @@ LOUDEST = 4.5  # above silence; less is drawn as the loudest of the video is
 
 
 def draw_spectrogram(info: VideoInfo, seconds: float) -> Image.Image | None:
-    """The log-mel spectrogram that the model hears, loud parts opaque, on nothing: for light and dark pages.
+    """The log-mel spectrogram that the model hears, loud parts opaque, on nothing: for light and
+    dark pages.
 
     Args:
         info: of the video.
-        seconds: of sound that are drawn; the picture is 25 pixels wide a second and 64 high, low tones below.
+        seconds: of sound that are drawn; the picture is 25 pixels wide a second and 64 high, low
+            tones below.
 
     Returns:
         An RGBA picture; None if there is no sound track.

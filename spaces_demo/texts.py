@@ -13,7 +13,8 @@ LANGUAGES = ("en", "zh")
 
 
 def load_examples() -> dict[str, Any]:
-    """What the page offers to try: `examples` with their `video`, `sentences` and `title`, and a `note` on the model."""
+    """What the page offers to try: `examples` with their `video`, `sentences` and `title`, and a
+    `note` on the model."""
     return json.loads((EXAMPLES / "examples.json").read_text(encoding="utf-8"))
 
 
@@ -49,5 +50,6 @@ def load_texts(
 
 
 def choose_language(accepted: str | None) -> str:
-    """The language of a browser's `Accept-Language`: Chinese if it is asked for first, else English."""
+    """The language of a browser's `Accept-Language`: Chinese if it is asked for first, else
+    English."""
     return "zh" if (accepted or "").strip().lower().startswith("zh") else "en"

@@ -1,6 +1,8 @@
-"""The process that works on files from strangers, one after the other: `python work.py MODEL`, JSON lines in and out.
+"""The process that works on files from strangers, one after the other: `python work.py MODEL`, JSON
+lines in and out.
 
-It is a process of its own so that it can be ended when a file takes too long or makes a decoder fail.
+It is a process of its own so that it can be ended when a file takes too long or makes a decoder
+fail.
 """
 
 import base64
@@ -45,8 +47,9 @@ def work(
         request: `video`, a path; `expressions`; `folder`, which is empty.
 
     Returns:
-        `summary`, as `refavs segment` prints it, with the video's `name` in place of its `path`; `overlay` and `masks`,
-        paths; `frames`, pairs of a path and its second; `spectrogram`, a PNG in base 64, None without a sound track.
+        `summary`, as `refavs segment` prints it, with the video's `name` in place of its `path`;
+        `overlay` and `masks`, paths; `frames`, pairs of a path and its second; `spectrogram`, a PNG
+        in base 64, None without a sound track.
     """
     folder = Path(request["folder"])
     tell("looking", 0.0)
@@ -122,7 +125,8 @@ def _draw_frames(segmentation: VideoSegmentation, folder: Path) -> list[tuple[st
 
 
 def main(name: str) -> None:
-    """Answer each line of standard input, `{"video": ..., "expressions": [...], "folder": ...}`, with lines of progress and
+    """Answer each line of standard input, `{"video": ..., "expressions": [...], "folder": ...}`,
+    with lines of progress and
     at last a line with `answer`, `refused` or `failed`."""
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no reply

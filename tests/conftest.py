@@ -82,7 +82,8 @@ def make_config(**overrides) -> RefAVSConfig:
 
 
 def make_model(**overrides) -> RefAVSForSegmentation:
-    """A tiny model in eval mode whose answers differ from sentence to sentence, as a trained one's do."""
+    """A tiny model in eval mode whose answers differ from sentence to sentence, as a trained one's
+    do."""
     torch.manual_seed(0)
     model = RefAVSForSegmentation(make_config(**overrides)).eval()
     stir(model)
@@ -90,7 +91,8 @@ def make_model(**overrides) -> RefAVSForSegmentation:
 
 
 def make_released_model(encoders: bool = True, **overrides) -> RefAVSReleasedForSegmentation:
-    """The released model of the same sizes; without encoders it is what the released checkpoint holds."""
+    """The released model of the same sizes; without encoders it is what the released checkpoint
+    holds."""
     config = make_config()
     config.mask2former_config.num_labels = 5
     config.mask2former_config.backbone_config.drop_path_rate = 0.0
@@ -115,7 +117,8 @@ def make_released_model(encoders: bool = True, **overrides) -> RefAVSReleasedFor
 
 
 def stir(model: torch.nn.Module) -> None:
-    """Move every parameter off its start, the zeros of adapters and CATF too, so that no path is silent in a test."""
+    """Move every parameter off its start, the zeros of adapters and CATF too, so that no path is
+    silent in a test."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -145,7 +148,8 @@ def model() -> RefAVSForSegmentation:
 
 @pytest.fixture(scope="session")
 def clip() -> dict:
-    """Four seconds: a red circle and a blue square that hums from the second on; 120 x 160 pixels, 16 kHz."""
+    """Four seconds: a red circle and a blue square that hums from the second on; 120 x 160 pixels,
+    16 kHz."""
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:120, :160]
     frames = []

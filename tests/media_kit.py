@@ -30,7 +30,8 @@ def tone(seconds: float, rate: int = 16000, channels: int = 1, loudness: float =
 
 
 def read_transparent(path: Path) -> list[np.ndarray]:
-    """A VP9 video's pictures `(height, width, 4)` RGBA; FFmpeg's own decoder, which PyAV takes, drops the transparency."""
+    """A VP9 video's pictures `(height, width, 4)` RGBA; FFmpeg's own decoder, which PyAV takes,
+    drops the transparency."""
     decoder, pictures = av.CodecContext.create("libvpx-vp9", "r"), []
     with av.open(str(path)) as container:
         for packet in container.demux(video=0):
@@ -41,7 +42,8 @@ def read_transparent(path: Path) -> list[np.ndarray]:
 
 @pytest.fixture
 def write_clip(tmp_path) -> Callable[..., Path]:
-    """Writes `name` with grey pictures at `times` (s) up to `end`, and pieces of sound (start in s, samples)."""
+    """Writes `name` with grey pictures at `times` (s) up to `end`, and pieces of sound (start in s,
+    samples)."""
 
     def write(
         name="clip.mkv",
@@ -115,7 +117,8 @@ def rotate() -> Callable[[Path, int], Path]:
 
 
 class FakeProcessor:
-    """Keeps one number of each frame: its grey, in [0, 1]; and in `heard` the sound of each call."""
+    """Keeps one number of each frame: its grey, in [0, 1]; and in `heard` the sound of each
+    call."""
 
     def __init__(self):
         self.heard = []
@@ -133,7 +136,8 @@ class FakeProcessor:
 
 
 class FakeModel:
-    """Causal, as EEMC is: sentence 0 means the left half while the picture is brighter than the mean of the past.
+    """Causal, as EEMC is: sentence 0 means the left half while the picture is brighter than the
+    mean of the past.
 
     Sentence 1 means the whole picture, always; sentence 2 nothing.
     """

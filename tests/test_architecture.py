@@ -51,7 +51,8 @@ def test_published_files_are_flat_and_need_only_transformers(path):
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.name)
 def test_who_loads_published_files_needs_only_transformers(path):
-    """What transformers itself looks for before it runs code from the Hub, installed here or not."""
+    """What transformers itself looks for before it runs code from the Hub, installed here or
+    not."""
     assert set(get_imports(path)) <= NEEDED | set(sys.stdlib_module_names)
 
 

@@ -1,4 +1,5 @@
-"""`refavs benchmark` on a small model: what it measures, writes and refuses. Never how long anything takes."""
+"""`refavs benchmark` on a small model: what it measures, writes and refuses. Never how long
+anything takes."""
 
 import json
 

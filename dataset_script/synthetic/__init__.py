@@ -1,4 +1,5 @@
-"""A synthetic Ref-AVS Bench: scene graphs, then frames and sound, then sentences that are decided on the graph."""
+"""A synthetic Ref-AVS Bench: scene graphs, then frames and sound, then sentences that are decided
+on the graph."""
 
 from .clips import SPLITS, SynthesisOptions, SyntheticClip, make_clip, parse_size
 from .generate import synthesize

@@ -1,7 +1,7 @@
 """Guessers that lack a modality.
 
-Each is given more than a network would get: exact masks, exact attributes, what the sentence says. Where it fails, the
-missing modality is needed.
+Each is given more than a network would get: exact masks, exact attributes, what the sentence says.
+Where it fails, the missing modality is needed.
 """
 
 from collections import defaultdict
@@ -40,7 +40,8 @@ class Question:
 
     @cached_property
     def looks(self) -> np.ndarray:
-        """All that the frames show of each object `(objects, features)`, also in comparison with the others."""
+        """All that the frames show of each object `(objects, features)`, also in comparison with
+        the others."""
         return looks(self.world, self.masks)
 
     @cached_property
@@ -76,7 +77,8 @@ def looks(world: World, masks: np.ndarray) -> np.ndarray:
 
 
 def jaccard(guess: np.ndarray, truth: np.ndarray) -> float:
-    """Mean J over frames `(frames, h, w)`, strict: a frame without the object scores 1 if nothing is guessed, else 0."""
+    """Mean J over frames `(frames, h, w)`, strict: a frame without the object scores 1 if nothing
+    is guessed, else 0."""
     both, either = (guess & truth).sum((1, 2)), (guess | truth).sum((1, 2))
     return float(np.where(either > 0, both / np.maximum(either, 1), 1.0).mean())
 
@@ -91,7 +93,8 @@ def _biggest(known: Sequence[Question]) -> Guesser:
 def _usual_place(
     keys: Callable[[Question], Sequence[Hashable]],
 ) -> Callable[[Sequence[Question]], Guesser]:
-    """A guesser that sees no frame: the mean mask of the known questions with the same key, cut at its best threshold."""
+    """A guesser that sees no frame: the mean mask of the known questions with the same key, cut at
+    its best threshold."""
 
     def learn(known: Sequence[Question]) -> Guesser:
         groups: dict[Hashable, list[np.ndarray]] = defaultdict(list)
@@ -129,7 +132,8 @@ def _sentence_and_sound(question: Question) -> list[Hashable]:
 
 
 def _best_looking(listens_to_sentence: bool) -> Callable[[Sequence[Question]], Guesser]:
-    """A guesser that hears no sound: a choice learned from looks, with the sentence per template among what fits it."""
+    """A guesser that hears no sound: a choice learned from looks, with the sentence per template
+    among what fits it."""
 
     def learn(known: Sequence[Question]) -> Guesser:
         groups: dict[str, list[Question]] = defaultdict(list)

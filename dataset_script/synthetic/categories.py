@@ -1,8 +1,9 @@
-"""The 23 categories of the synthetic world: each binds one silhouette (silhouettes.py) to one timbre.
+"""The 23 categories of the synthetic world: each binds one silhouette (silhouettes.py) to one
+timbre.
 
-A sound can only be given to an object by knowing what its kind of object sounds like, as with a dog and a bark.
-The super-categories follow Ref-AVS Bench (instruments, animals, machines, ..., and silent still things); one
-category of each sounding super-category is never seen in training.
+A sound can only be given to an object by knowing what its kind of object sounds like, as with a dog
+and a bark. The super-categories follow Ref-AVS Bench (instruments, animals, machines, ..., and
+silent still things); one category of each sounding super-category is never seen in training.
 """
 
 from dataclasses import dataclass

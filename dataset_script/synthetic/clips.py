@@ -29,7 +29,8 @@ COLUMNS = ("vid", "uid", "split", "fid", "exp")
 
 @dataclass(frozen=True)
 class SynthesisOptions:
-    """What is made. The same options and seed give the same bytes (with the same Pillow, NumPy and SciPy).
+    """What is made. The same options and seed give the same bytes (with the same Pillow, NumPy and
+    SciPy).
 
     Args:
         seed: of everything; clip n depends on `(seed, n)` alone, however many clips are asked for.
@@ -93,7 +94,8 @@ class SyntheticClip:
     expressions: tuple[Expression, ...]
 
     def rows(self) -> Iterator[dict[str, str | int]]:
-        """Its lines of metadata.csv. A null sentence has the category `null` and the object 0, which has no pixel."""
+        """Its lines of metadata.csv. A null sentence has the category `null` and the object 0,
+        which has no pixel."""
         counts: Counter[str] = Counter()
         for expression in self.expressions:
             null = expression.fid is None
@@ -164,7 +166,8 @@ def _clip(
 def _null_clip(
     rng: np.random.Generator, draw_scene: Callable[..., Scene], muted: bool
 ) -> tuple[Scene, list[Expression]]:
-    """A scene, and sentences of other clips that are true of nothing here: few of them are given away by their words."""
+    """A scene, and sentences of other clips that are true of nothing here: few of them are given
+    away by their words."""
     scene = draw_scene(_object_count(rng), muted=muted)
     world, found = World(scene), {}
     while len(found) < NULL_SENTENCES:
@@ -198,7 +201,8 @@ def _object_count(rng: np.random.Generator) -> int:
 
 
 def _wanted_template(rng: np.random.Generator, count: int) -> str:
-    """A template for a clip of `count` objects, each family as likely; what takes three objects where there are three."""
+    """A template for a clip of `count` objects, each family as likely; what takes three objects
+    where there are three."""
     fitting = {
         name: template.family
         for name, template in TEMPLATES.items()

@@ -17,7 +17,8 @@ RELATIONS = {**VISIBLE_RELATIONS, **ACOUSTIC_RELATIONS}
 
 @dataclass(frozen=True)
 class Condition:
-    """A property (`kind`), an attribute (`kind` and `value`) or a relation (`kind` and `landmark`)."""
+    """A property (`kind`), an attribute (`kind` and `value`) or a relation (`kind` and
+    `landmark`)."""
 
     kind: str
     value: str = ""
@@ -49,11 +50,13 @@ class World(Timeline):
         return np.min([np.full(len(self.objects), CERTAIN), *every], axis=0)
 
     def refer(self, conditions: tuple[Condition, ...]) -> int | None:
-        """The object that the conditions are clearly true of while clearly false of all others; None without one."""
+        """The object that the conditions are clearly true of while clearly false of all others;
+        None without one."""
         return only_one(self.together(conditions))
 
     def beside(self, kind: str, landmark: int) -> np.ndarray:
-        """The margin of a relation to a landmark for each object, `(objects,)`; it is never true of the landmark."""
+        """The margin of a relation to a landmark for each object, `(objects,)`; it is never true of
+        the landmark."""
         margins = RELATIONS[kind](self, landmark)
         margins[landmark] = -CERTAIN
         return margins

@@ -1,4 +1,5 @@
-"""One picture of a few clips, to look at: frames, each sentence's mask outlined, and the sound's spectrogram."""
+"""One picture of a few clips, to look at: frames, each sentence's mask outlined, and the sound's
+spectrogram."""
 
 import json
 from collections.abc import Sequence
@@ -17,7 +18,8 @@ TEXT_HEIGHT = 15  # pixels
 
 
 def contact_sheet(folder: str | Path, clips: Sequence[str], side: int = 96) -> Image.Image:
-    """Draw a column per clip: a row of frames for each sentence, and the spectrogram (0-8 kHz) under them.
+    """Draw a column per clip: a row of frames for each sentence, and the spectrogram (0-8 kHz)
+    under them.
 
     Args:
         folder: a synthetic benchmark.

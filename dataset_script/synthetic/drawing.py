@@ -1,4 +1,5 @@
-"""Frames and exact masks from a scene: anti-aliased silhouettes over a textured background, with sensor noise."""
+"""Frames and exact masks from a scene: anti-aliased silhouettes over a textured background, with
+sensor noise."""
 
 from functools import lru_cache
 
@@ -34,8 +35,9 @@ def draw(scene: Scene, time: float, height: int, width: int) -> tuple[np.ndarray
         height, width: of the frame, pixels.
 
     Returns:
-        The frame `(height, width, 3)` uint8 and the masks `(objects, height, width)` bool: an object's mask holds
-        the pixels of which it visibly covers more than half, so masks never overlap.
+        The frame `(height, width, 3)` uint8 and the masks `(objects, height, width)` bool: an
+        object's mask holds the pixels of which it visibly covers more than half, so masks never
+        overlap.
     """
     picture = background(scene.seed, height, width).copy()
     visible = np.zeros((len(scene.objects), height, width), dtype=np.float32)
@@ -54,7 +56,8 @@ def draw(scene: Scene, time: float, height: int, width: int) -> tuple[np.ndarray
 
 @lru_cache(maxsize=2)
 def background(seed: int, height: int, width: int) -> np.ndarray:
-    """A dull, soft texture of large and small blotches `(height, width, 3)` float32, the same for a whole clip."""
+    """A dull, soft texture of large and small blotches `(height, width, 3)` float32, the same for a
+    whole clip."""
     rng = np.random.default_rng([seed, 0])
     base = rng.uniform(85, 150) + rng.normal(0, 8, 3)
     texture = np.zeros((height, width))
@@ -74,7 +77,8 @@ def background(seed: int, height: int, width: int) -> np.ndarray:
 
 
 def _cut_out(scene: Scene, item: SceneObject, time: float, height: int, width: int):
-    """Where an object is in the frame, its coverage `(h, w)` 0-1 and its colours `(h, w, 3)`; None if out of frame."""
+    """Where an object is in the frame, its coverage `(h, w)` 0-1 and its colours `(h, w, 3)`; None
+    if out of frame."""
     scale = height / scene.height
     x, y = scene.centre(item, np.array([time]))[0] * scale
     reach = item.radius * scale * 1.5 + 1  # a turned box reaches sqrt(2) times its half side
@@ -104,7 +108,8 @@ def _cut_out(scene: Scene, item: SceneObject, time: float, height: int, width: i
 def _paint(
     item: SceneObject, silhouette: tuple[Part, ...], rasterise, local: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Coverage and colours of one object; `local (h, w, 2)` are the pixels' places in its own box."""
+    """Coverage and colours of one object; `local (h, w, 2)` are the pixels' places in its own
+    box."""
     shape = None
     colour = _surface(item, local)
     for part in silhouette:

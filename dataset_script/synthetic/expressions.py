@@ -1,4 +1,5 @@
-"""Sentences that a scene makes true of exactly one object, or of none: unique, clear, and without a needless word."""
+"""Sentences that a scene makes true of exactly one object, or of none: unique, clear, and without a
+needless word."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -43,7 +44,8 @@ class Expression:
 
 
 def find_expressions(world: World, template: Template) -> list[tuple[Expression, ...]]:
-    """All that a template can say of one object of a clip, and nothing needless: a tuple of ways to say it each."""
+    """All that a template can say of one object of a clip, and nothing needless: a tuple of ways to
+    say it each."""
     found = []
     for slots in _fillings(world, template):
         conditions = conditions_of(template, slots)
@@ -66,10 +68,13 @@ def conditions_of(template: Template, slots: dict[str, str]) -> tuple[Condition,
 
 
 def is_needed(world: World, conditions: tuple[Condition, ...], fid: int) -> bool:
-    """Is every condition needed: without it, would the sentence be clearly true of another object too?
+    """Is every condition needed: without it, would the sentence be clearly true of another object
+    too?
 
-    A landmark is named in the sentence, so it does not count as another object. What is heard must be needed even by
-    someone who sees that cups never sound: there the object and the other must both be able to sound. In a clip of
+    A landmark is named in the sentence, so it does not count as another object. What is heard must
+    be needed even by
+    someone who sees that cups never sound: there the object and the other must both be able to
+        sound. In a clip of
     one object no word can narrow the choice, and a sentence may hold only one condition.
     """
     if len(world.objects) == 1:
@@ -91,7 +96,8 @@ def is_needed(world: World, conditions: tuple[Condition, ...], fid: int) -> bool
 
 
 def _depends_on_ear(world: World, condition: Condition, fid: int) -> bool:
-    """Would another object be meant if another one were the landmark that is heard, as it well could be?"""
+    """Would another object be meant if another one were the landmark that is heard, as it well
+    could be?"""
     landmark = world.refer(condition.landmark)
     others = [i for i in range(len(world.objects)) if i != landmark and world.could_sound(i)]
     answers = {only_one(world.beside(condition.kind, other)) for other in others}
@@ -99,7 +105,8 @@ def _depends_on_ear(world: World, condition: Condition, fid: int) -> bool:
 
 
 def _equally_audible(world: World, condition: Condition, one: int, two: int) -> bool:
-    """Do the frames not tell of which object the heard condition is true? Which of two that take turns sounds, neither."""
+    """Do the frames not tell of which object the heard condition is true? Which of two that take
+    turns sounds, neither."""
     turns = (
         condition.kind == "sounding" and world.objects[one].category == world.objects[two].category
     )
@@ -112,7 +119,8 @@ def choose_expressions(
     referents: tuple[str, ...] = (),
     first: str | None = None,
 ) -> list[Expression]:
-    """Draw a clip's sentences, no template twice and the harder families more often. None if `first` does not fit.
+    """Draw a clip's sentences, no template twice and the harder families more often. None if
+    `first` does not fit.
 
     Args:
         rng: the only source of chance.
@@ -142,9 +150,11 @@ def choose_expressions(
 
 
 def as_null(world: World, expression: Expression) -> Expression | None:
-    """The sentence of another clip as a null sentence of this one, if it is clearly true of nothing here.
+    """The sentence of another clip as a null sentence of this one, if it is clearly true of nothing
+    here.
 
-    Its landmarks exist, and of several conditions each is needed: without it the sentence would be true of something.
+    Its landmarks exist, and of several conditions each is needed: without it the sentence would be
+    true of something.
     """
     conditions = conditions_of(TEMPLATES[expression.template], expression.slots)
     if (world.together(conditions) > -1).any():

@@ -78,7 +78,8 @@ def synthesize(
 
 
 def write_clip(output: Path, options: SynthesisOptions, index: int) -> list[dict[str, str | int]]:
-    """Write one clip unless it is there; its scene graph comes last and says that it is. Returns its metadata rows."""
+    """Write one clip unless it is there; its scene graph comes last and says that it is. Returns
+    its metadata rows."""
     clip = make_clip(options, index)
     rows = list(clip.rows())
     done = output / "scenes" / f"{clip.name}.json"

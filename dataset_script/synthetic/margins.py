@@ -1,7 +1,7 @@
 """Signed margins: 1 or more is clearly true, -1 or less clearly false, anything between is unclear.
 
-The unit is the gap of each fact (properties.py, relations.py), so 2 means "by twice the stated gap". A word such as
-"red" has no borderline: its margin is +-CERTAIN.
+The unit is the gap of each fact (properties.py, relations.py), so 2 means "by twice the stated
+gap". A word such as "red" has no borderline: its margin is +-CERTAIN.
 """
 
 from functools import cached_property
@@ -38,7 +38,8 @@ def sure(truths: list[bool]) -> np.ndarray:
 
 
 def clear(extent: Range, centre: float = 0.0, gap: float = 1.0) -> float:
-    """The margin by which a quantity is larger than `centre`: 0 unless its whole range is clearly on one side."""
+    """The margin by which a quantity is larger than `centre`: 0 unless its whole range is clearly
+    on one side."""
     low, high = (extent[0] - centre) / gap, (extent[1] - centre) / gap
     return low if low >= 1 else high if high <= -1 else 0.0
 
@@ -53,7 +54,8 @@ def signed(extent: Range | None, sign: int) -> Range | None:
 
 
 def superlative(extents: list[Range | None], gap: float) -> np.ndarray:
-    """Margin of having the largest value; None cannot compete. A contest needs two: with one, nothing is clear."""
+    """Margin of having the largest value; None cannot compete. A contest needs two: with one,
+    nothing is clear."""
     margins = np.full(len(extents), -CERTAIN)
     competing = [index for index, extent in enumerate(extents) if extent is not None]
     for index in competing:

@@ -1,6 +1,7 @@
 """A thing of no kind: silhouette and timbre are drawn for one clip and never come again.
 
-To a model that has met known kinds alone a strange name, a strange look and a strange sound are three riddles. Things that are shown once
+To a model that has met known kinds alone a strange name, a strange look and a strange sound are
+three riddles. Things that are shown once
 teach that they belong together: the strange name means the thing that is none of those known.
 """
 
@@ -25,7 +26,8 @@ def timbre_of(category: str, seed: int) -> Timbre | None:
 
 @lru_cache(maxsize=2)
 def draw_silhouette(seed: int) -> tuple[Part, ...]:
-    """A large part and one to four more, half of the time alike on both sides, with a hole now and then, and details."""
+    """A large part and one to four more, half of the time alike on both sides, with a hole now and
+    then, and details."""
     rng = np.random.default_rng([seed, 4])
     both_sides = rng.random() < 0.5
     large = disc if rng.random() < 0.6 else _block
@@ -43,7 +45,8 @@ def draw_silhouette(seed: int) -> tuple[Part, ...]:
 
 @lru_cache(maxsize=2)
 def draw_timbre(seed: int) -> Timbre:
-    """Partials, a band of noise or both, with or without a decay, a glide, a wobble and a flutter."""
+    """Partials, a band of noise or both, with or without a decay, a glide, a wobble and a
+    flutter."""
     rng = np.random.default_rng([seed, 5])
     noisy = rng.random()
     pitch = _between(rng, 70, 4000)

@@ -42,7 +42,8 @@ def level(item: SceneObject) -> Range | None:
 
 
 def tempo(item: SceneObject) -> Range | None:
-    """Octaves of the rate. A steady sound has a rhythm of its own that no one could place: any value."""
+    """Octaves of the rate. A steady sound has a rhythm of its own that no one could place: any
+    value."""
     if item.sound is None:
         return None
     return (
@@ -104,7 +105,8 @@ def _at_all_times(clip: Timeline) -> np.ndarray:
 
 
 def _continuous(clip: Timeline) -> np.ndarray:
-    """Steady and in one stretch. One stretch of separate strokes is neither continuous nor intermittent, clearly."""
+    """Steady and in one stretch. One stretch of separate strokes is neither continuous nor
+    intermittent, clearly."""
 
     def of(item: SceneObject) -> float:
         if item.sound is None or len(item.sound.intervals) > 1:

@@ -43,7 +43,8 @@ Relation = Callable[[Timeline, int], np.ndarray]
 def _in_space(
     measure: Callable[[Timeline, int, int], np.ndarray], centre: float = 0.0, gap: float = 1.0
 ) -> Relation:
-    """A relation that must hold at every moment when both are on stage; unclear if they hardly ever are."""
+    """A relation that must hold at every moment when both are on stage; unclear if they hardly ever
+    are."""
 
     def relation(clip: Timeline, landmark: int) -> np.ndarray:
         margins = np.zeros(len(clip.objects))
@@ -58,7 +59,8 @@ def _in_space(
 
 
 def _more(measure: Measure, gap: float, sign: int = 1) -> Relation:
-    """Having a larger (sign 1) or smaller (sign -1) measure than the landmark; never true of what has none."""
+    """Having a larger (sign 1) or smaller (sign -1) measure than the landmark; never true of what
+    has none."""
 
     def relation(clip: Timeline, landmark: int) -> np.ndarray:
         mark = signed(measure(clip.objects[landmark]), sign)

@@ -1,4 +1,5 @@
-"""Random scenes: every attribute drawn on its own, so that none foretells another (only silent things never move or sound)."""
+"""Random scenes: every attribute drawn on its own, so that none foretells another (only silent
+things never move or sound)."""
 
 from dataclasses import replace
 
@@ -138,7 +139,8 @@ def _apart(scene: Scene, item: SceneObject, other: SceneObject, times: np.ndarra
 
 
 def _twins_take_turns(rng, scene: Scene) -> Scene:
-    """Two of a kind sound alike. Half of such pairs take turns on stage, so that time tells them apart."""
+    """Two of a kind sound alike. Half of such pairs take turns on stage, so that time tells them
+    apart."""
     items = list(scene.objects)
     for one, two in ((a.fid, b.fid) for a in items for b in items if a.fid < b.fid):
         same = items[one].category == items[two].category and can_sound(items[one].category)

@@ -27,8 +27,8 @@ class Sound:
 
     Args:
         intervals: (start, end) of each stretch of sound, s, in order.
-        level: root mean square at the start of the first and the end of the last interval, dB of full scale;
-            linear in between.
+        level: root mean square at the start of the first and the end of the last interval, dB of
+            full scale; linear in between.
         rate: strokes a second at the same two moments; None is one steady tone, hiss or roll.
         pitch: factor on the pitch of the category's timbre.
     """
@@ -53,7 +53,8 @@ class Sound:
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object. `depth` 0 is nearest to the viewer; on stage from `presence[0]` to `presence[1]`."""
+    """One object. `depth` 0 is nearest to the viewer; on stage from `presence[0]` to
+    `presence[1]`."""
 
     fid: int
     category: str
@@ -73,7 +74,8 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """A clip before it is drawn. `seed` feeds the texture, the noise and the strokes' grain: same scene, same bytes."""
+    """A clip before it is drawn. `seed` feeds the texture, the noise and the strokes' grain: same
+    scene, same bytes."""
 
     seed: int
     seconds: float
@@ -82,7 +84,8 @@ class Scene:
     objects: tuple[SceneObject, ...]
 
     def centre(self, item: SceneObject, times: np.ndarray) -> np.ndarray:
-        """Centre `(times, 2)` of an object: its motion, and its slide beyond the nearer side while off stage."""
+        """Centre `(times, 2)` of an object: its motion, and its slide beyond the nearer side while
+        off stage."""
         x = np.full(len(times), item.place[0])
         y = np.full(len(times), item.place[1])
         if item.motion in ("leftwards", "rightwards"):

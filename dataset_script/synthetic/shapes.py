@@ -7,7 +7,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Part:
-    """A polygon `points (n, 2)`: `body` and `hole` make the silhouette, `dark` and `light` only tint it."""
+    """A polygon `points (n, 2)`: `body` and `hole` make the silhouette, `dark` and `light` only
+    tint it."""
 
     role: str
     points: np.ndarray

@@ -1,4 +1,5 @@
-"""How well guessers do that lack a modality, measured on clips that leave a choice: those of two objects or more."""
+"""How well guessers do that lack a modality, measured on clips that leave a choice: those of two
+objects or more."""
 
 import json
 from collections import defaultdict
@@ -14,12 +15,14 @@ from .scene import Scene
 from .templates import FAMILIES
 
 
-FOLDS = 2  # guessers learn on one half of the clips and are measured on the other, and the other way round
+# guessers learn on one half of the clips and are measured on the other, and the other way round
+FOLDS = 2
 LINE = 0.6  # mean J that a guesser without a family's own modality must stay below
 
 
 def measure_shortcuts(folder: str | Path) -> dict[str, dict[str, float]]:
-    """Mean J of each guesser for each family of sentences, on the clips of a folder that hold two objects or more.
+    """Mean J of each guesser for each family of sentences, on the clips of a folder that hold two
+    objects or more.
 
     Args:
         folder: a synthetic benchmark, of some 1,000 clips or more.

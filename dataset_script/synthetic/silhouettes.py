@@ -1,4 +1,5 @@
-"""The shape of each category, as polygons in a box from -1 to 1 (x to the right, y down), before rotation and scale."""
+"""The shape of each category, as polygons in a box from -1 to 1 (x to the right, y down), before
+rotation and scale."""
 
 from .shapes import Part, around, bar, box, disc, eye, polygon
 

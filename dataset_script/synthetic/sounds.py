@@ -1,4 +1,5 @@
-"""Sound from a scene: one stem per object, then the mix with a little reverberation and background noise."""
+"""Sound from a scene: one stem per object, then the mix with a little reverberation and background
+noise."""
 
 import numpy as np
 from scipy.signal import fftconvolve
@@ -18,7 +19,8 @@ ROLL = 15.0  # strokes a second of a steady sound whose strokes die away
 
 
 def render_stems(scene: Scene) -> np.ndarray:
-    """What each object alone sounds like, dry: `(objects, samples)` float64, zeros for the silent."""
+    """What each object alone sounds like, dry: `(objects, samples)` float64, zeros for the
+    silent."""
     stems = np.zeros((len(scene.objects), round(scene.seconds * SAMPLE_RATE)))
     for item in scene.objects:
         if item.sound is not None:
@@ -41,7 +43,8 @@ def render_sound(scene: Scene) -> np.ndarray:
 
 
 def strokes(sound: Sound, interval: tuple[float, float]) -> list[tuple[float, float]]:
-    """(start, seconds until the next) of each stroke in one interval: the rate glides over the sound's whole span."""
+    """(start, seconds until the next) of each stroke in one interval: the rate glides over the
+    sound's whole span."""
     start, end = interval
     found = []
     while start < end - 0.02:
@@ -70,7 +73,8 @@ def _stem(scene: Scene, item: SceneObject, sound: Sound, samples: int) -> np.nda
 
 
 def _stroke(timbre: Timbre, seconds: float, pitch: float, rng: np.random.Generator) -> np.ndarray:
-    """One stroke, note or call, of any loudness. A long held note repeats its glide every 0.8 s, as a voice breathes."""
+    """One stroke, note or call, of any loudness. A long held note repeats its glide every 0.8 s, as
+    a voice breathes."""
     time = np.arange(max(2, round(seconds * SAMPLE_RATE))) / SAMPLE_RATE
     glide_seconds = min(seconds, 0.8)
     frequency = np.interp((time % glide_seconds) / glide_seconds, (0, 0.5, 1), timbre.glide)

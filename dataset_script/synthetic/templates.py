@@ -1,7 +1,8 @@
 """The paper's sentence templates (Ref-AVS supplement, Fig. 4), for this world's things.
 
-A template is a set of conditions and the English forms of them; a word in braces is a slot. Everything that a form
-says is a condition, and "object" says nothing. Not taken over: a thing held by a person (there are no hands here).
+A template is a set of conditions and the English forms of them; a word in braces is a slot.
+Everything that a form says is a condition, and "object" says nothing. Not taken over: a thing held
+by a person (there are no hands here).
 """
 
 from dataclasses import dataclass

@@ -35,7 +35,8 @@ REPEATS = 5
 
 
 def measure_peak(device: str = "cpu", dtype: torch.dtype = torch.float32) -> dict[str, float]:
-    """The fastest of a few large matrix products, GFLOP/s, and of a few large copies, GB/s read and written."""
+    """The fastest of a few large matrix products, GFLOP/s, and of a few large copies, GB/s read and
+    written."""
     scale = 1 if device == "cpu" else 4  # an accelerator is not busy with less
     side, copied = SIDE * scale, COPIED * scale
     one, other = torch.randn(2, side, side, device=device).to(dtype)
@@ -77,7 +78,8 @@ def _fastest(run: Callable[[], object], device: str) -> float:
 
 @dataclass(frozen=True)
 class Options:
-    """What all settings have in common; `model` is a folder, or None for random weights at the paper's size."""
+    """What all settings have in common; `model` is a folder, or None for random weights at the
+    paper's size."""
 
     model: str | None
     device: str
@@ -93,7 +95,8 @@ def take_turns(
     """Seconds and peak memory of each setting.
 
     Returns:
-        Of each setting `seconds`, one for each turn after a first that is not counted; `fastest`; and `peak_gib` of the process.
+        Of each setting `seconds`, one for each turn after a first that is not counted; `fastest`;
+        and `peak_gib` of the process.
     """
     context = multiprocessing.get_context("spawn")
     workers = {}
@@ -191,7 +194,8 @@ def generate_video(path: Path, seconds: int, size: tuple[int, int], fps: int) ->
 
 
 def measure_memory(options: Options) -> list[dict[str, Any]]:
-    """Peak memory and throughput of `refavs segment`, in a process of its own, on a short and a long video of the same kind."""
+    """Peak memory and throughput of `refavs segment`, in a process of its own, on a short and a
+    long video of the same kind."""
     if options.model is None:
         raise ValueError("--part memory: give --model: it runs refavs segment")
     rows = []
@@ -244,9 +248,11 @@ PARTS = {
 
 @torch.no_grad()
 def measure_parts(options: Options, repeats: int) -> dict[str, dict[str, float]]:
-    """In float32 on a CPU, in bf16 on an accelerator; of each part and of the whole: `seconds` in the fastest of some forwards, their `share`, `tflop` and `of_peak`.
+    """In float32 on a CPU, in bf16 on an accelerator; of each part and of the whole: `seconds` in
+    the fastest of some forwards, their `share`, `tflop` and `of_peak`.
 
-    FLOPs are those of products and convolutions; what deformable attention samples is not among them.
+    FLOPs are those of products and convolutions; what deformable attention samples is not among
+    them.
     """
     torch.set_num_threads(options.threads)
     model = make_model("eemc" if options.device == "cpu" else "bf16", options.model, options.device)
@@ -309,7 +315,8 @@ SECONDS, SIZE, RATE = 10, (1280, 720), 25  # of the video: width, height; pictur
 
 
 def measure_reading(options: Options) -> dict[str, float]:
-    """Seconds a second of a 720p video: `decode` all its pictures and its sound, `prepare` for the model, `segment`; and what
+    """Seconds a second of a 720p video: `decode` all its pictures and its sound, `prepare` for the
+    model, `segment`; and what
     share of the whole is not the model."""
     torch.set_num_threads(options.threads)
     model = make_model(

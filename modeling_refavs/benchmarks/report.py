@@ -25,7 +25,8 @@ REPORT, PLOT = "benchmark.json", "benchmark.png"
 def run_benchmark(
     parts: Sequence[str], settings: Sequence[str], options: Options, repeats: int, output: Path
 ) -> str:
-    """Time the parts; leave benchmark.json and benchmark.png in `output`. Returns the tables as Markdown.
+    """Time the parts; leave benchmark.json and benchmark.png in `output`. Returns the tables as
+    Markdown.
 
     Args:
         parts: of `TIMED`, and `parts`, `reading` and `memory`.
@@ -118,7 +119,8 @@ def benchmark_text(report: dict[str, Any]) -> str:
 
 
 def per_sentence(part: str, setting: str, seconds: float, sentences: int) -> float:
-    """Of a training step, which is one sentence's with the released model; all other seconds as they are."""
+    """Of a training step, which is one sentence's with the released model; all other seconds as
+    they are."""
     return seconds / sentences if part == "training" and setting not in RELEASED else seconds
 
 

@@ -93,7 +93,8 @@ class Workload:
         return one_after_the_other
 
     def clip(self) -> Run:
-        """From a clip's decoded pictures, of 720p, its sound and all sentences to masks of the pictures' size."""
+        """From a clip's decoded pictures, of 720p, its sound and all sentences to masks of the
+        pictures' size."""
         processor = make_processor(self.model, self.size)
         random = np.random.default_rng(0)
         pictures = list(random.integers(0, 256, (self.frames, *VIDEO_SIZE, 3), dtype=np.uint8))
@@ -109,7 +110,8 @@ class Workload:
         return run
 
     def training(self) -> Run:
-        """One step for all sentences of a clip: forward, backward and AdamW; of the released model for one sentence."""
+        """One step for all sentences of a clip: forward, backward and AdamW; of the released model
+        for one sentence."""
         sentences = 1 if self.is_released else self.sentences
         inputs = self.inputs(sentences)
         masks = torch.zeros(sentences, self.frames, self.size, self.size, device=self.device)
@@ -154,7 +156,8 @@ Load = Callable[[], nn.Module]
 
 
 def released(load: Load) -> nn.Module:
-    """The released model as its code runs it: a pass of an unprompted Mask2Former before each of its own."""
+    """The released model as its code runs it: a pass of an unprompted Mask2Former before each of
+    its own."""
     model = released_once(load)
     model.register_forward_pre_hook(_run_unprompted, with_kwargs=True)
     return model
@@ -177,7 +180,8 @@ def eemc(load: Load) -> nn.Module:
 
 
 def checkpointed(load: Load) -> nn.Module:
-    """EEMC that computes the inside of layers again on the way back: for training in less memory."""
+    """EEMC that computes the inside of layers again on the way back: for training in less
+    memory."""
     model = load()
     model.gradient_checkpointing_enable()
     return model
@@ -237,7 +241,8 @@ def make_model(setting: str, folder: str | None, device: str = "cpu") -> nn.Modu
 def _run_unprompted(
     model: RefAVSReleasedForSegmentation, args: tuple, inputs: dict[str, torch.Tensor]
 ) -> None:
-    """From Mask2Former's own queries to masks and classes: the released code's first pass, of which it uses Swin's last stage alone."""
+    """From Mask2Former's own queries to masks and classes: the released code's first pass, of which
+    it uses Swin's last stage alone."""
     frames = inputs["pixel_values"].flatten(0, 1)
     pixels = model.mask2former.pixel_level_module(frames)
     decoder = model.mask2former.transformer_module

@@ -1,4 +1,5 @@
-"""`refavs evaluate`: a model, or masks, and a tree in; the paper's tables and a look at the clips out."""
+"""`refavs evaluate`: a model, or masks, and a tree in; the paper's tables and a look at the clips
+out."""
 
 import argparse
 from pathlib import Path

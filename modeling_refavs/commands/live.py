@@ -56,7 +56,8 @@ def add_command(commands: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Answer until the source ends, `--seconds` are over, or it is interrupted: a line of JSON for each second, and at last how
+    """Answer until the source ends, `--seconds` are over, or it is interrupted: a line of JSON for
+    each second, and at last how
     many were answered and how many dropped, on standard error."""
     from ..feature_extraction_refavs import SAMPLING_RATE
     from ..inference.live import LiveInput, LiveSource, describe, follow

@@ -1,4 +1,5 @@
-"""`refavs train`: train by a recipe; `torchrun ... -m modeling_refavs.cli train RECIPE` on several GPUs."""
+"""`refavs train`: train by a recipe; `torchrun ... -m modeling_refavs.cli train RECIPE` on several
+GPUs."""
 
 import argparse
 from pathlib import Path

@@ -17,26 +17,29 @@ KINDS = {str: "a text", int: "a whole number", float: "a number", list[str]: "a 
 PAPER = """\
 @inproceedings{wang2024refavs,
   title     = {Ref-AVS: Refer and Segment Objects in Audio-Visual Scenes},
-  author    = {Wang, Yaoting and Sun, Peiwen and Zhou, Dongzhan and Li, Guangyao and Zhang, Honggang and Hu, Di},
-  booktitle = {European Conference on Computer Vision},
-  year      = {2024},
-  note      = {arXiv:2407.10957}
+  author    = {Wang, Yaoting and Sun, Peiwen and Zhou, Dongzhan and Li, Guangyao and Zhang, Honggang
+  and Hu, Di}, booktitle = {European Conference on Computer Vision}, year      = {2024}, note      =
+  {arXiv:2407.10957}
 }"""
 
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What neither the weights nor the results say: the fields of `card_facts.yaml` (or JSON), texts in Markdown.
+    """What neither the weights nor the results say: the fields of `card_facts.yaml` (or JSON),
+    texts in Markdown.
 
     Args:
         title, summary: of the model.
         licence: an id of the Hub's list.
         data_name, data_id, data: of the training data: a name, an id on the Hub, and what they are.
-        procedure, recipe, commands, seed: of training: in words, the recipe's file, the shell lines, the seed.
-        hours, hardware, power_watts, carbon_intensity: what training took: h, on what, W, g CO2eq/kWh.
+        procedure, recipe, commands, seed: of training: in words, the recipe's file, the shell
+            lines, the seed.
+        hours, hardware, power_watts, carbon_intensity: what training took: h, on what, W, g
+            CO2eq/kWh.
         intended_use, limits, biases: limits and biases are lists of sentences.
         base_models: ids of what it was made from; empty: random weights.
-        clip, sentence: of the example; the clip is a file of the reader's unless the card is of a folder.
+        clip, sentence: of the example; the clip is a file of the reader's unless the card is of a
+            folder.
     """
 
     title: str

@@ -13,21 +13,24 @@ from ..utils.files import list_files
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")
 TOKEN = rb"\b(hf_[A-Za-z0-9]{20,}|api_org_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|AKIA[A-Z0-9]{16})\b"
-# A folder that only one machine has; those of a URL, a regular expression or a longer name do not count.
+# A folder that only one machine has; those of a URL, a regular expression or a longer name do not
+# count.
 MACHINE_PATH = rb"(?<![\w.~/:*-])(/(home|Users|root|mnt|media|tmp|scratch|work|data)/[\w.~-]+|[A-Z]:\\\\?Users\\)"
 TEXT_SAMPLE = 8192  # bytes without a NUL are text
 
 
 @dataclass(frozen=True)
 class CardRules:
-    """What a card needs: keys of its metadata, and second-level headings with something below them."""
+    """What a card needs: keys of its metadata, and second-level headings with something below
+    them."""
 
     metadata: tuple[str, ...]
     sections: tuple[str, ...] = ()
 
 
 def check_files(folder: Path) -> None:
-    """`ValueError` at the first file that would give something away, or run code when it is opened."""
+    """`ValueError` at the first file that would give something away, or run code when it is
+    opened."""
     for name in list_files(folder):
         if name.lower().endswith(PICKLES):
             raise ValueError(

@@ -1,6 +1,7 @@
 """Loading as someone does who has nothing of ours installed.
 
-The same file is the module that starts a clean room and, run as a script, what happens inside: no relative imports.
+The same file is the module that starts a clean room and, run as a script, what happens inside: no
+relative imports.
 """
 
 import json
@@ -61,7 +62,8 @@ def load_in_clean_room(
 
 
 def ask_model(segment: Callable) -> list[Any]:
-    """What a pipeline finds in a small clip, as JSON takes it: of each sentence the run lengths of its masks."""
+    """What a pipeline finds in a small clip, as JSON takes it: of each sentence the run lengths of
+    its masks."""
     import numpy as np
 
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
@@ -114,7 +116,8 @@ def dataset(source: str, revision: str | None) -> dict[str, int]:
 
 
 def space(source: str, revision: str | None) -> list[str]:
-    """Import app.py as the Space does. Returns which packages of ours it took, all out of the folder."""
+    """Import app.py as the Space does. Returns which packages of ours it took, all out of the
+    folder."""
     for name in OURS:
         sys.modules.pop(name, None)
     os.chdir(source)

@@ -1,4 +1,5 @@
-"""State dicts that others saved: read without running their code, and compared with what a model expects."""
+"""State dicts that others saved: read without running their code, and compared with what a model
+expects."""
 
 import json
 import re
@@ -88,7 +89,8 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def saved_names(model: PreTrainedModel) -> dict[str, str]:
-    """Name in a file that `save_pretrained` writes -> name in the model: transformers renames Swin's in between."""
+    """Name in a file that `save_pretrained` writes -> name in the model: transformers renames
+    Swin's in between."""
     markers = {name: torch.tensor(index) for index, name in enumerate(model.state_dict())}
     names = list(markers)
     return {
@@ -186,7 +188,8 @@ def load_vggish(
 
 
 def infer_vggish_config(shapes: Mapping[str, torch.Size]) -> RefAVSAudioConfig:
-    """A ReLU follows each convolution, and a pool where a stage ends: the next one's number tells which."""
+    """A ReLU follows each convolution, and a pool where a stage ends: the next one's number tells
+    which."""
     layers = sorted(
         int(match[1])
         for name in shapes
@@ -213,7 +216,8 @@ IGNORED = {
     ".relative_position_index": "a table that follows from the window size",
     ".criterion.empty_weight": "of Mask2Former's own loss, which the released model does not use",
 }
-UNUSED = ".swin.layernorm."  # Swin has it as a classifier; as a backbone it leaves it unused, and files leave it out
+# Swin has it as a classifier; as a backbone it leaves it unused, and files leave it out
+UNUSED = ".swin.layernorm."
 SWIN = "model_v.model.pixel_level_module.encoder."
 PIXEL_DECODER = "model_v.model.pixel_level_module.decoder."
 MASK_DECODER = "model_v.model.transformer_module."
@@ -227,13 +231,15 @@ def convert_released_checkpoint(
     text_model: str | None = None,
     report_path: str | Path | None = None,
 ) -> KeyReport:
-    """Write `output`, whole or not at all: safetensors, config and, with a text model, the processor.
+    """Write `output`, whole or not at all: safetensors, config and, with a text model, the
+    processor.
 
     Args:
         checkpoint: the released `.pth`.
         output: a new or empty folder.
         vggish: `.pth` of the public VGGish port; without it the model is given `audio_features`.
-        text_model: folder or Hub id of `distilbert/distilroberta-base`; without it the model is given `text_features`.
+        text_model: folder or Hub id of `distilbert/distilroberta-base`; without it the model is
+            given `text_features`.
         report_path: JSON that says what became of every key, also when the file does not fit.
 
     Raises:
@@ -286,7 +292,8 @@ def load_released(
 def examine(
     shapes: Mapping[str, torch.Size], source: str
 ) -> tuple[RefAVSReleasedConfig, KeyReport]:
-    """The architecture that names and shapes describe, and whether its model has just these keys."""
+    """The architecture that names and shapes describe, and whether its model has just these
+    keys."""
     try:
         config = infer_config(shapes)
         with torch.device("meta"):

@@ -203,7 +203,8 @@ class DatasetPublication(Publication):
         return work
 
     def expected(self, folder: Path) -> dict[str, int]:
-        """Rows of each split of the configuration that is loaded by default, the first that was exported."""
+        """Rows of each split of the configuration that is loaded by default, the first that was
+        exported."""
         shards = json.loads((folder / "export.json").read_text(encoding="utf-8"))["shards"]
         first = next(iter(shards)).partition("/")[0]
         rows: dict[str, int] = {}
@@ -242,7 +243,8 @@ class SpacePublication(Publication):
 def publications_of(
     action: str, source: Path, repo_id: str, licence: str | None = None
 ) -> list[Publication]:
-    """What `refavs publish ACTION SOURCE REPO_ID` asks for, all of it checked before the first is built."""
+    """What `refavs publish ACTION SOURCE REPO_ID` asks for, all of it checked before the first is
+    built."""
     if not source.is_dir():
         raise ValueError(f"{source}: no such folder")
     if action == METRICS:

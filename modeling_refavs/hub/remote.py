@@ -1,4 +1,5 @@
-"""A repository of the Hub through the genuine client, and each of its refusals in one clear line."""
+"""A repository of the Hub through the genuine client, and each of its refusals in one clear
+line."""
 
 import re
 import tempfile
@@ -74,7 +75,8 @@ class Remote:
                 )
 
     def other_files(self, folder: Path) -> list[str]:
-        """On the Hub and not in the folder: left there they could be loaded in place of what was checked."""
+        """On the Hub and not in the folder: left there they could be loaded in place of what was
+        checked."""
         with one_clear_line(self.repo_id):
             there = HfApi().list_repo_files(
                 self.repo_id, repo_type=self.repo_type, revision=self.revision
@@ -124,7 +126,8 @@ class Remote:
 
 @contextmanager
 def one_clear_line(repo_id: str) -> Iterator[None]:
-    """Whatever the client raises becomes a `ValueError` that says in one line what happened and what to do."""
+    """Whatever the client raises becomes a `ValueError` that says in one line what happened and
+    what to do."""
     try:
         yield
     except (OSError, HTTPError, RuntimeError, ValueError) as error:

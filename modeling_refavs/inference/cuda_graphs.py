@@ -1,4 +1,5 @@
-"""CUDA graphs: a forward is thousands of small kernels, which a GPU runs faster than Python starts them. Recorded once, they start as one."""
+"""CUDA graphs: a forward is thousands of small kernels, which a GPU runs faster than Python starts
+them. Recorded once, they start as one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,11 +13,14 @@ MAX_GRAPHS = 8  # shapes of input that are recorded; further ones go the usual w
 
 
 class GraphedCall:
-    """A function of tensors, for inference, which knows the shapes that it has seen: the first call of a shape goes the usual way, the
-    second is recorded, and those after it are replayed. With gradients, or not on CUDA, every call goes the usual way.
+    """A function of tensors, for inference, which knows the shapes that it has seen: the first call
+    of a shape goes the usual way, the
+    second is recorded, and those after it are replayed. With gradients, or not on CUDA, every call
+    goes the usual way.
 
     Args:
-        function: its arguments, and what it returns, may hold tensors anywhere; it never waits for one.
+        function: its arguments, and what it returns, may hold tensors anywhere; it never waits for
+            one.
     """
 
     def __init__(self, function: Callable[..., Any]):
@@ -73,7 +77,8 @@ class _Graph:
 
 
 def record_graphs(model: nn.Module) -> None:
-    """From now on a model on CUDA replays what it can of `encode_clips` and `segment`, and so of its forward; see [`GraphedCall`]."""
+    """From now on a model on CUDA replays what it can of `encode_clips` and `segment`, and so of
+    its forward; see [`GraphedCall`]."""
     model.encode_clips, model.segment = GraphedCall(model.encode_clips), GraphedCall(model.segment)
 
 

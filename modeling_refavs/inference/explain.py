@@ -1,4 +1,5 @@
-"""What the mask queries read: CATF's attention (Eq. 5) over the cue tokens of each second, by modality and by word."""
+"""What the mask queries read: CATF's attention (Eq. 5) over the cue tokens of each second, by
+modality and by word."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,20 +23,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CueAttention:
-    """How a second's attention is divided among the cues of one sentence. All of a second's shares sum up to 1.
+    """How a second's attention is divided among the cues of one sentence. All of a second's shares
+    sum up to 1.
 
-    The query that claims the object counts most: queries are weighted with p(query is the object). Layers and heads are
-    averaged. Cues are named by where they come from; fusion and integration (Eq. 1 and 4) have mixed them already, so a
-    share says where the queries look, not which input they would miss.
+    The query that claims the object counts most: queries are weighted with p(query is the object).
+        Layers and heads are
+    averaged. Cues are named by where they come from; fusion and integration (Eq. 1 and 4) have
+    mixed them already, so a share says where the queries look, not which input they would miss.
 
     Args:
         words: of the sentence, as the tokenizer cuts them.
-        audio: `(steps,)`, the token of sound, 0 in a second without; with `use_audio_memory_cue` that of the past too.
+        audio: `(steps,)`, the token of sound, 0 in a second without; with `use_audio_memory_cue`
+            that of the past too.
         visual: `(steps, grid, grid)`, the places of the picture.
         text: `(steps, words)`.
         ends: `(steps,)`, the tokens that begin and end the sentence.
         tags: `(steps,)`, the learned `[aud]` and `[vis]`.
-        even: of `sound`, `picture`, `words` and `tags`, what each would get if every token got the same.
+        even: of `sound`, `picture`, `words` and `tags`, what each would get if every token got the
+            same.
     """
 
     words: tuple[str, ...]
@@ -59,7 +64,8 @@ class CueAttention:
 
 @contextmanager
 def record_attention(attentions: Sequence[RefAVSAttention]) -> Iterator[list[torch.Tensor]]:
-    """A list to which each call of one of `attentions` adds its weights `(N, heads, queries, keys)`, in order.
+    """A list to which each call of one of `attentions` adds its weights `(N, heads, queries,
+    keys)`, in order.
 
     They are computed beside the layer, from its own inputs; the layer runs as always.
     """
@@ -76,7 +82,8 @@ def record_attention(attentions: Sequence[RefAVSAttention]) -> Iterator[list[tor
 
 @torch.no_grad()
 def attend(model: Any, **inputs: Any) -> tuple[RefAVSSegmentationOutput, torch.Tensor]:
-    """The model's answer to some steps of one sentence, and how much each cue token was read: `(steps, M)`, rows of sum 1.
+    """The model's answer to some steps of one sentence, and how much each cue token was read:
+    `(steps, M)`, rows of sum 1.
 
     Args:
         model: [`RefAVSForSegmentation`].
@@ -103,7 +110,8 @@ def attend(model: Any, **inputs: Any) -> tuple[RefAVSSegmentationOutput, torch.T
 def divide_attention(
     model: Any, processor: Any, expression: str, weights: np.ndarray
 ) -> CueAttention:
-    """Name the tokens: `weights (steps, M)` of [`attend`] to the shares of sound, places, words and tags."""
+    """Name the tokens: `weights (steps, M)` of [`attend`] to the shares of sound, places, words and
+    tags."""
     config, steps = model.config, len(weights)
     grid = config.visual_grid_size
     num_tags = config.use_modality_encoding * (1 + config.use_audio_cues)

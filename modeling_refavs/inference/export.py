@@ -26,10 +26,12 @@ LONGEST_LABEL = 64  # characters; CVAT keeps no more
 
 
 def write_coco(segmentation: VideoSegmentation, path: str | Path) -> None:
-    """Write COCO instances: an image a step, a category a sentence, an annotation for each object in each image.
+    """Write COCO instances: an image a step, a category a sentence, an annotation for each object
+    in each image.
 
-    Beside COCO's own fields an image has `frame_index` (its number in the video) and `seconds`, an annotation `score` (the
-    probability that the object is to be seen). `segmentation` is compressed RLE, `bbox` is x, y, width and height in pixels.
+    Beside COCO's own fields an image has `frame_index` (its number in the video) and `seconds`, an
+    annotation `score` (the probability that the object is to be seen). `segmentation` is compressed
+    RLE, `bbox` is x, y, width and height in pixels.
     """
     images, annotations = [], []
     for step, frame in enumerate(frames_of_steps(segmentation)[0]):
@@ -60,9 +62,11 @@ def write_coco(segmentation: VideoSegmentation, path: str | Path) -> None:
 
 
 def write_cvat(segmentation: VideoSegmentation, path: str | Path) -> None:
-    """Write CVAT for images 1.1: an image a step, and in it a mask for each sentence whose object is there.
+    """Write CVAT for images 1.1: an image a step, and in it a mask for each sentence whose object
+    is there.
 
-    Not CVAT for video: of a track of masks CVAT reads the first one alone. A task must have the labels of the file's `meta`.
+    Not CVAT for video: of a track of masks CVAT reads the first one alone. A task must have the
+        labels of the file's `meta`.
     """
     labels = labels_of(segmentation.expressions)
     frames, num_frames = frames_of_steps(segmentation)
@@ -82,7 +86,8 @@ def write_cvat(segmentation: VideoSegmentation, path: str | Path) -> None:
 
 
 def frames_of_steps(segmentation: VideoSegmentation) -> tuple[list[int], int]:
-    """The number in the video, from 0, of the picture on display when each step begins; and how many pictures there are."""
+    """The number in the video, from 0, of the picture on display when each step begins; and how
+    many pictures there are."""
     frames, num_frames = [], 0
     for num_frames, frame in enumerate(read_frames(segmentation.info.path), start=1):
         while (
@@ -105,7 +110,8 @@ def bounding_box(mask: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def labels_of(expressions: Sequence[str]) -> list[str]:
-    """The sentences, and where one is too long for CVAT, its beginning under a number that makes it unique."""
+    """The sentences, and where one is too long for CVAT, its beginning under a number that makes it
+    unique."""
     return [
         expression
         if len(expression) <= LONGEST_LABEL
@@ -139,7 +145,8 @@ def _coco_annotation(mask: np.ndarray, step: int, expression: int, score: float)
 
 
 def cvat_mask(mask: np.ndarray) -> dict[str, str]:
-    """The attributes of CVAT's `mask` element: runs along the rows of the box around the object, zeros first."""
+    """The attributes of CVAT's `mask` element: runs along the rows of the box around the object,
+    zeros first."""
     left, top, width, height = bounding_box(mask)
     runs = count_runs(mask[top : top + height, left : left + width].ravel())
     box = {"left": left, "top": top, "width": width, "height": height}
@@ -179,7 +186,8 @@ def _add_texts(parent: ET.Element, texts: dict[str, Any]) -> None:
 
 
 def write_masks(segmentation: VideoSegmentation, folder: str | Path) -> None:
-    """Write `folder/<sentence>/<step>.png`, 0 or 255, of the video's size; the folder appears when it is complete.
+    """Write `folder/<sentence>/<step>.png`, 0 or 255, of the video's size; the folder appears when
+    it is complete.
 
     Example: `masks/1_the-barking-dog/00007.png`.
     """
@@ -202,7 +210,8 @@ def mask_folder_name(number: int, expression: str) -> str:
 
 
 def summarize(segmentation: VideoSegmentation) -> dict[str, Any]:
-    """What a script wants to know, in types that JSON has: facts of the video, and per sentence when it fits."""
+    """What a script wants to know, in types that JSON has: facts of the video, and per sentence
+    when it fits."""
     info = segmentation.info
     return {
         "video": {

@@ -115,7 +115,8 @@ class Waveform:
             )
 
     def take(self, until: int) -> np.ndarray:
-        """`(channels, samples)` up to the sample `until`; what comes in for that time later is dropped."""
+        """`(channels, samples)` up to the sample `until`; what comes in for that time later is
+        dropped."""
         taken, self.samples = np.split(self.samples, [max(0, until - self.begin)], axis=1)
         self.begin = max(self.begin, until)
         return taken
@@ -134,7 +135,8 @@ class LiveSecond:
         number: of the second, from 0 at the first picture.
         frame: on display at its start.
         pictures: all of it, where they are wanted.
-        sounds: `(channels, samples)` float32 of each waveform of the source; fewer samples where sound has not come.
+        sounds: `(channels, samples)` float32 of each waveform of the source; fewer samples where
+            sound has not come.
     """
 
     number: int
@@ -144,7 +146,8 @@ class LiveSecond:
 
 
 class LiveSource:
-    """Reads in threads of its own; `take` hands out the seconds that are complete. A file is played at its own pace.
+    """Reads in threads of its own; `take` hands out the seconds that are complete. A file is played
+    at its own pace.
 
     Args:
         pictures: where they come from.
@@ -197,7 +200,8 @@ class LiveSource:
         return 0.0 if self.begun is None else (time.monotonic() - self.begun) * self.speed
 
     def take(self, wait: bool = True) -> list[LiveSecond]:
-        """All complete seconds, the oldest first; waits for one unless told not to. None when the source has ended."""
+        """All complete seconds, the oldest first; waits for one unless told not to. None when the
+        source has ended."""
         with self.condition:
             if wait:
                 self.condition.wait_for(lambda: self.ready or self.ended)
@@ -338,7 +342,8 @@ class LiveAnswer:
 
 
 def follow(source: LiveSource, stream: RefAVSStream) -> Iterator[LiveAnswer]:
-    """Answers as they come, until the source ends. What is dropped is not remembered either: the memory is of seconds seen."""
+    """Answers as they come, until the source ends. What is dropped is not remembered either: the
+    memory is of seconds seen."""
     waiting: deque[LiveSecond] = deque()
     while True:
         waiting.extend(source.take(wait=not waiting))
@@ -379,7 +384,8 @@ def describe(answer: LiveAnswer) -> dict[str, Any]:
 
 
 def box_of(mask: np.ndarray) -> list[int] | None:
-    """[left, top, right, bottom] of `mask (h, w)` in pixels, the last two excluded; None if it is empty."""
+    """[left, top, right, bottom] of `mask (h, w)` in pixels, the last two excluded; None if it is
+    empty."""
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     return (
         [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]

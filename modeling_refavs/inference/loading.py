@@ -20,7 +20,8 @@ NUM_LAYER_SHAPES = 64
 
 
 def choose_device(name: str) -> torch.device:
-    """ "auto" is the accelerator if there is one; `ValueError` for a device that this machine lacks."""
+    """ "auto" is the accelerator if there is one; `ValueError` for a device that this machine
+    lacks."""
     if name == "auto":
         return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     try:
@@ -45,7 +46,8 @@ def load_model(
         device: see [`choose_device`].
         dtype: of weights and sums: a key of [`DTYPES`]; or int8, see [`quantize`].
         compiled: see [`compile_layers`].
-        graphs: see [`record_graphs`]; False for who looks inside, since what is replayed calls no Python.
+        graphs: see [`record_graphs`]; False for who looks inside, since what is replayed calls no
+            Python.
 
     Raises:
         ValueError: there is no such model, or it cannot be loaded.
@@ -78,7 +80,8 @@ def load_model(
 
 
 def compile_layers(model: nn.Module) -> None:
-    """`torch.compile` for each layer of each stack, not for the whole: layers that are alike are compiled once."""
+    """`torch.compile` for each layer of each stack, not for the whole: layers that are alike are
+    compiled once."""
     torch._dynamo.config.recompile_limit = NUM_LAYER_SHAPES
     for module in model.modules():
         if isinstance(module, nn.ModuleList) and not _holds_stacks(module):
@@ -98,7 +101,8 @@ def _holds_stacks(module: nn.ModuleList) -> bool:
 
 
 def _check_model(name: str) -> None:
-    """Ask once whether the model is there: `from_pretrained` would ask an unreachable Hub for minutes."""
+    """Ask once whether the model is there: `from_pretrained` would ask an unreachable Hub for
+    minutes."""
     if (Path(name) / "config.json").is_file():
         return
     if Path(name).exists() or not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name):

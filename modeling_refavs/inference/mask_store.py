@@ -1,4 +1,5 @@
-"""The model's answers about a video of any length, on disk; a run that was stopped goes on after the last of them."""
+"""The model's answers about a video of any length, on disk; a run that was stopped goes on after
+the last of them."""
 
 import json
 import shutil
@@ -24,7 +25,8 @@ PRESENCE = "presence"
 class Records:
     """Mask logits and presence of one answer after the other.
 
-    In memory stands the presence alone: the masks' logits are in a file that is gone with this object, or in a journal.
+    In memory stands the presence alone: the masks' logits are in a file that is gone with this
+        object, or in a journal.
 
     Args:
         file: for the logits, open for reading and writing; by default a nameless temporary one.
@@ -153,7 +155,8 @@ def journal_of(output: str | Path) -> Path:
 def describe_request(
     video: str | Path, expressions: list[str], model: str, **options: Any
 ) -> dict[str, Any]:
-    """What the answers depend on: another file under the same name, or other weights in the same folder, are another request."""
+    """What the answers depend on: another file under the same name, or other weights in the same
+    folder, are another request."""
     files = [
         Path(video).resolve(),
         *sorted(Path(model).glob("*.safetensors")),

@@ -25,7 +25,8 @@ Item = TypeVar("Item")
 
 
 def read_ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The same items; while one is in use, a thread makes the next, and no more than that. An error comes where its item would."""
+    """The same items; while one is in use, a thread makes the next, and no more than that. An error
+    comes where its item would."""
     end = object()
     with ThreadPoolExecutor(max_workers=1) as reader:
         waiting = reader.submit(next, items, end)
@@ -43,12 +44,14 @@ ROUNDING = 0.05  # of a step: time stamps are rounded, in Matroska to millisecon
 class Timeline:
     """Masks are on display `rate` times a second; the model answered `looks` times a second.
 
-    Masks between two answers, and with smoothing all masks, are means of logits, weighted with a triangle in time.
+    Masks between two answers, and with smoothing all masks, are means of logits, weighted with a
+    triangle in time.
 
     Args:
         rate: of masks, per second: 1, or the video's frame rate.
         looks: of answers, per second; answer k is of the picture at k / looks s.
-        smoothing: s, half the triangle's width; between answers it is never narrower than their distance. 0: none.
+        smoothing: s, half the triangle's width; between answers it is never narrower than their
+            distance. 0: none.
     """
 
     rate: float = 1.0
@@ -77,7 +80,8 @@ class Timeline:
         return step / self.rate
 
     def answers(self, step: int, num_answers: int) -> tuple[np.ndarray, np.ndarray]:
-        """The answers that make the masks of `step`, and the weight of each; weights sum up to 1."""
+        """The answers that make the masks of `step`, and the weight of each; weights sum up to
+        1."""
         place = self.time_of(step) * self.looks  # in answers
         if not self.reach:
             return np.array([min(int(place + ROUNDING), num_answers - 1)]), np.ones(1)
@@ -109,7 +113,8 @@ SAMPLING_RATE = 16000  # Hz, what VGGish hears
 Answer = tuple[torch.Tensor, torch.Tensor, RefAVSMemory | None, float]
 
 
-"""Mask logits `(expressions, looks, h, w)`, presence logits `(expressions, looks)`, the memory after them, their length in s."""
+"""Mask logits `(expressions, looks, h, w)`, presence logits `(expressions, looks)`, the memory
+after them, their length in s."""
 
 
 @dataclass(frozen=True)
@@ -234,7 +239,8 @@ def decode_with_cues(
     tokens: dict[str, torch.Tensor],
     memory: RefAVSMemory | None,
 ) -> RefAVSSegmentationOutput:
-    """The sentences asked of every picture of one clip's `pixels`, with the cues of the first step of `cues`."""
+    """The sentences asked of every picture of one clip's `pixels`, with the cues of the first step
+    of `cues`."""
     first = {
         name: None if cues[name] is None else cues[name][:, :1]
         for name in ("frame_features", "audio_features", "audio_mask", "frame_mask")
@@ -265,7 +271,8 @@ class VideoSegmentation:
         presence: `(expressions, steps)`, the probability that the object is to be seen.
         threshold: of both probabilities.
         processor: brings masks to the video's size.
-        throughput: seconds of video segmented in a second, in this run; None if an earlier run had done it all.
+        throughput: seconds of video segmented in a second, in this run; None if an earlier run had
+            done it all.
     """
 
     info: VideoInfo
@@ -284,7 +291,8 @@ class VideoSegmentation:
 
     @property
     def mask_logits(self) -> torch.Tensor:
-        """`(expressions, steps, h, w)` float32 at the model's resolution, of all steps at once: for short videos."""
+        """`(expressions, steps, h, w)` float32 at the model's resolution, of all steps at once: for
+        short videos."""
         return torch.stack([self.logits(step) for step in range(self.num_steps)], dim=1)
 
     def logits(self, step: int) -> torch.Tensor:
@@ -303,7 +311,8 @@ class VideoSegmentation:
     def masks(self, step: int, size: tuple[int, int] | None = None) -> np.ndarray:
         """`(expressions, height, width)` bool: where each object is during `step`.
 
-        Empty where the object is not present. `size` is (width, height), the video's own unless given.
+        Empty where the object is not present. `size` is (width, height), the video's own unless
+        given.
         """
         width, height = size or self.info.size
         outputs = SimpleNamespace(mask_logits=self.logits(step).unsqueeze(1))
@@ -314,13 +323,15 @@ class VideoSegmentation:
 
     @cached_property
     def shares(self) -> np.ndarray:
-        """`(expressions, steps)`: the part of the picture that each object covers, 0 where it is absent."""
+        """`(expressions, steps)`: the part of the picture that each object covers, 0 where it is
+        absent."""
         return np.stack(
             [self.masks(step).mean(axis=(1, 2)) for step in range(self.num_steps)], axis=1
         )
 
     def intervals(self, expression: int) -> list[tuple[float, float]]:
-        """[start, end) in s, where a sentence's object is seen; none if nothing fits the sentence."""
+        """[start, end) in s, where a sentence's object is seen; none if nothing fits the
+        sentence."""
         seen = np.diff(self.shares[expression] > 0, prepend=False, append=False)
         edges = [
             self.duration if step == self.num_steps else self.time_of(step)
@@ -345,8 +356,10 @@ def segment_video(
 ) -> VideoSegmentation:
     """Segment what each sentence means, in a video of any length.
 
-    EEMC is causal, and its state is a running mean (Eq. 3): `steps_per_chunk` seconds at a time, with the memory passed
-    on, give what the whole video at once would give. Frames, sound and answers take constant memory: the answers wait on disk.
+    EEMC is causal, and its state is a running mean (Eq. 3): `steps_per_chunk` seconds at a time,
+    with the memory passed on, give what the whole video at once would give. Frames, sound and
+    answers take constant
+    memory: the answers wait on disk.
 
     Args:
         model, processor: [`RefAVSForSegmentation`] and [`RefAVSProcessor`].
@@ -354,12 +367,15 @@ def segment_video(
         expressions: sentences; all are asked of the video in one pass.
         steps_per_chunk: pictures that go through the model together.
         threshold: the probability above which a pixel is of the object, in (0, 1).
-        rate: pictures a second that the model looks at. 1: masks of whole seconds, as in the paper. More, or "video" for
-            every picture: masks at the video's own frame rate, see [`answer_pictures`]; between looks they are interpolated.
-        smoothing: s, half the width of a triangle over which masks are averaged in time; by default 0.12 at the video's
-            frame rate and 0 at one mask a second.
+        rate: pictures a second that the model looks at. 1: masks of whole seconds, as in the paper.
+            More, or "video" for
+            every picture: masks at the video's own frame rate, see [`answer_pictures`]; between
+                looks they are interpolated.
+        smoothing: s, half the width of a triangle over which masks are averaged in time; by default
+            0.12 at the video's frame rate and 0 at one mask a second.
         progress: called with the number of seconds done, after each chunk.
-        records: where the answers go, a [`Journal`] for a run that can be continued; by default a temporary file.
+        records: where the answers go, a [`Journal`] for a run that can be continued; by default a
+            temporary file.
 
     Raises:
         ValueError: a sentence is empty, a number out of range, or the file no video.

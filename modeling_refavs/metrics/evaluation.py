@@ -1,4 +1,5 @@
-"""Scores on disk, clip by clip, so that an evaluation that was stopped, in whatever way, goes on."""
+"""Scores on disk, clip by clip, so that an evaluation that was stopped, in whatever way, goes
+on."""
 
 import hashlib
 import json
@@ -52,7 +53,8 @@ class Processes:
 
 @contextmanager
 def join_processes() -> Iterator[Processes]:
-    """What torchrun set up. Clips take their time, so that one process may wait long for another."""
+    """What torchrun set up. Clips take their time, so that one process may wait long for
+    another."""
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield Processes()
         return
@@ -82,7 +84,8 @@ def evaluate_clips(
 
     Args:
         splits: by name the rows of configuration `clips`.
-        predictor: called with a row and its true masks, yields of each sentence `(frames, height, width)` float32.
+        predictor: called with a row and its true masks, yields of each sentence `(frames, height,
+            width)` float32.
         progress: called with 1 after each clip of this process.
     """
     for split, index in remaining_clips(splits, journal, processes):
@@ -112,7 +115,8 @@ def evaluate_clips(
 def remaining_clips(
     splits: Mapping[str, Sequence[dict[str, Any]]], journal: Journal, processes: Processes
 ) -> list[tuple[str, int]]:
-    """This process's share of all clips, less what is done: whatever others have done by now, no clip is left to nobody."""
+    """This process's share of all clips, less what is done: whatever others have done by now, no
+    clip is left to nobody."""
     places = [(split, index) for split, clips in splits.items() for index in range(len(clips))]
     return [
         place for place in places[processes.rank :: processes.count] if place not in journal.done
@@ -120,7 +124,8 @@ def remaining_clips(
 
 
 def fingerprint(folder: str | Path, pattern: str) -> str:
-    """A digest of the names, sizes and times of change of a folder's files; of what is no folder, the name."""
+    """A digest of the names, sizes and times of change of a folder's files; of what is no folder,
+    the name."""
     if not Path(folder).is_dir():
         return str(folder)
     digest = hashlib.sha256()
@@ -161,7 +166,8 @@ class EvaluationRequest:
 
 
 def evaluate(request: EvaluationRequest, output: Path) -> str | None:
-    """Score clip by clip into `output`. Returns the report as Markdown; None in all processes but the first.
+    """Score clip by clip into `output`. Returns the report as Markdown; None in all processes but
+    the first.
 
     Raises:
         ValueError: any input that cannot work, before the model is loaded.

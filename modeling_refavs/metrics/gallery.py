@@ -29,7 +29,8 @@ class Choice:
 
 
 def choose_clips(records: Sequence[Record]) -> list[Choice]:
-    """The clips with the best, the median and the worst mean over sentences, each with its most typical sentence.
+    """The clips with the best, the median and the worst mean over sentences, each with its most
+    typical sentence.
 
     Ranked by J; null references by how much is predicted, the least first.
     """
@@ -81,7 +82,8 @@ class Panel:
 
 
 def draw_gallery(panels: Sequence[Panel], conventions: Conventions) -> Image.Image:
-    """The panels below each other: the sentence, its truth on every frame, its prediction with the score of each."""
+    """The panels below each other: the sentence, its truth on every frame, its prediction with the
+    score of each."""
     drawn = [_draw_panel(panel, conventions) for panel in panels]
     sheet = Image.new(
         "RGB", (max(panel.width for panel in drawn), sum(panel.height for panel in drawn)), PAPER
@@ -135,7 +137,8 @@ def _draw_panel(panel: Panel, conventions: Conventions) -> Image.Image:
 
 
 def _judge(panel: Panel, conventions: Conventions) -> tuple[np.ndarray, list[str], str]:
-    """The predicted masks `(frames, height, width)` bool, a caption for each, and the score of all."""
+    """The predicted masks `(frames, height, width)` bool, a caption for each, and the score of
+    all."""
     if panel.is_null:
         predicted = panel.probabilities > conventions.null_threshold
         shares = predicted.mean(axis=(1, 2))

@@ -27,7 +27,8 @@ class ModelPredictor:
 
     @torch.inference_mode()
     def __call__(self, clip: dict[str, Any], truths: Sequence[Truth]) -> Iterator[np.ndarray]:
-        """Of each sentence of a row of configuration `clips` the probabilities `(frames, height, width)` float32."""
+        """Of each sentence of a row of configuration `clips` the probabilities `(frames, height,
+        width)` float32."""
         inputs = self.processor(
             text=[sentence["expression"] for sentence in clip["expressions"]],
             frames=clip["frames"],
@@ -78,7 +79,8 @@ class FolderPredictor:
 
 
 def _read(path: Path, truth: Truth) -> np.ndarray:
-    """A predicted mask at the size it is scored at; it must come at that size, or at the truth's."""
+    """A predicted mask at the size it is scored at; it must come at that size, or at the
+    truth's."""
     size = truth.masks.shape[-2:]
     try:
         with Image.open(path) as picture:

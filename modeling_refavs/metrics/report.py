@@ -63,8 +63,9 @@ GRADES = ("1-2", "3", "4", "5")  # as the paper groups them
 class SentenceFacts:
     """The groups that a sentence belongs to.
 
-    A synthetic tree says in `scenes/<clip>.json` how hard a sentence is and which cues it needs. Ref-AVS Bench does not:
-    there the dimension is told from words, roughly, and the grade is not known.
+    A synthetic tree says in `scenes/<clip>.json` how hard a sentence is and which cues it needs.
+    Ref-AVS Bench does not: there the dimension is told from words, roughly, and the grade is not
+    known.
 
     Args:
         data: the tree, or whatever else was evaluated.
@@ -86,7 +87,8 @@ class SentenceFacts:
             )
 
     def of_clip(self, clip_id: str, sentences: list[dict]) -> list[dict[str, str]]:
-        """Of each of a clip's sentences the group in each breakdown; `sentences` have `uid`, `expression`, `category`."""
+        """Of each of a clip's sentences the group in each breakdown; `sentences` have `uid`,
+        `expression`, `category`."""
         scene = {}
         if self.knows_scenes and {"grade", "dimension"} & set(self.breakdowns):
             entries = json.loads((self.scenes / f"{clip_id}.json").read_text(encoding="utf-8"))[
@@ -189,7 +191,8 @@ class Sentences:
         return Sentences(**{name: column[rows] for name, column in vars(self).items()})
 
     def measure(self, pooling: Pooling) -> dict[str, Estimate]:
-        """`jaccard` and `fscore` of the sentences that refer to something, `null` of those that do not."""
+        """`jaccard` and `fscore` of the sentences that refer to something, `null` of those that do
+        not."""
         real, null = self[~self.is_null], self[self.is_null]
         return {
             "jaccard": _estimate(
@@ -230,7 +233,8 @@ PARTS = ("load", "predict", "score")
 
 @dataclass(frozen=True)
 class ScoredSplit:
-    """The sentences of a split in the order of the data, the groups each belongs to, and the time they took."""
+    """The sentences of a split in the order of the data, the groups each belongs to, and the time
+    they took."""
 
     sentences: Sentences
     groups: list[dict[str, str]]

@@ -25,7 +25,8 @@ class Conventions:
     """How a mask is scored.
 
     Args:
-        mask_size: masks are scored at this height and width, as the published ones were; None: at the truth's own.
+        mask_size: masks are scored at this height and width, as the published ones were; None: at
+            the truth's own.
         threshold: of J; `null_threshold` of S.
         empty_truth: what a frame without the object scores in J, see [`RefavsJaccard`].
     """
@@ -49,7 +50,8 @@ class Conventions:
 
 @dataclass(frozen=True)
 class Truth:
-    """`masks (frames, height, width)` bool at the size they are scored at; `file_size` (height, width) on disk."""
+    """`masks (frames, height, width)` bool at the size they are scored at; `file_size` (height,
+    width) on disk."""
 
     masks: np.ndarray
     file_size: tuple[int, int]
@@ -61,7 +63,8 @@ class SentenceScore:
 
     Args:
         jaccard, jaccard_frames: the sum of J, and the frames that count.
-        fscore, object_frames: the sum of the F curves, 255 numbers, and the frames that show the object.
+        fscore, object_frames: the sum of the F curves, 255 numbers, and the frames that show the
+            object.
         predicted, frames: the sum of the predicted parts of the frames (for S), and all frames.
     """
 
@@ -123,7 +126,8 @@ def score_clip(
 
 
 def true_masks(clip: dict[str, Any], mask_size: int | None) -> list[Truth]:
-    """Of each sentence of a row of configuration `clips` the true masks; sentences about one object share an array."""
+    """Of each sentence of a row of configuration `clips` the true masks; sentences about one object
+    share an array."""
     by_fid = {}
     for thing in clip["objects"]:
         width, height = thing["masks"][0].size
@@ -135,7 +139,8 @@ def true_masks(clip: dict[str, Any], mask_size: int | None) -> list[Truth]:
 
 
 def to_mask(picture: Image.Image, size: tuple[int, int]) -> np.ndarray:
-    """A mask file's picture as bool `size` (height, width), the nearest pixel's value: above 0 is the object."""
+    """A mask file's picture as bool `size` (height, width), the nearest pixel's value: above 0 is
+    the object."""
     return np.asarray(picture.convert("L").resize(size[::-1], Image.Resampling.NEAREST)) > 0
 
 
@@ -145,8 +150,8 @@ Record = dict[str, Any]
 class Journal:
     """`folder/request.json`, what is evaluated, and `folder/scores-<process>.jsonl`, a line a clip.
 
-    Each process appends to a file of its own. A line counts once it has its end: one that was cut short is evaluated
-    anew. The number of processes may change from one run to the next.
+    Each process appends to a file of its own. A line counts once it has its end: one that was cut
+    short is evaluated anew. The number of processes may change from one run to the next.
 
     Args:
         folder: made if it is not there.

@@ -1,1 +1,2 @@
-"""How the shipped checkpoint came about and what it was compared with; nothing but `commands/` imports it."""
+"""How the shipped checkpoint came about and what it was compared with; nothing but `commands/`
+imports it."""

@@ -1,4 +1,5 @@
-"""Do the cues choose the right object? What the stages before the masks are measured by, where nothing is decoded."""
+"""Do the cues choose the right object? What the stages before the masks are measured by, where
+nothing is decoded."""
 
 import json
 import subprocess
@@ -32,7 +33,8 @@ CLIPS_AT_ONCE = 8
 def find_choices(
     cue_logits: torch.Tensor, mask_labels: torch.Tensor, clip_index: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of the objects in view that any sentence of the clip means, is the one that lights up most the right one?
+    """Of the objects in view that any sentence of the clip means, is the one that lights up most
+    the right one?
 
     Args:
         cue_logits: `(expressions, steps, tokens)`, of a square grid.
@@ -40,7 +42,8 @@ def find_choices(
         clip_index: `(expressions,)`.
 
     Returns:
-        `right` and `asked`, `(expressions, steps)` bool: asked where the object and another one are in view. A null reference is
+        `right` and `asked`, `(expressions, steps)` bool: asked where the object and another one are
+            in view. A null reference is
         never asked.
     """
     grid = round(cue_logits.shape[-1] ** 0.5)
@@ -62,7 +65,8 @@ def find_choices(
 def measure_choice(
     model: RefAVSPreTrainedModel, processor: RefAVSProcessor, split: PreparedSplit
 ) -> dict[str, tuple[int, int]]:
-    """Of each family of sentences, how often the right object was chosen and how often there was a choice.
+    """Of each family of sentences, how often the right object was chosen and how often there was a
+    choice.
 
     Args:
         model: of stage alignment or cues, in `eval()`.
@@ -191,7 +195,8 @@ class ChoiceJudge:
 
 
 def run_apart(words: Sequence[str], what: str) -> None:
-    """In a process of its own, so that nothing of one training reaches the next; the tables alone go to standard output."""
+    """In a process of its own, so that nothing of one training reaches the next; the tables alone
+    go to standard output."""
     status = subprocess.run([sys.executable, *words], check=False, stdout=sys.stderr).returncode
     if status:
         raise ValueError(f"{what} failed (exit code {status}); run again to go on from here")
@@ -301,7 +306,8 @@ def ablate(
     processes: int = 1,
     overrides: Sequence[str] = (),
 ) -> str:
-    """Train and score every variant; run again, it goes on where it was stopped. Returns the tables as Markdown.
+    """Train and score every variant; run again, it goes on where it was stopped. Returns the tables
+    as Markdown.
 
     Args:
         recipes: stages, each goes on from the model of the one before.
@@ -312,7 +318,8 @@ def ablate(
         overrides: words that win over the recipes.
 
     Raises:
-        ValueError: an input that cannot work, before anything is trained; or a training that failed.
+        ValueError: an input that cannot work, before anything is trained; or a training that
+            failed.
     """
     if unknown := [name for name in only if name not in VARIANTS]:
         raise ValueError(f"--only {unknown[0]}: must be of {', '.join(VARIANTS)}")
@@ -345,7 +352,8 @@ def _train_stages(
     processes: int,
     overrides: Sequence[str],
 ) -> None:
-    """One recipe after the other, each but the first from the model that the one before left; the last one into `folder`."""
+    """One recipe after the other, each but the first from the model that the one before left; the
+    last one into `folder`."""
     field, _ = VARIANTS[name]
     start = [] if field is None else [f"--config.{field}=false"]
     for number, recipe in enumerate(recipes, start=1):

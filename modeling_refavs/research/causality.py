@@ -1,4 +1,5 @@
-"""How much of the benchmark can be answered by one who does not look ahead: EEMC answers each second from what has passed (Eq. 3)."""
+"""How much of the benchmark can be answered by one who does not look ahead: EEMC answers each
+second from what has passed (Eq. 3)."""
 
 import json
 from collections import defaultdict
@@ -23,8 +24,8 @@ class Knowledge:
     Args:
         sentences: how many.
         known: the share of seconds at which what has passed already tells which object is meant.
-        ceiling: mean J of one who then segments it exactly, and before guesses among the objects that may still be meant;
-            seconds without the object count too, as 1.
+        ceiling: mean J of one who then segments it exactly, and before guesses among the objects
+            that may still be meant; seconds without the object count too, as 1.
     """
 
     sentences: int
@@ -40,9 +41,11 @@ def until(scene: Scene, seconds: float) -> Scene:
 
 
 def measure_causality(folder: str | Path, split: str = "test_s") -> dict[str, Knowledge]:
-    """By family and "all", of the sentences of a synthetic benchmark's split that refer to something.
+    """By family and "all", of the sentences of a synthetic benchmark's split that refer to
+    something.
 
-    A motion shows from the second frame on. The numbers are a ceiling for exact masks: mask quality multiplies them.
+    A motion shows from the second frame on. The numbers are a ceiling for exact masks: mask quality
+    multiplies them.
     """
     known: dict[str, list[bool]] = defaultdict(list)
     scores: dict[str, list[float]] = defaultdict(list)
@@ -67,7 +70,8 @@ def measure_causality(folder: str | Path, split: str = "test_s") -> dict[str, Kn
 
 
 def _ask(scene: Scene, expressions: list[dict]):
-    """Of each sentence its family, the chance to point at its object at each second, and when that is to be seen."""
+    """Of each sentence its family, the chance to point at its object at each second, and when that
+    is to be seen."""
     times = np.arange(scene.seconds)
     shown = np.array([item.on_stage(times) for item in scene.objects])
     worlds = [World(until(scene, time + 1)) for time in times]

@@ -1,8 +1,10 @@
-"""Ways to masks at the video's own frame rate, on the page's two clips, whose true masks are redrawn for every picture.
+"""Ways to masks at the video's own frame rate, on the page's two clips, whose true masks are
+redrawn for every picture.
 
-J: mean Jaccard index over pictures and the sentences that mean something. Flicker: the pixels that change from one picture to the
-next though the truth does not, in percent of the object's mean area; the truth itself changes by the last line. Seconds: of
-processor time for a clip of 10 s and all its sentences.
+J: mean Jaccard index over pictures and the sentences that mean something. Flicker: the pixels that
+change from one picture to the next though the truth does not, in percent of the object's mean area;
+the truth itself changes by the last line. Seconds: of processor time for a clip of 10 s and all its
+sentences.
 
 python -m modeling_refavs.benchmarks.dense
 """
@@ -32,7 +34,8 @@ SMOOTHINGS = (0.08, 0.12, 0.2, 0.32, 0.52)  # s
 
 @dataclass
 class Clip:
-    """`pictures`, 25 a second; `sound` at 16 kHz; `truth (expressions, pictures, height, width)`."""
+    """`pictures`, 25 a second; `sound` at 16 kHz; `truth (expressions, pictures, height,
+    width)`."""
 
     pictures: list[np.ndarray]
     sound: np.ndarray
@@ -129,7 +132,8 @@ def shifted_passes(model, processor, clip: Clip, passes: int) -> torch.Tensor:
 
 
 def of_one_memory(model, processor, clip: Clip, own_sound: bool) -> torch.Tensor:
-    """Every picture is a step of its own after the seconds before; only whole seconds are remembered."""
+    """Every picture is a step of its own after the seconds before; only whole seconds are
+    remembered."""
     logits, memory, num_expressions = [], None, len(clip.expressions)
     for second in range(SECONDS):
         begins = [
@@ -193,7 +197,8 @@ def score(logits: torch.Tensor, truth: np.ndarray) -> tuple[float, float]:
 
 
 def change_of(masks: np.ndarray, truth: np.ndarray | None = None) -> float:
-    """Pixels that change from picture to picture, and not in the truth, by the object's mean area."""
+    """Pixels that change from picture to picture, and not in the truth, by the object's mean
+    area."""
     changed = masks[:, 1:] ^ masks[:, :-1]
     area = (masks if truth is None else truth).sum(axis=(2, 3)).mean(axis=1)
     if truth is not None:

@@ -120,7 +120,8 @@ def _pretrain(
 
 
 def make_arguments(part: str, run: Path, given: dict[str, Any], seed: int) -> TrainingArguments:
-    """What transformers' `Trainer` is told: the part's own values, and those `given` in their stead."""
+    """What transformers' `Trainer` is told: the part's own values, and those `given` in their
+    stead."""
     run.mkdir(parents=True, exist_ok=True)
     defaults = PARTS[part]
     steps = given["steps"] or defaults.steps

@@ -1,4 +1,5 @@
-"""A small VGGish whose vector of a second tells who sounds, how loud and how fast, as VGGish was trained to name sounds."""
+"""A small VGGish whose vector of a second tells who sounds, how loud and how fast, as VGGish was
+trained to name sounds."""
 
 import json
 import os
@@ -30,7 +31,8 @@ from ..training.cache import ArrayCache, Arrays
 
 
 SOUNDING = tuple(name for name in SEEN if CATEGORIES[name].timbre is not None)
-LOUDEST = "loudest"  # whatever sounds loudest, of any category: what can be said of a sound that has no name
+# whatever sounds loudest, of any category: what can be said of a sound that has no name
+LOUDEST = "loudest"
 KINDS = (*SOUNDING, LOUDEST)
 INSTANTS = (np.arange(NUM_MEL_FRAMES) + 0.5) / 100  # s, the middle of each mel frame's 10 ms
 PRESENT = 0.1  # share of a second's mel frames from which on a kind counts as present
@@ -47,7 +49,8 @@ def make_config() -> RefAVSAudioConfig:
 
 
 def label_seconds(scene: Scene) -> dict[str, np.ndarray]:
-    """What each kind's sound is in each second: float32 `(seconds, kinds)`, over the 0.96 s that an example spans.
+    """What each kind's sound is in each second: float32 `(seconds, kinds)`, over the 0.96 s that an
+    example spans.
 
     Returns:
         `share`: of the time in which it sounds; the rest holds only where that is above 0.
@@ -143,7 +146,8 @@ class SoundReader(nn.Module):
         self.head = nn.Linear(config.embedding_size, 4 * len(KINDS))
 
     def read(self, input_features: torch.Tensor) -> dict[str, torch.Tensor]:
-        """`(N, 96, 64)` -> `(N, kinds)` each: share and steady as logits, level in dB, rate in octaves."""
+        """`(N, 96, 64)` -> `(N, kinds)` each: share and steady as logits, level in dB, rate in
+        octaves."""
         share, level, rate, steady = self.head(self.encoder(input_features)).chunk(4, dim=-1)
         return {
             "share": share,
@@ -171,7 +175,8 @@ class SoundReader(nn.Module):
 
 
 def _channels_last(_module, _inputs, outputs: torch.Tensor) -> torch.Tensor:
-    """The layout in which small convolutions take half the time on a CPU; the layers after it keep it."""
+    """The layout in which small convolutions take half the time on a CPU; the layers after it keep
+    it."""
     return outputs.contiguous(memory_format=torch.channels_last)
 
 
@@ -181,7 +186,8 @@ def _mean_of(values: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def standardise(encoder: RefAVSVggishModel, input_features: torch.Tensor) -> None:
-    """Fold into the last layer that each number of the vector has mean 0 and deviation 1 over these examples."""
+    """Fold into the last layer that each number of the vector has mean 0 and deviation 1 over these
+    examples."""
     vectors = torch.cat([encoder(batch) for batch in input_features.split(SCORED_BATCH)])
     mean, deviation = vectors.mean(0), vectors.std(0).clamp(min=1e-6)
     last = encoder.embeddings[-1]
@@ -231,7 +237,8 @@ def score(reader: SoundReader, seconds: Seconds) -> dict:
 def pretrain_audio(
     tree: Path, output: Path, arguments: TrainingArguments, resume: bool = False
 ) -> None:
-    """Train on the seconds of a synthetic tree and save a folder that `from_backbones(vggish=...)` takes."""
+    """Train on the seconds of a synthetic tree and save a folder that `from_backbones(vggish=...)`
+    takes."""
     with arguments.main_process_first():
         cache = ArrayCache(output.parent / "cache", WORKERS)
         train, val = (Seconds(tree, split, cache) for split in ("train", "val"))

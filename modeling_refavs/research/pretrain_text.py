@@ -1,4 +1,5 @@
-"""A small RoBERTa that knows the benchmark's English, by masked language modelling as RoBERTa itself was trained."""
+"""A small RoBERTa that knows the benchmark's English, by masked language modelling as RoBERTa
+itself was trained."""
 
 import json
 import re
@@ -41,10 +42,12 @@ def read_sentences(tree: Path, split: str) -> list[str]:
 
 
 def swap_categories(sentence: str) -> str:
-    """Half of a sentence's category words become another of the same super-category, unseen ones too.
+    """Half of a sentence's category words become another of the same super-category, unseen ones
+    too.
 
-    Harp, tambourine, drill and owl stand in no training sentence, but a RoBERTa has read of them: this tells the model
-    that there are such words, and what kind of word each of them is. It tells nothing of what they look or sound like.
+    Harp, tambourine, drill and owl stand in no training sentence, but a RoBERTa has read of them:
+    this tells the model that there are such words, and what kind of word each of them is. It tells
+    nothing of what they look or sound like.
     """
     return _CATEGORY.sub(lambda match: _swap(match[0]), sentence)
 
@@ -104,7 +107,8 @@ class Sentences(torch.utils.data.Dataset):
 
 
 def masked_accuracy(prediction) -> dict[str, float]:
-    """Share of the masked tokens that are guessed: `predictions` and `label_ids (sentences, tokens)`, -100 unmasked."""
+    """Share of the masked tokens that are guessed: `predictions` and `label_ids (sentences,
+    tokens)`, -100 unmasked."""
     masked = prediction.label_ids != -100
     return {
         "masked_accuracy": float((prediction.predictions == prediction.label_ids)[masked].mean())
@@ -114,7 +118,8 @@ def masked_accuracy(prediction) -> dict[str, float]:
 def pretrain_text(
     tree: Path, output: Path, arguments: TrainingArguments, resume: bool = False
 ) -> None:
-    """Train on a synthetic tree's sentences and save a folder that `from_backbones(text_model=...)` takes."""
+    """Train on a synthetic tree's sentences and save a folder that `from_backbones(text_model=...)`
+    takes."""
     sentences = read_sentences(tree, "train")
     tokenizer = train_tokenizer(sentences)
     torch.manual_seed(arguments.seed)

@@ -1,4 +1,5 @@
-"""Pictures of synthetic scenes, drawn when they are asked for: as many as are wanted, and none of them is kept."""
+"""Pictures of synthetic scenes, drawn when they are asked for: as many as are wanted, and none of
+them is kept."""
 
 import io
 import json
@@ -40,9 +41,11 @@ POSE = ("cosine and sine of its turn", "", "x", "y of its centre, in frames", "l
 
 
 class DrawnPictures(torch.utils.data.Dataset):
-    """Picture n depends on `(seed, n)` alone. Its objects are of kinds that training clips hold, its moment one that they store.
+    """Picture n depends on `(seed, n)` alone. Its objects are of kinds that training clips hold,
+    its moment one that they store.
 
-    Each is a dictionary: `pixels (96, 96, 3)` uint8; of the objects in view, in front of the others first or not, `masks (objects, 96, 96)` bool,
+    Each is a dictionary: `pixels (96, 96, 3)` uint8; of the objects in view, in front of the others
+        first or not, `masks (objects, 96, 96)` bool,
     `looks (objects, 3)` of [`look_of`] and `poses (objects, 5)` of [`pose_of`].
     """
 
@@ -83,7 +86,8 @@ def look_of(item: SceneObject) -> tuple[int, int, int]:
 
 
 def pose_of(scene: Scene, item: SceneObject, time: float) -> tuple[float, ...]:
-    """Cosine and sine of its turn; its centre as shares of the frame; the log of its radius in sixths of the frame."""
+    """Cosine and sine of its turn; its centre as shares of the frame; the log of its radius in
+    sixths of the frame."""
     turn = np.deg2rad(scene.angle(item, time))
     x, y = scene.centre(item, np.array([time]))[0] / (scene.width, scene.height)
     return (
@@ -98,7 +102,8 @@ def pose_of(scene: Scene, item: SceneObject, time: float) -> tuple[float, ...]:
 class PictureCollator:
     """Pictures to a batch, where each has room for the most objects that there can be.
 
-    `pixel_values (N, 3, 96, 96)`; `mask_labels (N, 4, 32, 32)`, the share of each cell that an object covers; `shown (N, 4)` bool; `looks (N, 4, 3)`; `poses (N, 4, 5)`.
+    `pixel_values (N, 3, 96, 96)`; `mask_labels (N, 4, 32, 32)`, the share of each cell that an
+    object covers; `shown (N, 4)` bool; `looks (N, 4, 3)`; `poses (N, 4, 5)`.
     """
 
     def __init__(self, image_processor: BaseImageProcessor):
@@ -223,7 +228,8 @@ TOLD_WEIGHT = 4.0  # of what Swin's last stage tells, beside Mask2Former's loss
 
 
 def make_config(labels: list[str]) -> Mask2FormerConfig:
-    """Maps at a third of the frame's size: half of what a mask at a quarter loses, at 1.8 times its cost."""
+    """Maps at a third of the frame's size: half of what a mask at a quarter loses, at 1.8 times its
+    cost."""
     swin = {
         "model_type": "swin",
         "image_size": SIZE,
@@ -254,7 +260,8 @@ def make_config(labels: list[str]) -> Mask2FormerConfig:
 
 
 class StoredPictures(torch.utils.data.Dataset):
-    """Every frame of a split's clips but those of null references, which have no masks; as [`DrawnPictures`] gives them."""
+    """Every frame of a split's clips but those of null references, which have no masks; as
+    [`DrawnPictures`] gives them."""
 
     def __init__(self, tree: Path, split: str):
         self.tree = tree
@@ -275,7 +282,8 @@ class StoredPictures(torch.utils.data.Dataset):
 
 
 class TellingMask2Former(nn.Module):
-    """Mask2Former, and a linear layer that reads off Swin's last stage what each object looks like and how it stands."""
+    """Mask2Former, and a linear layer that reads off Swin's last stage what each object looks like
+    and how it stands."""
 
     def __init__(self, model: Mask2FormerForUniversalSegmentation):
         super().__init__()
@@ -343,8 +351,10 @@ class _Trainer(Trainer):
 def score(
     reader: TellingMask2Former, pictures: StoredPictures, collator: PictureCollator
 ) -> dict[str, Any]:
-    """Of the objects in pictures of a split: how well the best query that claims one covers it, and whether it names it; and how
-    often Swin's last stage tells category, colour and surface, and by how much it errs in degrees, pixels and octaves."""
+    """Of the objects in pictures of a split: how well the best query that claims one covers it, and
+    whether it names it; and how
+    often Swin's last stage tells category, colour and surface, and by how much it errs in degrees,
+    pixels and octaves."""
     coverage, named, told, errors = [], [], [], []
     chosen = (
         np.linspace(0, len(pictures) - 1, min(SCORED, len(pictures))).round().astype(int).tolist()
@@ -401,7 +411,8 @@ def _pose_errors(found: torch.Tensor, poses: torch.Tensor) -> torch.Tensor:
 def pretrain_vision(
     tree: Path, output: Path, arguments: TrainingArguments, resume: bool = False
 ) -> None:
-    """Train on pictures that are drawn meanwhile, score on a synthetic tree's, and save a folder that
+    """Train on pictures that are drawn meanwhile, score on a synthetic tree's, and save a folder
+    that
     `from_backbones(mask2former=...)` takes."""
     image_processor = Mask2FormerImageProcessorPil(size={"height": SIZE, "width": SIZE})
     collator = PictureCollator(image_processor)

@@ -1,8 +1,10 @@
-"""Two stages of training before EEMC's own, both ours: align the modalities, then let the cues find the object.
+"""Two stages of training before EEMC's own, both ours: align the modalities, then let the cues find
+the object.
 
-The cue transformers learn from nothing where the paper's encoders bring much, and a sound that matches an object is hard to find by
-attention alone without it (docs/reproduction.md). So the projections are aligned before they are fused, as in ALBEF (arXiv 2107.07651). Parameters
-have the names that they have in [`RefAVSForSegmentation`], which starts from what these leave.
+The cue transformers learn from nothing where the paper's encoders bring much, and a sound that
+matches an object is hard to find by attention alone without it (docs/reproduction.md). So the
+projections are aligned before they are fused, as in ALBEF (arXiv 2107.07651). Parameters have the
+names that they have in [`RefAVSForSegmentation`], which starts from what these leave.
 """
 
 import torch
@@ -19,7 +21,8 @@ SCALE_WEIGHT = 0.02  # of the penalty that keeps aligned tokens at unit scale
 
 
 class RefAVSCueStage(RefAVSPreTrainedModel):
-    """What both stages share: nothing is decoded, and the loss is that the right visual tokens light up."""
+    """What both stages share: nothing is decoded, and the loss is that the right visual tokens
+    light up."""
 
     loss_names = ("loss_cue",)
 
@@ -95,8 +98,10 @@ class RefAVSCueStage(RefAVSPreTrainedModel):
 
 
 class RefAVSForCueAlignment(RefAVSCueStage):
-    """The first: F'_A, F'_V and F'_T alone, in one space. A visual token lights up by its product with the sentence and, as far as
-    the sentence says so, with the sound of this second and of those before it; normalised, as the cue transformers will see them."""
+    """The first: F'_A, F'_V and F'_T alone, in one space. A visual token lights up by its product
+    with the sentence and, as far as
+    the sentence says so, with the sound of this second and of those before it; normalised, as the
+    cue transformers will see them."""
 
     def __init__(self, config: RefAVSConfig):
         super().__init__(config)
@@ -155,7 +160,8 @@ def normalise(tokens: torch.Tensor) -> torch.Tensor:
 
 
 def unit_scale_penalty(tokens: torch.Tensor) -> torch.Tensor:
-    """Keeps tokens at the deviation 1 at which the cue transformers start to work on them; what is normalised has no scale of its
+    """Keeps tokens at the deviation 1 at which the cue transformers start to work on them; what is
+    normalised has no scale of its
     own, and would grow."""
     return SCALE_WEIGHT * (tokens.square().mean(dim=-1).clamp(min=1e-6).log().square()).mean()
 

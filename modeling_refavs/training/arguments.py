@@ -17,7 +17,8 @@ STAGES = ("alignment", "cues", "masks")
 
 @dataclass
 class ModelArguments:
-    """Where training starts: a saved model, pretrained parts, or `config` alone and random weights."""
+    """Where training starts: a saved model, pretrained parts, or `config` alone and random
+    weights."""
 
     model: str | None = field(
         default=None, metadata={"help": "folder or id of a saved model with its processor"}
@@ -253,7 +254,8 @@ class RecipeParser(HfArgumentParser):
 
 
 def read_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Arguments:
-    """A YAML file of `name: value`, and `--name value` that win over it; `--config.name value` sets one entry of `config`,
+    """A YAML file of `name: value`, and `--name value` that win over it; `--config.name value` sets
+    one entry of `config`,
     `--config.mask2former_config.class_weight 5` one deeper in it.
 
     Raises:
@@ -303,7 +305,8 @@ def _set_entry(values: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 def _as_words(values: dict[str, Any]) -> list[str]:
-    """Entries of a recipe as a command line has them, so that both are understood alike; null leaves the default."""
+    """Entries of a recipe as a command line has them, so that both are understood alike; null
+    leaves the default."""
     words = []
     for name, value in values.items():
         if isinstance(value, list) and not any(isinstance(item, (list, dict)) for item in value):

@@ -42,7 +42,8 @@ def rename(sentence: Sentence, names: Iterable[str]) -> dict[str, str]:
         names: categories.
 
     Returns:
-        Up to eight of the other names, the same each time, and the sentence with each in place of its object's; empty if it has none.
+        Up to eight of the other names, the same each time, and the sentence with each in place of
+        its object's; empty if it has none.
     """
     if sentence.is_null or not (name := _pattern(sentence.category)).search(sentence.text):
         return {}
@@ -77,7 +78,8 @@ class NameMixup:
     def __call__(
         self, sentences: tuple[Sentence, ...], there: Collection[str], rng: np.random.Generator
     ) -> tuple[Sentence, ...]:
-        """`there` are the categories of the clip's objects: no mixture is made of them, and where one of them has no name,
+        """`there` are the categories of the clip's objects: no mixture is made of them, and where
+        one of them has no name,
         the others keep theirs."""
         keep = not self.unnamed.isdisjoint(there)
         return tuple(self._mix(sentence, there, keep, rng) for sentence in sentences)
@@ -99,7 +101,8 @@ class NameMixup:
 
 
 def draw_shares(count: int, rng: np.random.Generator) -> tuple[float, ...]:
-    """So many shares, none above 0.6, that sum to 1 and whose squares do: vectors of one length at right angles, which names nearly
+    """So many shares, none above 0.6, that sum to 1 and whose squares do: vectors of one length at
+    right angles, which names nearly
     are about their mean, keep that length when they are mixed so."""
     while True:
         direction = rng.standard_normal(count)

@@ -1,4 +1,5 @@
-"""Arrays on disk that are made once: a folder of .npy files whose name is a digest of all that they follow from."""
+"""Arrays on disk that are made once: a folder of .npy files whose name is a digest of all that they
+follow from."""
 
 import hashlib
 import json
@@ -54,7 +55,8 @@ class ArrayCache:
         shapes: Callable[[], Shapes],
         parts: Callable[[], Iterable[Arrays]],
     ) -> Arrays:
-        """Memory-mapped arrays, made now if they are not there. Killed meanwhile, nothing half made is left to be found.
+        """Memory-mapped arrays, made now if they are not there. Killed meanwhile, nothing half made
+        is left to be found.
 
         Args:
             name: what they are, for people.
@@ -70,8 +72,10 @@ class ArrayCache:
         return {file.stem: np.load(file, mmap_mode="r") for file in folder.glob("*.npy")}
 
     def read(self, name: str, length: int, read: Callable[[int], Any]) -> Iterator[Any]:
-        """`read(0)`, `read(1)`, ... in order, in `num_proc` processes, with a bar. What they raise is raised here. What is computed
-        meanwhile has the threads that they leave: threads that wait for one another on a busy processor are slow."""
+        """`read(0)`, `read(1)`, ... in order, in `num_proc` processes, with a bar. What they raise
+        is raised here. What is computed
+        meanwhile has the threads that they leave: threads that wait for one another on a busy
+            processor are slow."""
         threads, readers = torch.get_num_threads(), self.num_proc if self.num_proc > 1 else 0
         loader = DataLoader(
             _Reading(length, read),
@@ -122,7 +126,8 @@ class ArrayCache:
 
 
 class _Reading(Dataset):
-    """A worker hands a `ValueError` over as an item, since raised there it would come as a traceback."""
+    """A worker hands a `ValueError` over as an item, since raised there it would come as a
+    traceback."""
 
     def __init__(self, length: int, read: Callable[[int], Any]):
         self.length, self.read = length, read
@@ -196,13 +201,17 @@ class PreparedSplit:
     Args:
         clips: its sentences.
         frames: `(clips, 10, 3, H, W)` uint8, resized.
-        masks: `(objects, 10, bytes)` uint8, eight pixels a byte; `mask_size` is their height and width.
-        sound: `audio_features (clips, 10, 128)` or `input_features (clips, 10, 96, 64)`, and `audible (clips, 10)` bool;
-            empty if sound is not used.
-        text: `input_ids (tokens,)` of all sentences one after the other, `text_features (tokens, D)` of a frozen encoder.
+        masks: `(objects, 10, bytes)` uint8, eight pixels a byte; `mask_size` is their height and
+            width.
+        sound: `audio_features (clips, 10, 128)` or `input_features (clips, 10, 96, 64)`, and
+            `audible (clips, 10)` bool; empty if sound is not used.
+        text: `input_ids (tokens,)` of all sentences one after the other, `text_features (tokens,
+            D)` of a frozen encoder.
         text_spans: of each sentence where its tokens start and end.
-        vision: the frozen Swin's stages, `(clips, 10, C, h, w)` float16 each; empty if they are computed each time.
-        frame_features: F_V, what the visual cues are made of, `(clips, 10, C, h, w)` float16; None if it is.
+        vision: the frozen Swin's stages, `(clips, 10, C, h, w)` float16 each; empty if they are
+            computed each time.
+        frame_features: F_V, what the visual cues are made of, `(clips, 10, C, h, w)` float16; None
+            if it is.
     """
 
     clips: list[PreparedClip]
@@ -220,7 +229,8 @@ class Preparation:
     """Makes and finds the prepared arrays of splits.
 
     Args:
-        model, processor: [`RefAVSForSegmentation`] and [`RefAVSProcessor`]; the model's frozen encoders are run once.
+        model, processor: [`RefAVSForSegmentation`] and [`RefAVSProcessor`]; the model's frozen
+            encoders are run once.
         cache: where arrays are kept.
         mask_size: height and width of masks; None: as the frames'.
         cache_vision: keep what the frozen Swin makes of each frame.
@@ -264,7 +274,8 @@ class Preparation:
             cache_cues: keep F_V, where not all steps are learned from.
 
         Raises:
-            ValueError: a file cannot be decoded, the disk is too small, or F_V would change in training.
+            ValueError: a file cannot be decoded, the disk is too small, or F_V would change in
+                training.
         """
         if cache_cues and not self.config.freeze_vision_encoder:
             raise ValueError("cache_cues needs a frozen Swin: set freeze_vision_encoder")
@@ -398,7 +409,8 @@ class Preparation:
             return [features.cpu().numpy() for features in swin(pixels).feature_maps[stages]]
 
         def parts() -> Iterator[Arrays]:
-            # Forked processes share the model and the frames; started otherwise, each would be sent a copy.
+            # Forked processes share the model and the frames; started otherwise, each would be sent
+            # a copy.
             shared = self.device.type == "cpu" and get_start_method() == "fork"
             reading = self.cache if shared else ArrayCache(self.cache.folder)
             for clip in reading.read(name, len(rows), of_clip):

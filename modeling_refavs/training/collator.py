@@ -19,7 +19,8 @@ MIRROR, SENTENCES, STEPS, NAMES = range(4)  # what is drawn for a clip
 
 
 class ClipSample(NamedTuple):
-    """A clip, the sentences asked of it, and how it was drawn; a clip of the validation has no draw."""
+    """A clip, the sentences asked of it, and how it was drawn; a clip of the validation has no
+    draw."""
 
     clip: int
     sentences: tuple[Sentence, ...]
@@ -82,7 +83,8 @@ class ClipDataset(Dataset):
 
 
 class ClipCollator:
-    """A batch of clips with all their sentences, as `forward` of [`RefAVSForSegmentation`] takes it.
+    """A batch of clips with all their sentences, as `forward` of [`RefAVSForSegmentation`] takes
+    it.
 
     Args:
         split: that the samples are of.
@@ -135,7 +137,8 @@ class ClipCollator:
     def _choose_steps(
         self, samples: Sequence[ClipSample]
     ) -> tuple[list[Steps], list[Steps], dict[str, torch.Tensor]]:
-        """Of each clip the steps that the model is given and those that are learned from; and how the model is told."""
+        """Of each clip the steps that the model is given and those that are learned from; and how
+        the model is told."""
         num_steps, count = self.split.frames.shape[1], len(samples)
         if samples[0].draw is None:
             return [slice(None)] * count, [slice(None)] * count, {}

@@ -31,7 +31,8 @@ Log = Sequence[dict[str, Any]]
 
 
 def draw_curves(log_history: Log, path: str | Path) -> None:
-    """Parts of the loss, the learning rate, J and S of the validation split over the steps, as a PNG.
+    """Parts of the loss, the learning rate, J and S of the validation split over the steps, as a
+    PNG.
 
     Args:
         log_history: of a `TrainerState`, as trainer_state.json has it.

@@ -1,4 +1,5 @@
-"""The clips of a split before anything is decoded: their sentences, and where frames, masks and sound come from."""
+"""The clips of a split before anything is decoded: their sentences, and where frames, masks and
+sound come from."""
 
 import io
 import json

@@ -1,7 +1,8 @@
 """Which clips are seen in which order, and what is drawn of each.
 
-Every draw follows from the seed, the epoch and the place in it alone. So a run that was stopped goes on with the draws that it
-would have made, whatever the number of processes, data loader workers or accumulation steps.
+Every draw follows from the seed, the epoch and the place in it alone. So a run that was stopped
+goes on with the draws that it would have made, whatever the number of processes, data loader
+workers or accumulation steps.
 """
 
 import math
@@ -18,7 +19,8 @@ HARDEST = 5  # grade
 
 
 class Draw(NamedTuple):
-    """One clip, seen at one place of the training. `grade` is the highest that its sentences may have, `families` those that they
+    """One clip, seen at one place of the training. `grade` is the highest that its sentences may
+    have, `families` those that they
     may be of; None: any."""
 
     clip: int
@@ -43,9 +45,10 @@ class ClipSampler(Sampler[Draw]):
     Args:
         clips: of the training split.
         seed: of all draws.
-        null_share: clips of null references are seen again until they are this share; None: as often as others.
-        curriculum: `(share of the training, highest grade)` from easy to hard. A clip with no sentence so easy is
-            replaced by another one.
+        null_share: clips of null references are seen again until they are this share; None: as
+            often as others.
+        curriculum: `(share of the training, highest grade)` from easy to hard. A clip with no
+            sentence so easy is replaced by another one.
         families: of sentences, see `dataset_script.synthetic.templates`; others are not asked.
         num_draws: clips seen in the whole training, which the shares of the curriculum are of.
     """

@@ -37,7 +37,8 @@ def start_model(
 ) -> tuple[RefAVSPreTrainedModel, RefAVSProcessor]:
     """
     Args:
-        arguments: a saved model, pretrained parts, or a configuration whose weights are drawn at random.
+        arguments: a saved model, pretrained parts, or a configuration whose weights are drawn at
+            random.
         sentences: of the training, which a tokenizer is made from where there is none.
         kind: class of the model.
 
@@ -97,7 +98,8 @@ def run_training(
     overrides: Sequence[str] = (),
     stage_classes: Mapping[str, type[RefAVSPreTrainedModel]] = MappingProxyType({}),
 ) -> str | None:
-    """Train by a recipe, or go on with a training that was stopped. Returns what became of it in one line; None in all processes
+    """Train by a recipe, or go on with a training that was stopped. Returns what became of it in
+    one line; None in all processes
     but the first.
 
     Args:

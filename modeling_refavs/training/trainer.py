@@ -36,7 +36,8 @@ from .sampler import ClipSampler
 
 
 def parameter_groups(model: nn.Module, args: RefAVSTrainingArguments) -> list[dict[str, Any]]:
-    """New and pretrained parameters at their own learning rates, the matrices among them with weight decay."""
+    """New and pretrained parameters at their own learning rates, the matrices among them with
+    weight decay."""
     embeddings = {
         id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)
     }
@@ -57,7 +58,8 @@ def parameter_groups(model: nn.Module, args: RefAVSTrainingArguments) -> list[di
 
 
 def freeze_unused(model: nn.Module) -> None:
-    """Swin's last norm is not on the way to a mask: left trainable, it would stop several processes."""
+    """Swin's last norm is not on the way to a mask: left trainable, it would stop several
+    processes."""
     for name, parameter in model.named_parameters():
         if ".swin.layernorm." in name:
             parameter.requires_grad_(False)
@@ -72,12 +74,13 @@ def score_clips(
     """
     Args:
         mask_logits: `(expressions, frames, h, w)`.
-        mask_labels: `(expressions, frames, H, W)` bool; scores are of this size. A sentence whose labels are all empty is
-            a null reference.
+        mask_labels: `(expressions, frames, H, W)` bool; scores are of this size. A sentence whose
+            labels are all empty is a null reference.
         clip_index: `(expressions,)`; `clips` is how many there are.
 
     Returns:
-        `(clips, 4)` float64: the sum of J and the frames that count, the sum of the predicted parts of null references'
+        `(clips, 4)` float64: the sum of J and the frames that count, the sum of the predicted parts
+            of null references'
         frames and their number.
     """
     size = mask_labels.shape[-2:]
@@ -102,7 +105,8 @@ def score_clips(
 
 
 class ValidationScores:
-    """`compute_metrics` of a Trainer with `batch_eval_metrics`: `jaccard` and `null` once the last batch is in."""
+    """`compute_metrics` of a Trainer with `batch_eval_metrics`: `jaccard` and `null` once the last
+    batch is in."""
 
     def __init__(self) -> None:
         self.sums = np.zeros(SUMS)
@@ -123,7 +127,8 @@ class ValidationScores:
 
 
 class Intervals(TrainerCallback):
-    """Tells the sampler the epoch; and wherever a checkpoint is saved the log is written, so that a run that goes on from there
+    """Tells the sampler the epoch; and wherever a checkpoint is saved the log is written, so that a
+    run that goes on from there
     logs the same averages as one that was never stopped."""
 
     def __init__(self, trainer: "RefAVSTrainer"):
@@ -244,7 +249,8 @@ class RefAVSTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: RefAVSLossCounts | None = None,
     ) -> Any:
-        """This process's share of the loss, times the number of processes, since gradients are averaged over them."""
+        """This process's share of the loss, times the number of processes, since gradients are
+        averaged over them."""
         outputs = model(**inputs, loss_counts=num_items_in_batch)
         if model.training:
             self.parts += torch.stack(
@@ -301,7 +307,8 @@ class RefAVSTrainer(Trainer):
     def _save(
         self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None
     ) -> None:
-        """FSDP makes the model one of a class of torch's, whose code would be saved for `trust_remote_code`: ours is meant."""
+        """FSDP makes the model one of a class of torch's, whose code would be saved for
+        `trust_remote_code`: ours is meant."""
         kind, self.model.__class__ = type(self.model), self.kind
         try:
             super()._save(output_dir, state_dict)
@@ -326,10 +333,12 @@ class RefAVSTrainer(Trainer):
             ) from error
 
     def finish(self, checkpoint: Path | None = None) -> None:
-        """Save the best model and its processor, and last the state of the run, which says that it is finished.
+        """Save the best model and its processor, and last the state of the run, which says that it
+        is finished.
 
         Args:
-            checkpoint: the last of a run that was stopped between its last step and this; None: straight after training.
+            checkpoint: the last of a run that was stopped between its last step and this; None:
+                straight after training.
         """
         if checkpoint is not None:
             self.state = read_state(checkpoint)
@@ -349,7 +358,8 @@ class RefAVSTrainer(Trainer):
             self._push()
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """One that cannot begin stops no training: the checkpoint is here, and the end pushes once more."""
+        """One that cannot begin stops no training: the checkpoint is here, and the end pushes once
+        more."""
         try:
             super()._push_from_checkpoint(checkpoint_folder)
         except Exception as error:  # whatever the network's client of the day raises

@@ -1,4 +1,5 @@
-"""Files that appear whole or not at all, videos with sound among them: H.264, and VP9 with transparency."""
+"""Files that appear whole or not at all, videos with sound among them: H.264, and VP9 with
+transparency."""
 
 import hashlib
 import shutil
@@ -10,7 +11,8 @@ from uuid import uuid4
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """A temporary name in the same folder, renamed to `path` at the end; removed if anything fails."""
+    """A temporary name in the same folder, renamed to `path` at the end; removed if anything
+    fails."""
     path = Path(path)
     unfinished = path.with_name(f".{uuid4().hex}{path.suffix}")
     try:
@@ -40,7 +42,8 @@ CACHES = ("__pycache__", ".*", "*.pyc", "*.egg-info")  # never published
 
 
 def list_files(folder: Path) -> list[str]:
-    """Names relative to the folder, with /, sorted; what the client would not send is not among them."""
+    """Names relative to the folder, with /, sorted; what the client would not send is not among
+    them."""
     paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     return sorted(path.as_posix() for path in paths if not {".git", ".cache"} & set(path.parts))
 

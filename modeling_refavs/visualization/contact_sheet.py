@@ -1,4 +1,5 @@
-"""One picture that tells a whole segmented video: a row of seconds for each sentence, and the sound below."""
+"""One picture that tells a whole segmented video: a row of seconds for each sentence, and the sound
+below."""
 
 from dataclasses import dataclass
 
@@ -18,7 +19,8 @@ PEAKS = 160  # a second: as many as a thumbnail has columns
 
 
 def draw_contact_sheet(segmentation: VideoSegmentation) -> Image.Image:
-    """At most ten evenly spaced seconds of a video, each sentence's masks on them, and the whole waveform.
+    """At most ten evenly spaced seconds of a video, each sentence's masks on them, and the whole
+    waveform.
 
     The waveform below a picture is the sound from that second to the next one shown.
     """
@@ -42,7 +44,8 @@ def draw_contact_sheet(segmentation: VideoSegmentation) -> Image.Image:
 def _read_columns(
     segmentation: VideoSegmentation, seconds: list[int]
 ) -> tuple[list[Image.Image], np.ndarray | None]:
-    """The pictures of `seconds`, and the loudest sample of each 1/160 s; None without a sound track."""
+    """The pictures of `seconds`, and the loudest sample of each 1/160 s; None without a sound
+    track."""
     scale = min(limit / side for limit, side in zip(THUMBNAIL, segmentation.info.size, strict=True))
     size = tuple(max(1, round(side * scale)) for side in segmentation.info.size)
     pictures, peaks = [], []
@@ -93,7 +96,8 @@ class _Grid:
         return MARGIN + TEXT + expression * self.row
 
     def draw_sentence(self, sheet: Image.Image, expression: int) -> None:
-        """The sentence, when it fits, and its masks on every column; a bar marks the pictures that show its object."""
+        """The sentence, when it fits, and its masks on every column; a bar marks the pictures that
+        show its object."""
         pen, top, colour = ImageDraw.Draw(sheet), self.top(expression), colour_of(expression)
         font = font_of(TEXT)
         times = ", ".join(

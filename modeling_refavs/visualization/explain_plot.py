@@ -43,7 +43,8 @@ FAINT, DARK_ORANGE = "#777777", "#a06d00"
 def draw_pictures(
     axes: "Axes", frames: list[np.ndarray], masks: list[np.ndarray], presence: list[float]
 ) -> None:
-    """Each second's picture, in colour where the mask is, and how sure the model is that the object is there."""
+    """Each second's picture, in colour where the mask is, and how sure the model is that the object
+    is there."""
     for second, (frame, mask, probability) in enumerate(zip(frames, masks, presence, strict=True)):
         grey = np.asarray(Image.fromarray(frame).convert("L").convert("RGB")) // 2
         _place(axes, np.where(mask[..., None], frame, grey), second)
@@ -62,7 +63,8 @@ def draw_pictures(
 
 
 def draw_places(axes: "Axes", frames: list[np.ndarray], visual: np.ndarray) -> None:
-    """Each second's picture in grey under the attention to its places, `(seconds, grid, grid)`; one scale for all."""
+    """Each second's picture in grey under the attention to its places, `(seconds, grid, grid)`; one
+    scale for all."""
     from matplotlib import colormaps
 
     least, most = visual.min(), visual.max()
@@ -140,7 +142,8 @@ def draw_modalities(axes: "Axes", attention: CueAttention) -> None:
 
 
 def draw_words(axes: "Axes", attention: CueAttention) -> None:
-    """A table of seconds and words; the last row is of the tokens that begin and end the sentence."""
+    """A table of seconds and words; the last row is of the tokens that begin and end the
+    sentence."""
     shares = np.column_stack([attention.text, attention.ends]).T  # (words + 1, seconds)
     rows, seconds = shares.shape
     scale = {"vmin": shares.min() * 0.7, "vmax": shares.max() * 1.3}  # pale enough for the numbers
@@ -196,7 +199,8 @@ def plot_cues(
     num_steps: int = 10,
     threshold: float = 0.5,
 ) -> "Figure":
-    """Draw what the model attends to, beside the pictures with the mask and the log-mel spectrogram.
+    """Draw what the model attends to, beside the pictures with the mask and the log-mel
+    spectrogram.
 
     Args:
         model, processor: [`RefAVSForSegmentation`] and [`RefAVSProcessor`].
@@ -210,8 +214,8 @@ def plot_cues(
         matplotlib's figure: `figure.savefig("cues.png")`.
 
     Raises:
-        ValueError: the sentence is empty, a number out of range, the file no video, the model of another kind, or the
-            video over before `start`.
+        ValueError: the sentence is empty, a number out of range, the file no video, the model of
+            another kind, or the video over before `start`.
     """
     check_request([expression], threshold)
     if start < 0 or num_steps < 1:

@@ -8,7 +8,8 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 
-# Okabe and Ito's colours, told apart with any colour vision; the first three also on grass, sky and skin.
+# Okabe and Ito's colours, told apart with any colour vision; the first three also on grass, sky and
+# skin.
 COLOURS = (
     (230, 159, 0),
     (86, 180, 233),
@@ -29,9 +30,11 @@ def colour_of(expression: int) -> tuple[int, int, int]:
 
 
 def tint_of(masks: np.ndarray, first: int = 0) -> Image.Image:
-    """`masks (expressions, height, width)` bool to one RGBA layer of their size, clear where no mask is.
+    """`masks (expressions, height, width)` bool to one RGBA layer of their size, clear where no
+    mask is.
 
-    Light inside each mask; its contour in full colour within a dark line, so that it shows on its own colour too.
+    Light inside each mask; its contour in full colour within a dark line, so that it shows on its
+    own colour too.
     `first` is the number of the first sentence, for its colour.
     """
     height, width = masks.shape[1:]
@@ -51,7 +54,8 @@ def tint_of(masks: np.ndarray, first: int = 0) -> Image.Image:
 
 @cache
 def font_of(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu where the machine has it, for most alphabets; else Pillow's own, which holds little more than ASCII."""
+    """DejaVu where the machine has it, for most alphabets; else Pillow's own, which holds little
+    more than ASCII."""
     try:
         return ImageFont.truetype("DejaVuSans.ttf", size)
     except OSError:
@@ -82,7 +86,8 @@ def _shortened(line: str, font: ImageFont.FreeTypeFont, width: float) -> str:
 
 
 class Captions:
-    """A band for under the picture: each sentence in its colour, when its object is there, and where we are.
+    """A band for under the picture: each sentence in its colour, when its object is there, and
+    where we are.
 
     Args:
         expressions: the sentences.
@@ -113,7 +118,8 @@ class Captions:
         )
 
     def draw(self, time: float) -> Image.Image:
-        """The band at `time` (s): a full disc before a sentence whose object is in the picture, a ring otherwise."""
+        """The band at `time` (s): a full disc before a sentence whose object is in the picture, a
+        ring otherwise."""
         band = Image.new("RGB", (self.width, self.height), PAPER)
         pen, unit, top = ImageDraw.Draw(band), self.unit, 0.6 * self.unit
         for expression, lines in enumerate(self.lines):

@@ -1,6 +1,8 @@
-"""The object alone, its shape alone, or all around it blurred: pictures for editing, of the video's own size.
+"""The object alone, its shape alone, or all around it blurred: pictures for editing, of the video's
+own size.
 
-Several sentences are taken together: what any of them means is the object. Where nothing fits there is no object.
+Several sentences are taken together: what any of them means is the object. Where nothing fits there
+is no object.
 """
 
 import math
@@ -30,7 +32,8 @@ from .video_writer import (
 
 
 BLUR = 1 / 40  # standard deviation, of the picture's longer side
-FINE = 4  # standard deviation in pixels at which a picture is blurred: a larger one is shrunk until that is enough
+# standard deviation in pixels at which a picture is blurred: a larger one is shrunk until that is enough
+FINE = 4
 
 
 class Composite:
@@ -48,7 +51,8 @@ class Composite:
         self._mask = lru_cache(maxsize=1)(lambda step: segmentation.masks(step).any(axis=0))
 
     def draw(self, rgb: np.ndarray, time: float) -> np.ndarray:
-        """A frame `(height, width, 3)` uint8 on display at `time` (s) to `(height, width, 3)`, or 4 where transparent."""
+        """A frame `(height, width, 3)` uint8 on display at `time` (s) to `(height, width, 3)`, or 4
+        where transparent."""
         mask = self._mask(self.segmentation.step_at(time))
         if self.mode == "matte":
             return draw_matte(mask)
@@ -59,7 +63,8 @@ class Composite:
 
 
 def cut_out(rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """`rgb (h, w, 3)` uint8 where `mask (h, w)`, black and fully transparent elsewhere: `(h, w, 4)` uint8."""
+    """`rgb (h, w, 3)` uint8 where `mask (h, w)`, black and fully transparent elsewhere: `(h, w, 4)`
+    uint8."""
     return np.where(
         mask[..., None], np.dstack([rgb, np.full(mask.shape, 255, np.uint8)]), np.uint8(0)
     )
@@ -71,7 +76,8 @@ def draw_matte(mask: np.ndarray) -> np.ndarray:
 
 
 def blur_rest(rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """`rgb (h, w, 3)` uint8, blurred but where `mask (h, w)`; the object's colours do not run into what is around it."""
+    """`rgb (h, w, 3)` uint8, blurred but where `mask (h, w)`; the object's colours do not run into
+    what is around it."""
     if mask.all():
         return rgb
     rest = cut_out(rgb, ~mask)
@@ -106,9 +112,11 @@ def render_video(
         segmentation: of [`segment_video`].
         path: of the result: .mp4, .mov, .mkv or .webm. It appears when it is complete.
         progress: called with the number of seconds done.
-        mode: `overlay`: each second's masks in colour, the sentences under the picture. `cutout`: the object alone, on
-            nothing in a .webm and on black elsewhere. `matte`: the object white on black. `blur-rest`: all but the object
-            blurred. The last three have the video's own size, and take several sentences together.
+        mode: `overlay`: each second's masks in colour, the sentences under the picture. `cutout`:
+            the object alone, on nothing in a .webm and on black elsewhere. `matte`: the object
+            white on black.
+            `blur-rest`: all but the object blurred. The last three have the video's own size, and
+            take several sentences together.
 
     Raises:
         ValueError: the suffix is another, or the mode.
@@ -131,7 +139,8 @@ def render_frames(
     progress: Callable[[int], None] | None = None,
     mode: str = "overlay",
 ) -> None:
-    """As [`render_video`], but a PNG for each picture of the video, cutouts transparent; a folder has no sound."""
+    """As [`render_video`], but a PNG for each picture of the video, cutouts transparent; a folder
+    has no sound."""
     with write_frame_folder(folder) as frames:
         _draw_all(
             _make_scene(segmentation, mode, _is_transparent(mode)),
@@ -187,7 +196,8 @@ class Scene:
         self._second = lru_cache(maxsize=1)(self._draw_second)
 
     def draw(self, rgb: np.ndarray, time: float) -> np.ndarray:
-        """A frame `(height, width, 3)` uint8 on display at `time` (s) to the whole scene, of `self.size`."""
+        """A frame `(height, width, 3)` uint8 on display at `time` (s) to the whole scene, of
+        `self.size`."""
         tint, opacity, canvas = self._second(self.segmentation.step_at(time))
         picture, corner = Image.fromarray(rgb), ((self.size[0] - self.picture_size[0]) // 2, 0)
         if picture.size != self.picture_size:
@@ -214,7 +224,8 @@ class _Blocks(deque):
 
 
 class Recorder:
-    """The source's own pictures and sound in a file, coloured with the newest answer; opened by the first second."""
+    """The source's own pictures and sound in a file, coloured with the newest answer; opened by the
+    first second."""
 
     def __init__(self, path: Path, source: LiveSource):
         self.path, self.source, self.stack = path, source, ExitStack()
@@ -259,7 +270,8 @@ class Recorder:
         self.num_sounds += 1
 
     def _draw_layer(self, output: RefAVSStreamOutput) -> Image.Image:
-        """The masks, and each sentence in its colour behind a full disc or, where its object is not there, a ring."""
+        """The masks, and each sentence in its colour behind a full disc or, where its object is not
+        there, a ring."""
         layer = tint_of(output.masks)
         pen, unit = ImageDraw.Draw(layer), max(12, layer.height // 24)
         for index, (text, mask) in enumerate(zip(output.expressions, output.masks, strict=True)):

@@ -1,4 +1,5 @@
-"""Files that appear whole or not at all, videos with sound among them: H.264, and VP9 with transparency."""
+"""Files that appear whole or not at all, videos with sound among them: H.264, and VP9 with
+transparency."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,8 @@ class Encoding:
     options: dict[str, str]
 
 
-# No B-frames and no alternate reference: the last picture's length, variable rates and transparency survive.
+# No B-frames and no alternate reference: the last picture's length, variable rates and transparency
+# survive.
 H264 = Encoding("libx264", "aac", {"crf": "20", "preset": "veryfast", "bf": "0"})
 VP9 = Encoding(
     "libvpx-vp9",
@@ -47,7 +49,8 @@ TRANSPARENT_SUFFIXES = (".webm",)
 
 
 class VideoWriter:
-    """Writes pictures at their own times, and a sound track beside them: made by [`write_video`]."""
+    """Writes pictures at their own times, and a sound track beside them: made by
+    [`write_video`]."""
 
     def __init__(
         self,
@@ -74,7 +77,8 @@ class VideoWriter:
             self.audio = container.add_stream(encoding.sound, rate=SOUND_RATE, layout=SOUND_LAYOUT)
 
     def write(self, picture: np.ndarray, time: float, end: float) -> None:
-        """Show `picture (height, width, 3)` uint8 RGB, or RGBA in a transparent video, from `time` to `end` (s); later
+        """Show `picture (height, width, 3)` uint8 RGB, or RGBA in a transparent video, from `time`
+        to `end` (s); later
         calls have later times."""
         height, width, num_channels = picture.shape
         if (width, height) != self.size or num_channels != self.num_channels:
@@ -133,9 +137,11 @@ def write_video(
 
     Args:
         path: ends in .mp4, .mov or .mkv (H.264 with AAC), or in .webm (VP9 with Opus).
-        size: (width, height); the colours are stored for 2x2 pixels together, so an odd side gains a pixel.
+        size: (width, height); the colours are stored for 2x2 pixels together, so an odd side gains
+            a pixel.
         frame_rate: mean frames/s, for the encoder's budget; pictures are shown at their own times.
-        sound: blocks `(2, samples)` float32 at 48 kHz from time 0, as [`read_sound`] yields; None for a silent video.
+        sound: blocks `(2, samples)` float32 at 48 kHz from time 0, as [`read_sound`] yields; None
+            for a silent video.
         transparent: pictures are RGBA; .webm alone can keep that.
 
     Raises:
@@ -170,7 +176,8 @@ def encoding_of(path: str | Path) -> Encoding:
     return encoding
 
 
-FAST = 3  # of PNG's compression levels 0 to 9: half the time of the usual 6, files a few percent larger
+# of PNG's compression levels 0 to 9: half the time of the usual 6, files a few percent larger
+FAST = 3
 
 
 class FrameFolderWriter:
@@ -180,7 +187,8 @@ class FrameFolderWriter:
         self.folder, self.num_frames = folder, 0
 
     def write(self, picture: np.ndarray, time: float, end: float) -> None:
-        """`picture (height, width, 3 or 4)` uint8, RGB or RGBA; a folder has no clock, so its times are not kept."""
+        """`picture (height, width, 3 or 4)` uint8, RGB or RGBA; a folder has no clock, so its times
+        are not kept."""
         Image.fromarray(picture).save(
             self.folder / frame_name(self.num_frames), compress_level=FAST
         )
@@ -189,6 +197,7 @@ class FrameFolderWriter:
 
 @contextmanager
 def write_frame_folder(folder: str | Path) -> Iterator[FrameFolderWriter]:
-    """Write `folder/frame_000000.png` and so on; the folder, new or empty, appears when it is complete."""
+    """Write `folder/frame_000000.png` and so on; the folder, new or empty, appears when it is
+    complete."""
     with whole_folder(folder) as unfinished:
         yield FrameFolderWriter(unfinished)

@@ -1,4 +1,5 @@
-"""Trees in the official layout, drawn on the spot: small pictures, short real sounds, every file readable."""
+"""Trees in the official layout, drawn on the spot: small pictures, short real sounds, every file
+readable."""
 
 import wave
 from collections.abc import Callable
@@ -50,7 +51,8 @@ def write_clip(
 def rows_of(
     clip_id: str, split: str, objects: dict[int, str], sentences: int = 3
 ) -> list[Annotation]:
-    """`sentences` rows for each object {fid: category} of a clip; their lines are set when the csv is read."""
+    """`sentences` rows for each object {fid: category} of a clip; their lines are set when the csv
+    is read."""
     rows = []
     for fid, category in objects.items():
         for number in range(1, sentences + 1):

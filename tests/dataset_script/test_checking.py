@@ -1,4 +1,5 @@
-"""Every irregularity of the real csv and every kind of damage, planted one by one; each is found, and only it."""
+"""Every irregularity of the real csv and every kind of damage, planted one by one; each is found,
+and only it."""
 
 import hashlib
 import json

@@ -44,7 +44,8 @@ def test_sound_header(tree):
 
 
 def test_sounds_that_the_standard_library_refuses():
-    # 32-bit float (format 3) with a chunk of odd length before the sound, and a size left open by a stream
+    # 32-bit float (format 3) with a chunk of odd length before the sound, and a size left open by a
+    # stream
     start = b"RIFF\xff\xff\xff\xffWAVE" + b"LIST\x03\0\0\0abc\0"
     start += b"fmt \x10\0\0\0" + struct.pack("<HHIIHH", 3, 2, 44100, 44100 * 8, 8, 32)
     header = read_sound_header(start + b"data\xff\xff\xff\xff" + bytes(44100 * 8))

@@ -1,7 +1,7 @@
 """Files as others publish them, small; and a Hub on loopback.
 
-`huggingface_hub` reads HF_ENDPOINT when it is imported: processes that a test starts find it in their environment, the client in
-the test's own process is told by its constants.
+`huggingface_hub` reads HF_ENDPOINT when it is imported: processes that a test starts find it in
+their environment, the client in the test's own process is told by its constants.
 """
 
 import shutil

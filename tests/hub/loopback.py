@@ -1,4 +1,5 @@
-"""A Hub on loopback, for the genuine clients: HF_ENDPOINT=url, HF_TOKEN=TOKEN, HF_HUB_DISABLE_XET=1."""
+"""A Hub on loopback, for the genuine clients: HF_ENDPOINT=url, HF_TOKEN=TOKEN,
+HF_HUB_DISABLE_XET=1."""
 
 import threading
 from contextlib import contextmanager

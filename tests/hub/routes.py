@@ -40,7 +40,8 @@ class Routes(Connection):
     def find(
         self, kind: str, repo_id: str, revision: str = "main"
     ) -> tuple[Repo, str, dict] | None:
-        """A repository, the commit that a revision means and its files; else the refusal is sent."""
+        """A repository, the commit that a revision means and its files; else the refusal is
+        sent."""
         repo = self.server.repos.get(((kind or "models").removesuffix("s"), repo_id))
         if repo is None or (repo.private and not self.has_token):
             return self.fail(404, "Repository not found", "RepoNotFound")

@@ -39,10 +39,10 @@ for name, value in {"refavs_jaccard": 0.5, "refavs_fscore": 1.0}.items():
     metric = evaluate.load(f"user/{name}")
     found = metric.compute(predictions=[[[0.9, 0.1], [0.8, 0.1]]], references=truth)[name]
     assert abs(found - value) < 0.5 and found > 0.4, (name, found)
-assert evaluate.load("user/refavs_null").compute(predictions=[[[0.0, 0.0]]], references=[[[0, 0]]])["refavs_null"] == 0
-data = load_dataset("user/ref-avs")
-assert {name: len(split) for name, split in data.items()} == {"train": 3, "test_s": 6, "test_u": 3, "test_n": 3}
-assert data["test_s"][0]["frames"][9].size == data["test_s"][0]["masks"][9].size == (48, 36)
+assert evaluate.load("user/refavs_null").compute(predictions=[[[0.0, 0.0]]], references=[[[0,
+0]]])["refavs_null"] == 0 data = load_dataset("user/ref-avs") assert {name: len(split) for name,
+split in data.items()} == {"train": 3, "test_s": 6, "test_u": 3, "test_n": 3} assert
+data["test_s"][0]["frames"][9].size == data["test_s"][0]["masks"][9].size == (48, 36)
 """
 
 

@@ -1,4 +1,5 @@
-"""The model card: every figure from files, every section there, metadata that the Hub's own classes read."""
+"""The model card: every figure from files, every section there, metadata that the Hub's own classes
+read."""
 
 import json
 import re

@@ -1,6 +1,8 @@
-"""The proof that takes minutes and a download: REFAVS_SLOW_TESTS=1 pytest tests/hub/test_fresh_environment.py
+"""The proof that takes minutes and a download: REFAVS_SLOW_TESTS=1 pytest
+tests/hub/test_fresh_environment.py
 
-A virtual environment with what the published code imports, and four lines that load the pushed model from loopback.
+A virtual environment with what the published code imports, and four lines that load the pushed
+model from loopback.
 """
 
 import os

@@ -1,4 +1,5 @@
-"""Push, read back and compare, with the genuine client, and everything that can go wrong between."""
+"""Push, read back and compare, with the genuine client, and everything that can go wrong
+between."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""`push_to_hub` of model and processor, and `Trainer(push_to_hub=True)`: what they leave on the Hub is loaded from it."""
+"""`push_to_hub` of model and processor, and `Trainer(push_to_hub=True)`: what they leave on the Hub
+is loaded from it."""
 
 import pytest
 import torch

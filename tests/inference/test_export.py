@@ -1,4 +1,5 @@
-"""Masks in COCO's and CVAT's files: read back they are the masks, of the pictures that they name."""
+"""Masks in COCO's and CVAT's files: read back they are the masks, of the pictures that they
+name."""
 
 import json
 from xml.etree import ElementTree as ET
@@ -27,7 +28,8 @@ SENTENCES = ["the left half", "everything", LONG]
 
 @pytest.fixture
 def result(write_clip, fake_model):
-    """Three seconds of a variable frame rate; the second sentence's object is not to be seen in the second one."""
+    """Three seconds of a variable frame rate; the second sentence's object is not to be seen in the
+    second one."""
     path = write_clip(times=(0, 0.4, 0.9, 1.3, 1.999, 2.0, 2.5), end=3.0, size=(62, 46))
     result = segment_video(*fake_model, path, SENTENCES)
     result.presence[1, 1] = 0.1

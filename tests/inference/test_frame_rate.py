@@ -1,4 +1,5 @@
-"""Masks at the video's frame rate: which answers make them, which pictures and sounds the model is shown, what it is asked."""
+"""Masks at the video's frame rate: which answers make them, which pictures and sounds the model is
+shown, what it is asked."""
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ def model():
 
 @pytest.fixture
 def video(write_clip):
-    """2.5 s at ten pictures a second, brighter each time; the sound ends in the middle of second 1."""
+    """2.5 s at ten pictures a second, brighter each time; the sound ends in the middle of second
+    1."""
     return write_clip(times=tuple(np.arange(25) / 10), end=2.5, sound=[(0.0, tone(1.5))])
 
 
@@ -46,7 +48,8 @@ def test_time_stamps_that_are_rounded_cost_no_picture(write_clip):
 
 
 def test_with_a_pictures_own_cues_it_is_the_usual_answer(model, processor, clip):
-    """Every second's first look is what the second alone would give; the later ones take its cues, not their own."""
+    """Every second's first look is what the second alone would give; the later ones take its cues,
+    not their own."""
     inputs = processor(text=SENTENCES[:2], **clip).to(torch.double)
     tokens = {name: inputs.pop(name) for name in ("input_ids", "attention_mask")}
     index = inputs.pop("clip_index")

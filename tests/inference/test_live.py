@@ -1,4 +1,5 @@
-"""A file played as a stream, a pipe, a slow model: every second is answered or said to be dropped."""
+"""A file played as a stream, a pipe, a slow model: every second is answered or said to be
+dropped."""
 
 import json
 import os

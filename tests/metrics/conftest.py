@@ -1,4 +1,5 @@
-"""The released code's answers, metrics as `evaluate` loads them, and a small tree to evaluate on."""
+"""The released code's answers, metrics as `evaluate` loads them, and a small tree to evaluate
+on."""
 
 import hashlib
 import json
@@ -21,7 +22,8 @@ CASES = ("case_1", "case_2", "case_4")
 
 @dataclass(frozen=True)
 class GoldenCase:
-    """`logits` and `truth` `(10, 64, 64)`, and what the released code answers: see golden/README.md."""
+    """`logits` and `truth` `(10, 64, 64)`, and what the released code answers: see
+    golden/README.md."""
 
     logits: np.ndarray
     truth: np.ndarray
@@ -65,7 +67,8 @@ def load(tmp_path) -> Callable[..., evaluate.EvaluationModule]:
 
 @pytest.fixture
 def sentences() -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Predictions and truths of ten sentences, of differing sizes and numbers of frames; the object comes and goes."""
+    """Predictions and truths of ten sentences, of differing sizes and numbers of frames; the object
+    comes and goes."""
     rng = np.random.default_rng(0)
     predictions, truths = [], []
     for index in range(10):
@@ -87,7 +90,8 @@ def cache(tmp_path_factory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory) -> Path:
-    """Three clips of each test split; two objects with three sentences each, four sentences for null references."""
+    """Three clips of each test split; two objects with three sentences each, four sentences for
+    null references."""
     rows = []
     for number in range(3):
         rows += rows_of(f"seen{number}_0_10000", "test_s", {0: "dog", 1: "man"})

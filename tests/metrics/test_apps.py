@@ -15,7 +15,8 @@ BLANK = {"composite": None}
 
 
 def drawing(rows: int, grey: int = 255) -> dict:
-    """A 256x256 picture whose upper `rows` rows are grey; smaller and in another mode, as an upload may be."""
+    """A 256x256 picture whose upper `rows` rows are grey; smaller and in another mode, as an upload
+    may be."""
     pixels = np.zeros((64, 64, 3), dtype=np.uint8)
     pixels[: rows // 4] = grey
     return {"composite": Image.fromarray(pixels)}

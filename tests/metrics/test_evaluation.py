@@ -1,4 +1,5 @@
-"""Every clip through a predictor, scores that survive any stop, and what a model and a folder of masks are asked."""
+"""Every clip through a predictor, scores that survive any stop, and what a model and a folder of
+masks are asked."""
 
 import os
 import signal
@@ -45,7 +46,8 @@ def clips(tree) -> dict:
 
 
 class HalfRight:
-    """Predicts the truth in even frames and nothing in odd ones, or a tenth of null frames; counts its clips."""
+    """Predicts the truth in even frames and nothing in odd ones, or a tenth of null frames; counts
+    its clips."""
 
     def __init__(self, stop_at: int | None = None):
         self.asked, self.stop_at = [], stop_at
@@ -116,8 +118,8 @@ class Killed(HalfRight):
         return super().__call__(clip, truths)
 
 tree, cache, output = sys.argv[1:]
-clips = {split: load_refavs(tree, "clips", split, damaged="trust", cache_dir=cache) for split in ("test_s", "test_n")}
-evaluate_clips(clips, Killed(), OWN_SIZE, Journal(output, {}), Processes())
+clips = {split: load_refavs(tree, "clips", split, damaged="trust", cache_dir=cache) for split in
+("test_s", "test_n")} evaluate_clips(clips, Killed(), OWN_SIZE, Journal(output, {}), Processes())
 """
 
 
@@ -133,7 +135,8 @@ def test_killed_and_gone_on(clips, tree, cache, uninterrupted, tmp_path):
 
 
 def slow_or_waiting(rank: int, port: int, file: Path) -> bool:
-    """Whether `file` is there when both have come to the same place; the second process writes it, and takes its time."""
+    """Whether `file` is there when both have come to the same place; the second process writes it,
+    and takes its time."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
     with join_processes() as processes:

@@ -1,4 +1,5 @@
-"""refavs_jaccard, refavs_fscore and refavs_null as `evaluate` loads them: the released code's numbers, and one convention."""
+"""refavs_jaccard, refavs_fscore and refavs_null as `evaluate` loads them: the released code's
+numbers, and one convention."""
 
 import ast
 import doctest

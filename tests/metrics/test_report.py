@@ -171,7 +171,8 @@ def test_intervals_are_of_clips(journal, tmp_path):
 
 
 def test_an_interval_covers_the_truth_as_often_as_it_says():
-    """Of 200 samples of 60 clips, whose mean is known, the interval should hold it in about 95 %."""
+    """Of 200 samples of 60 clips, whose mean is known, the interval should hold it in about 95
+    %."""
     rng, covered = np.random.default_rng(1), 0
     clips, counts = np.repeat(np.arange(60), 3), np.full(180, 10)
     for _ in range(200):

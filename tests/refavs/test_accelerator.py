@@ -1,6 +1,8 @@
-"""A forward on an accelerator never waits for it: nothing is sent there, and nothing is asked of it.
+"""A forward on an accelerator never waits for it: nothing is sent there, and nothing is asked of
+it.
 
-Without an accelerator, its tensors are shapes alone: whoever asks for their values fails, and so does whoever sends some.
+Without an accelerator, its tensors are shapes alone: whoever asks for their values fails, and so
+does whoever sends some.
 """
 
 import subprocess

@@ -1,4 +1,5 @@
-"""On CUDA: the kernel, the whole model and its recorded graphs answer as the plain ways do. Skipped where there is none."""
+"""On CUDA: the kernel, the whole model and its recorded graphs answer as the plain ways do. Skipped
+where there is none."""
 
 import numpy as np
 import pytest
@@ -72,7 +73,8 @@ def test_the_model_answers_as_on_a_cpu(model):
 
 
 def test_it_learns_as_on_a_cpu(model):
-    """To within ten times of what float32 errs by on a CPU: what goes through the norms on a sound's one token is all but rounding."""
+    """To within ten times of what float32 errs by on a CPU: what goes through the norms on a
+    sound's one token is all but rounding."""
     labels = torch.zeros(2, FRAMES, 24, 24)
     labels[..., 5:12, 3:10] = 1
     gradients = []
@@ -100,7 +102,8 @@ def test_it_learns_as_on_a_cpu(model):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_what_is_replayed_is_what_is_computed(model, dtype, monkeypatch):
-    """Four pieces of a video, the memory passed on: the first goes the usual way, the second is recorded, the others are replayed."""
+    """Four pieces of a video, the memory passed on: the first goes the usual way, the second is
+    recorded, the others are replayed."""
     model = model.to("cuda", dtype)
     answers = []
     for recorded in (False, True):

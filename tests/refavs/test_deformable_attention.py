@@ -92,7 +92,8 @@ def test_double_precision_is_kept(pair):
 
 
 def test_places_are_exact_in_half_precision(pair):
-    """The plain one loses the pixel's place to bfloat16's 8 bits on wide maps; this one comes nearer to the truth."""
+    """The plain one loses the pixel's place to bfloat16's 8 bits on wide maps; this one comes
+    nearer to the truth."""
     plain, fast = pair
     truth, inputs = fast(**draw_inputs()), draw_inputs(torch.bfloat16)
     answers = (ask_plain(plain.bfloat16(), **inputs), fast.bfloat16()(**inputs))

@@ -1,4 +1,5 @@
-"""The Triton kernels against what a CPU does, gradients too; line by line in Triton's interpreter. `test_cuda.py` runs them themselves."""
+"""The Triton kernels against what a CPU does, gradients too; line by line in Triton's interpreter.
+`test_cuda.py` runs them themselves."""
 
 import json
 import os
@@ -21,7 +22,8 @@ CASES = {  # head size, precision, and how much rounding it does, relative to th
 
 @pytest.fixture(scope="module")
 def errors() -> dict[str, list[float]]:
-    """Of each case; in a process of its own, since Triton asks when it is imported whether to interpret."""
+    """Of each case; in a process of its own, since Triton asks when it is imported whether to
+    interpret."""
     pytest.importorskip("triton")
     environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
     answer = subprocess.run(

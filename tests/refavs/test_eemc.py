@@ -1,4 +1,5 @@
-"""Fusion (Eq. 1), cached memory (Eq. 2-3), integration (Eq. 4) and CATF (Eq. 5), each against something independent."""
+"""Fusion (Eq. 1), cached memory (Eq. 2-3), integration (Eq. 4) and CATF (Eq. 5), each against
+something independent."""
 
 import pytest
 import torch

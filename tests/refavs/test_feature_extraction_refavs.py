@@ -16,7 +16,8 @@ def mel(frequency):
 
 
 def log_mel_of_one_window(samples):
-    """From the definition alone: a discrete Fourier transform written out, triangles straight in mel."""
+    """From the definition alone: a discrete Fourier transform written out, triangles straight in
+    mel."""
     hann = 0.5 * (1 - np.cos(2 * np.pi * np.arange(400) / 400))
     turns = np.outer(np.arange(257), np.arange(400)) / 512
     magnitude = np.abs((samples * hann * np.exp(-2j * np.pi * turns)).sum(axis=1))

@@ -1,4 +1,5 @@
-"""The decoder that computes what is asked for, against transformers' own, which computes all of it."""
+"""The decoder that computes what is asked for, against transformers' own, which computes all of
+it."""
 
 import pytest
 import torch
@@ -47,7 +48,8 @@ def draw_features() -> tuple[list[torch.Tensor], torch.Tensor]:
 def run(
     module: torch.nn.Module, levels: list[torch.Tensor], pixels: torch.Tensor
 ) -> tuple[list, list]:
-    """Queries of every layer, and their masks, of each sentence's frames; transformers' own is given each sentence's maps."""
+    """Queries of every layer, and their masks, of each sentence's frames; transformers' own is
+    given each sentence's maps."""
     if isinstance(module, RefAVSMaskDecoder):
         decoded = module(module.queries_features.weight.expand(FRAMES, -1, -1), levels, pixels)
         masks = [module.predict_masks(states, pixels) for states in decoded.states]

@@ -1,4 +1,5 @@
-"""What the whole model must hold: above all, that any two ways to ask the same thing get the same answer."""
+"""What the whole model must hold: above all, that any two ways to ask the same thing get the same
+answer."""
 
 import copy
 
@@ -18,7 +19,8 @@ NAMES = ("mask_logits", "presence_logits", "masks_queries_logits", "class_querie
 
 @pytest.fixture(scope="module")
 def model():
-    """In double precision, so that what should agree agrees to 1e-9 and not to the rounding of single precision."""
+    """In double precision, so that what should agree agrees to 1e-9 and not to the rounding of
+    single precision."""
     return make_model().double()
 
 
@@ -685,7 +687,8 @@ def test_claims_follow_the_light_of_the_cues(inputs):
 
 
 def test_claims_teach_the_light(inputs):
-    """Where claims follow it, what a frame does not show darkens it: the cross-entropy has a gradient there."""
+    """Where claims follow it, what a frame does not show darkens it: the cross-entropy has a
+    gradient there."""
     labels, gradients = torch.zeros(4, 4, 24, 24), []
     for weight in (0.0, 1.0):
         model = make_model(cue_loss_weight=1e-9, claim_from_cues=weight)

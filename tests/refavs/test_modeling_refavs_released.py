@@ -1,4 +1,5 @@
-"""The released model answers as the released code does, and no clip's answer depends on another unless it is asked to."""
+"""The released model answers as the released code does, and no clip's answer depends on another
+unless it is asked to."""
 
 import json
 from pathlib import Path
@@ -211,7 +212,8 @@ def test_one_sentence_at_a_time(model, processor, clip, outputs):
 def test_a_batch_of_two_clips_is_two_clips_of_one(
     model, processor, clip, attend_across_clips, monkeypatch
 ):
-    """Unless they attend to one another, as they do in the released code. The shorter clip goes on with its last step."""
+    """Unless they attend to one another, as they do in the released code. The shorter clip goes on
+    with its last step."""
     monkeypatch.setattr(model.config, "attend_across_clips", attend_across_clips)
     short = {"frames": clip["frames"][::-1][:2], "audio": clip["audio"][::-1][:32_000].copy()}
     batch = processor(

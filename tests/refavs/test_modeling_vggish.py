@@ -24,7 +24,8 @@ def test_parameters_are_those_of_the_public_port():
 
 
 def test_a_position_on_the_map_feeds_the_weights_that_tensorflow_fed():
-    """The last map is flattened time first, then band, then channel; and no ReLU follows the last layer."""
+    """The last map is flattened time first, then band, then channel; and no ReLU follows the last
+    layer."""
     config = RefAVSAudioConfig(hidden_sizes=[2, 3, 4, 5], intermediate_size=16)
     model = RefAVSVggishModel(config).eval()
     examples = torch.randn(2, 3, 96, 64)

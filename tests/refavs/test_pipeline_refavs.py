@@ -1,4 +1,5 @@
-"""The pipeline: any kind of video, one sentence or many, alone or in batches, and every way gives the same."""
+"""The pipeline: any kind of video, one sentence or many, alone or in batches, and every way gives
+the same."""
 
 import builtins
 from pathlib import Path

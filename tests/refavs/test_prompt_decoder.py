@@ -119,8 +119,10 @@ def test_the_whole_untrained_model_still_finds_mask2formers_masks(plain):
 
 
 def test_made_from_scratch_it_starts_as_transformers_starts_it():
-    """Of code outside transformers, modules without parameters of their own would be skipped: without the grid of the
-    deformable attention and the zeros below, a small model needs ten times the steps to learn a clip."""
+    """Of code outside transformers, modules without parameters of their own would be skipped:
+    without the grid of the
+    deformable attention and the zeros below, a small model needs ten times the steps to learn a
+    clip."""
     model = RefAVSForSegmentation(make_config()).model
     theirs = Mask2FormerForUniversalSegmentation(make_config().mask2former_config).model
     name = "pixel_level_module.decoder.encoder.layers.0.self_attn.sampling_offsets.bias"

@@ -1,4 +1,5 @@
-"""Second by second gives what the whole clip gives; sentences come and go; the state goes to disk and back."""
+"""Second by second gives what the whole clip gives; sentences come and go; the state goes to disk
+and back."""
 
 import numpy as np
 import pytest

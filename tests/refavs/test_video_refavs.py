@@ -1,4 +1,5 @@
-"""Any container, any frame rate, any damage: pictures and sound of each second are the right ones."""
+"""Any container, any frame rate, any damage: pictures and sound of each second are the right
+ones."""
 
 import io
 import logging

@@ -29,7 +29,8 @@ def make_report(score: float) -> dict:
 
 @pytest.fixture
 def commands(monkeypatch):
-    """What would have been started; a training leaves its state, an evaluation a report of 0.1 times its number."""
+    """What would have been started; a training leaves its state, an evaluation a report of 0.1
+    times its number."""
     started = []
 
     def run(command, check, stdout):

@@ -27,7 +27,8 @@ def make_object(fid: int, category: str, sound: Sound | None, presence=(0.0, 10.
 
 @pytest.fixture
 def scene() -> Scene:
-    """A cat that sounds from 2 to 4 s and gets louder, and a bell that comes at 5 s and sounds to the end."""
+    """A cat that sounds from 2 to 4 s and gets louder, and a bell that comes at 5 s and sounds to
+    the end."""
     cat = Sound(((2.0, 4.0),), (-30.0, -20.0), (2.0, 4.0), 1.0)
     bell = Sound(((6.0, 10.0),), (-30.0, -30.0), None, 1.0)
     return Scene(

@@ -40,7 +40,8 @@ def test_labels_say_who_sounds_how_loud_and_how_fast():
     assert labels["share"][:5, column["fan"]] == pytest.approx([0, 0, 1, 1, 0])
     assert labels["share"][:5, column["loudest"]] == pytest.approx([0, 1, 1, 1, 0])
     assert not labels["share"][:, column["bell"]].any()
-    # the drum rises by 2 dB a second from -30 at 1 s; the mean of second 1 is that of its middle, 1.48 s
+    # the drum rises by 2 dB a second from -30 at 1 s; the mean of second 1 is that of its middle,
+    # 1.48 s
     assert labels["level"][1, column["drum"]] == pytest.approx(-30 + 2 * 0.48, abs=1e-3)
     assert labels["level"][2, column["loudest"]] == pytest.approx(
         -20

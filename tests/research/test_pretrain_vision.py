@@ -130,7 +130,8 @@ def test_a_picture_without_objects_is_no_mistake(reader, batch):
 
 
 def test_it_learns_to_tell(reader, batch):
-    """A few steps on one batch: the loss falls, and what stands nearer to the truth is told nearer."""
+    """A few steps on one batch: the loss falls, and what stands nearer to the truth is told
+    nearer."""
     optimizer = torch.optim.AdamW(reader.parameters(), 1e-3)
     losses, errors = [], []
     for _ in range(12):

@@ -1,4 +1,5 @@
-"""The first stage learns one space of sound and picture: what it is given to learn here can be told by their product alone."""
+"""The first stage learns one space of sound and picture: what it is given to learn here can be told
+by their product alone."""
 
 import torch
 
@@ -12,7 +13,8 @@ def make_stage(**overrides) -> RefAVSForCueAlignment:
 
 
 def draw_batch(count: int, seed: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """Two kinds of things, each in one of four places, of which one sounds; the sentence says nothing. `(inputs, answer)`."""
+    """Two kinds of things, each in one of four places, of which one sounds; the sentence says
+    nothing. `(inputs, answer)`."""
     generator = torch.Generator().manual_seed(seed)
     kinds = torch.eye(128)[:2] * 5
     sounding = torch.randint(2, (count,), generator=generator)

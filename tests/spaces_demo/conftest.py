@@ -1,4 +1,5 @@
-"""The page as the Space runs it, in its own folder, with the shipped checkpoint; and a browser, where there is one."""
+"""The page as the Space runs it, in its own folder, with the shipped checkpoint; and a browser,
+where there is one."""
 
 import os
 import shutil

@@ -1,4 +1,5 @@
-"""The whole journey in Chromium, as a stranger takes it. REFAVS_SCREENSHOTS names a folder for pictures of it."""
+"""The whole journey in Chromium, as a stranger takes it. REFAVS_SCREENSHOTS names a folder for
+pictures of it."""
 
 import os
 from collections.abc import Iterator

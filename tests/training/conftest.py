@@ -1,4 +1,5 @@
-"""One small synthetic tree, one cache and the smoke recipe, cut to a few steps, for all tests of training."""
+"""One small synthetic tree, one cache and the smoke recipe, cut to a few steps, for all tests of
+training."""
 
 import json
 from collections.abc import Callable
@@ -53,7 +54,8 @@ def recipe(shared) -> Path:
 
 @pytest.fixture
 def train(recipe, tmp_path) -> Run:
-    """`train("name", "--option", "value", ...)`: a run in the folder of that name in `train.folder`, which is returned."""
+    """`train("name", "--option", "value", ...)`: a run in the folder of that name in
+    `train.folder`, which is returned."""
 
     def run(name: str, *words: str) -> Path:
         run_training(recipe, ["--output_dir", str(tmp_path / name), *words], STAGE_CLASSES)
@@ -65,7 +67,8 @@ def train(recipe, tmp_path) -> Run:
 
 @pytest.fixture(scope="session")
 def plain(recipe, tmp_path_factory) -> Path:
-    """A run of a few steps that others are compared with; saved and validated half way and at the end."""
+    """A run of a few steps that others are compared with; saved and validated half way and at the
+    end."""
     folder = tmp_path_factory.mktemp("plain") / "run"
     run_training(recipe, ["--output_dir", str(folder), *SAVING])
     return folder
@@ -97,7 +100,8 @@ def curve(folder: Path, name: str = "loss") -> list[float]:
 
 @pytest.fixture(scope="session")
 def prepared(shared, recipe):
-    """The training split of the tree, prepared; and the model and the processor it was prepared for."""
+    """The training split of the tree, prepared; and the model and the processor it was prepared
+    for."""
     model_args, data_args, _ = read_recipe(recipe)
     rows = SplitRows(
         data_args.data, "train", damaged="trust", cache_dir=shared / "cache" / "datasets"

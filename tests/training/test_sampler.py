@@ -1,4 +1,5 @@
-"""Which clips, sentences and steps are drawn; and that the draws depend on nothing but seed, epoch and place."""
+"""Which clips, sentences and steps are drawn; and that the draws depend on nothing but seed, epoch
+and place."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,5 @@
-"""A training that was stopped, however, goes on as if nothing had happened; and what a run's folder says of it."""
+"""A training that was stopped, however, goes on as if nothing had happened; and what a run's folder
+says of it."""
 
 import json
 import os
@@ -27,8 +28,9 @@ from modeling_refavs.training.trainer import RefAVSTrainer
 from .conftest import PARTS, SAVING, curve, read_log
 
 
-# All that is drawn by chance, so that a draw that is made otherwise after a stop would show; a Swin that is trained, whose weights
-# have other names on disk; and intervals of the log that a checkpoint cuts.
+# All that is drawn by chance, so that a draw that is made otherwise after a stop would show; a Swin
+# that is trained, whose weights have other names on disk; and intervals of the log that a
+# checkpoint cuts.
 CHANCE = (
     *(
         "--expressions_per_clip",

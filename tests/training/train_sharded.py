@@ -1,4 +1,5 @@
-"""`refavs train` with FSDP on a CPU, which Accelerate turns on for accelerators alone: for `test_sharding.py`, as the module that torchrun runs."""
+"""`refavs train` with FSDP on a CPU, which Accelerate turns on for accelerators alone: for
+`test_sharding.py`, as the module that torchrun runs."""
 
 import os
 import sys
@@ -24,5 +25,6 @@ if __name__ == "__main__":
     status = main(["train", *sys.argv[1:]])
     sys.stdout.flush()
     sys.stderr.flush()
-    # The interpreter's own end would be aborted now and then, where a thread of gloo lets go of Python's objects just then.
+    # The interpreter's own end would be aborted now and then, where a thread of gloo lets go of
+    # Python's objects just then.
     os._exit(status)

@@ -1,4 +1,5 @@
-"""What is drawn: the right colour at the right time and place, the sentence legible, the sound the clip's own."""
+"""What is drawn: the right colour at the right time and place, the sentence legible, the sound the
+clip's own."""
 
 import numpy as np
 import pytest

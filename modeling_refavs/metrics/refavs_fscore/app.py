@@ -1,4 +1,5 @@
-"""Draw or upload a true mask and a predicted one, in greys if you like, and see F at every threshold."""
+"""Draw or upload a true mask and a predicted one, in greys if you like, and see F at every
+threshold."""
 
 import gradio as gr
 import numpy as np

@@ -1,4 +1,5 @@
-"""F of Ref-AVS (ECCV 2024, arXiv 2407.10957): the F measure of predicted and true masks at the best of many thresholds."""
+"""F of Ref-AVS (ECCV 2024, arXiv 2407.10957): the F measure of predicted and true masks at the best
+of many thresholds."""
 
 import inspect
 from functools import cache
@@ -10,39 +11,43 @@ import numpy as np
 
 
 _DESCRIPTION = """
-F, the F measure of predicted and true masks: a curve over thresholds for each frame, the mean curve of all frames, and its
-maximum. It says which convention it uses: pooled over the data set (default), or over batches as the code released with
-Ref-AVS pools it.
+F, the F measure of predicted and true masks: a curve over thresholds for each frame, the mean curve
+of all frames, and its maximum. It says which convention it uses: pooled over the data set
+(default), or over batches as the code released with Ref-AVS pools it.
 """
 
 _CITATION = """
 @inproceedings{wang2024refavs,
   title = {Ref-AVS: Refer and Segment Objects in Audio-Visual Scenes},
-  author = {Wang, Yaoting and Sun, Peiwen and Zhou, Dongzhan and Li, Guangyao and Zhang, Honggang and Hu, Di},
-  booktitle = {European Conference on Computer Vision},
-  year = {2024}
+  author = {Wang, Yaoting and Sun, Peiwen and Zhou, Dongzhan and Li, Guangyao and Zhang, Honggang
+  and Hu, Di}, booktitle = {European Conference on Computer Vision}, year = {2024}
 }
 """
 
 _KWARGS_DESCRIPTION = """
 Args:
-    predictions: one entry a sentence, `(frames, height, width)`, or `(height, width)` for a single frame. Floats are
-        probabilities in [0, 1], or logits if the metric was loaded with `logits=True`; booleans and integers are masks,
-        where any value above 0 is the object. Sentences may differ in size.
-    references: true masks, alike; any value above 0 is the object. A frame without the object is left out.
-    pooling: "dataset": every frame weighs the same, whatever the batches, and one threshold is best for all. "released":
-        the mean over batches of `batch_size` sentences in the order given, each with its own best threshold; a batch
-        without any object scores 0.
+    predictions: one entry a sentence, `(frames, height, width)`, or `(height, width)` for a single
+        frame. Floats are probabilities in [0, 1], or logits if the metric was loaded with
+        `logits=True`; booleans and integers are masks, where any value above 0 is the object.
+        Sentences may differ in size.
+    references: true masks, alike; any value above 0 is the object. A frame without the object is
+        left out.
+    pooling: "dataset": every frame weighs the same, whatever the batches, and one threshold is best
+        for all. "released": the mean over batches of `batch_size` sentences in the order given,
+        each with its own best threshold; a batch without any object scores 0.
     batch_size: sentences in a batch of the released pooling (the released code evaluates 4).
 
 Loaded with:
-    num_thresholds: from 0 to 1, evenly; a pixel is predicted if its probability is at or above (255 in the released code).
+    num_thresholds: from 0 to 1, evenly; a pixel is predicted if its probability is at or above (255
+        in the released code).
     beta2: beta squared, the weight of recall against precision (0.3 in the released code).
     logits: floats are logits.
-    At threshold 0 every pixel is predicted: an empty prediction scores what "everything" would, not 0.
+    At threshold 0 every pixel is predicted: an empty prediction scores what "everything" would, not
+        0.
 
 Returns:
-    refavs_fscore: in [0, 1], higher is better. Without any object: NaN, or 0 in the released pooling.
+    refavs_fscore: in [0, 1], higher is better. Without any object: NaN, or 0 in the released
+        pooling.
 
 Examples:
     >>> metric = evaluate.load("refavs_fscore")
@@ -58,7 +63,8 @@ BETA2 = 0.3
 
 
 def to_probabilities(predictions: Any, logits: bool = False) -> np.ndarray:
-    """`(frames, height, width)` float32 in [0, 1], as `predictions` is documented above; a new array."""
+    """`(frames, height, width)` float32 in [0, 1], as `predictions` is documented above; a new
+    array."""
     values = np.asarray(predictions)
     if values.ndim not in (2, 3) or not values.size:
         raise ValueError(
@@ -122,9 +128,11 @@ def score_frames(
 
 @cache
 def thresholds(num_thresholds: int = NUM_THRESHOLDS) -> np.ndarray:
-    """0 ... 1 in float32, to the last bit what `torch.linspace(0, 1 - 1e-10, num_thresholds)` gives the released code.
+    """0 ... 1 in float32, to the last bit what `torch.linspace(0, 1 - 1e-10, num_thresholds)` gives
+    the released code.
 
-    It counts from both ends in steps of float32, each product and sum rounded once; and 1 - 1e-10 is 1 in float32.
+    It counts from both ends in steps of float32, each product and sum rounded once; and 1 - 1e-10
+    is 1 in float32.
     """
     step = np.float64(np.float32(1) / np.float32(num_thresholds - 1))
     steps = np.arange(num_thresholds)
@@ -214,7 +222,8 @@ class RefavsFscore(evaluate.Metric):
         super().__init__(config_name, **kwargs)
 
     def _info(self) -> evaluate.MetricInfo:
-        # What is kept of a sentence, on disk: the sum of its frames' curves, and the number of frames with the object.
+        # What is kept of a sentence, on disk: the sum of its frames' curves, and the number of
+        # frames with the object.
         curve = datasets.Sequence(datasets.Value("float64"))
         return evaluate.MetricInfo(
             description=_DESCRIPTION,

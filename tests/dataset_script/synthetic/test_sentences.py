@@ -1,7 +1,9 @@
-"""Every stored sentence, read as English by code that shares nothing with the generator, against what was stored.
+"""Every stored sentence, read as English by code that shares nothing with the generator, against
+what was stored.
 
-Space and time on stage are read off the masks, colours and sounds off the stored scene graph. A reading gives each
-object +1 (clearly so), -1 (clearly not) or 0 (a stranger could argue), with thresholds of its own.
+Space and time on stage are read off the masks, colours and sounds off the stored scene graph. A
+reading gives each object +1 (clearly so), -1 (clearly not) or 0 (a stranger could argue), with
+thresholds of its own.
 """
 
 import json
@@ -52,7 +54,8 @@ class Reader:
         )
 
     def middle(self, fid):
-        """Centre (frames, 2) in units of the frame's side, x and y: of the mask, or of the graph in a null clip."""
+        """Centre (frames, 2) in units of the frame's side, x and y: of the mask, or of the graph in
+        a null clip."""
         if self.masks is None:
             return np.tile(self.objects[fid]["place"], (10, 1))
         rows, columns = np.indices(self.masks.shape[2:])
@@ -253,7 +256,8 @@ def stored_masks(folder, name, count):
 
 
 def busy_clips(clips):
-    """The clips of three and four objects, drawn small: only they hold sentences of all templates."""
+    """The clips of three and four objects, drawn small: only they hold sentences of all
+    templates."""
     for clip in clips:
         if len(clip.scene.objects) >= 3 and clip.expressions[0].fid is not None:
             masks = np.array(

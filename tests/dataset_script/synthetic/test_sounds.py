@@ -54,7 +54,8 @@ def test_a_stem_sounds_in_its_intervals_only_and_as_loud_as_told(stored_clips):
 
 
 def test_the_mix_follows_the_intervals(stored_clips):
-    """Where all are silent there is the background alone, half a second (reverberation) after the last sound."""
+    """Where all are silent there is the background alone, half a second (reverberation) after the
+    last sound."""
     pauses = 0
     for stored in stored_clips.values():
         scene = Scene.from_json(stored["scene"])
@@ -126,7 +127,8 @@ def log_mel(samples):
 
 
 def test_timbres_are_told_apart_in_the_log_mel_of_the_mix():
-    """The nearest known timbre is the right one, over pitches, levels, rhythms and background noise."""
+    """The nearest known timbre is the right one, over pitches, levels, rhythms and background
+    noise."""
     rng = np.random.default_rng(0)
 
     def heard(name, seed):

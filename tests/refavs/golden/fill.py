@@ -1,4 +1,5 @@
-"""The weights and inputs of the golden answers: each tensor depends on the seed, its name and its shape alone.
+"""The weights and inputs of the golden answers: each tensor depends on the seed, its name and its
+shape alone.
 
 Each has a generator of its own, drawn in float64 in C order, scaled, and then rounded to float32.
 """
@@ -47,7 +48,8 @@ def mean_and_deviation(name: str, shape: list[int]) -> tuple[float, float]:
 
 
 def make_inputs(seed: int, clips: int, frames: int = 10) -> dict[str, torch.Tensor]:
-    """Frame f of clip b is row `b * frames + f` of the draw: the first clip is the same however many there are."""
+    """Frame f of clip b is row `b * frames + f` of the draw: the first clip is the same however
+    many there are."""
 
     def normal(name, *shape):
         values = _generator(seed, f"input:{name}").standard_normal(shape).astype(np.float32)
@@ -66,7 +68,8 @@ def make_inputs(seed: int, clips: int, frames: int = 10) -> dict[str, torch.Tens
 
 
 def _ellipses(seed: int, count: int, size: int = 256) -> np.ndarray:
-    """`(count, size, size)` in {0, 1}: the union of one to three ellipses each. Unlike the rest, depends on the count."""
+    """`(count, size, size)` in {0, 1}: the union of one to three ellipses each. Unlike the rest,
+    depends on the count."""
     generator = _generator(seed, f"input:gt:{count}x{size}x{size}")
     rows, columns = np.mgrid[:size, :size].astype(np.float64)
     masks = np.zeros((count, size, size), np.float32)
