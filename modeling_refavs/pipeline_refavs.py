@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from transformers import Pipeline
 
-from .decoding_refavs import read_video
 from .feature_extraction_refavs import SAMPLING_RATE
 from .mask_rle import encode_rle
 from .modeling_outputs_refavs import RefAVSSegmentationOutput, mask_scores
 from .processing_refavs import to_rgb
+from .video_refavs import read_steps
 
 
 @dataclass
@@ -125,7 +125,10 @@ class RefAVSPipeline(Pipeline):
         if "frames" in fields and set(fields) <= {"frames", "audio", "sampling_rate"}:
             return _Video(self._steps_of(**fields), expressions)
         if set(fields) == {"video"} and isinstance(fields["video"], (str, Path, bytes)):
-            return _Video(read_video(fields["video"]), expressions)
+            steps = (
+                (step.frame, step.audio) for step in read_steps(fields["video"], SAMPLING_RATE)
+            )
+            return _Video(steps, expressions)
         came = sorted(fields) if isinstance(video, dict) else type(video).__name__
         raise ValueError(
             f"a video is a path, bytes, or a dict of frames, audio and sampling_rate, got {came}"

@@ -1,4 +1,10 @@
-"""The door through which media files come in: what a file is, and its streams decoded."""
+"""The one reader of video and sound: what a file is, its pictures and its sound, and both as steps
+of a second (Ref-AVS, Sec. 3).
+
+Whatever takes a video takes a path, the bytes of a file, or the [`VideoInfo`] that [`probe_video`]
+made of either: a file is probed once and handed on. Nothing is downloaded. PyAV is needed only when
+a file is opened.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import pairwise, repeat
 from pathlib import Path
+from typing import Union
 
 import numpy as np
 from transformers.utils import is_av_available
@@ -21,6 +28,9 @@ if is_av_available():
 
 
 logger = logging.getLogger(__name__)
+
+VideoSource = Union[str, Path, bytes, "VideoInfo"]
+
 DEFAULT_FRAME_RATE = 25.0  # frames/s, for files that declare none
 CLOCK_RESTART = 1.0  # s; a clock that falls back further was restarted: two files glued together
 CLOCK_LEAP = 60.0  # s; a clock that leaps further, and past all that the file declares, is damaged
@@ -34,7 +44,7 @@ class VideoInfo:
     """What a video file says of itself; only the first picture has been decoded.
 
     Args:
-        path: of the file.
+        path: of the file, or its bytes.
         width, height: pixels as displayed: upright, and square whatever the stored pixels are.
         frame_rate: declared mean, frames/s.
         duration: declared length in s; None where the file declares none. A hint: only decoding
@@ -44,7 +54,7 @@ class VideoInfo:
             there.
     """
 
-    path: Path
+    path: Path | bytes
     width: int
     height: int
     frame_rate: float
@@ -53,30 +63,37 @@ class VideoInfo:
     start_time: float
 
     @property
+    def name(self) -> str:
+        """For messages: the path, or how many bytes there are."""
+        return name_of(self.path)
+
+    @property
     def size(self) -> tuple[int, int]:
         """(width, height)"""
         return self.width, self.height
 
 
-def probe_video(path: str | Path) -> VideoInfo:
-    """Open a file as a video and decode its first picture.
+def probe_video(source: VideoSource) -> VideoInfo:
+    """Open a file as a video and decode its first picture; what was probed before is returned.
 
     Raises:
         ValueError: it is missing, empty, no media file, without pictures, or none of them decodes.
     """
-    with open_media(path) as container:
+    if isinstance(source, VideoInfo):
+        return source
+    with open_media(source) as container:
         stream = picture_stream(container)
         picture = next(decode(container, stream), None)
         if picture is None:
             raise ValueError(
-                f"{path}: not one picture could be decoded: it is cut short, damaged or of an unknown codec"
+                f"{name_of(source)}: not one picture could be decoded: it is cut short, damaged or of an unknown codec"
             )
         width, height = displayed_size(picture, stream)
         duration = stream.duration and float(stream.duration * stream.time_base)
         if duration is None and container.duration is not None:
             duration = container.duration / av.time_base
         return VideoInfo(
-            path=Path(path),
+            path=source if isinstance(source, bytes) else Path(source),
             width=width,
             height=height,
             frame_rate=float(stream.average_rate or DEFAULT_FRAME_RATE),
@@ -86,30 +103,53 @@ def probe_video(path: str | Path) -> VideoInfo:
         )
 
 
-def open_media(path: str | Path, containers: Sequence[str] = ()) -> InputContainer:
+def open_media(source: VideoSource, containers: Sequence[str] = ()) -> InputContainer:
     """PyAV's container of a file; `ValueError` says what is wrong with anything else.
 
     Args:
-        path: of the file.
+        source: a path, the bytes of a file, or a video that was probed.
         containers: FFmpeg's names of those that may be opened, such as "matroska"; by default all.
-            Some, playlists for one, make FFmpeg open other files and addresses: a file from a
-            stranger is opened with a
-                list.
+            Some, playlists for one, make FFmpeg open other files and addresses: a file that is not
+            trusted is opened with a list.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: {'a folder, not a video' if path.is_dir() else 'no such file'}")
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path}: 0 bytes: copy or download it again")
+    if not is_av_available():
+        raise ValueError(
+            "PyAV is needed to read a video: pip install av; or pass a dict of frames, audio and "
+            "sampling_rate"
+        )
+    source = source.path if isinstance(source, VideoInfo) else source
+    _check_file(source)
     options = {"max_pixels": str(MAX_PICTURE_PIXELS)}
     if containers:
         options["format_whitelist"] = ",".join(containers)
+    file = io.BytesIO(source) if isinstance(source, bytes) else str(Path(source).absolute())
     try:
-        return av.open(str(path.absolute()), options=options, metadata_errors="replace")
+        return av.open(file, options=options, metadata_errors="replace")
     except av.FFmpegError as error:
         raise ValueError(
-            f"{path}: not a media file that FFmpeg can read ({error.strerror}): is it a video, and is it whole?"
+            f"{name_of(source)}: not a media file that FFmpeg can read ({error.strerror}): "
+            "is it a video, and is it whole?"
         ) from error
+
+
+def name_of(source: VideoSource) -> str:
+    """How messages call a source."""
+    source = source.path if isinstance(source, VideoInfo) else source
+    return f"{len(source)} bytes" if isinstance(source, bytes) else str(source)
+
+
+def _check_file(source: str | Path | bytes) -> None:
+    if isinstance(source, bytes):
+        size = len(source)
+    else:
+        path = Path(source)
+        if not path.is_file():
+            raise ValueError(
+                f"{path}: {'a folder, not a video' if path.is_dir() else 'no such file'}"
+            )
+        size = path.stat().st_size
+    if size == 0:
+        raise ValueError(f"{name_of(source)}: 0 bytes: copy or download it again")
 
 
 def picture_stream(container: InputContainer) -> Stream:
@@ -192,15 +232,15 @@ class Frame:
         return np.ascontiguousarray(np.rot90(picture.to_ndarray(), turns))
 
 
-def read_frames(path: str | Path) -> Iterator[Frame]:
+def read_frames(source: VideoSource) -> Iterator[Frame]:
     """Every picture of a video, in order; one after the other without gaps or overlaps, at any
     frame rate.
 
     Raises:
         ValueError: the file is no video: see [`probe_video`].
     """
-    info = probe_video(path)
-    with open_media(path) as container:
+    info = probe_video(source)
+    with open_media(info) as container:
         stream = picture_stream(container)
         for (time, picture), (end, _) in pairwise(_timed(decode(container, stream), info)):
             yield Frame(time, end, picture, info.size)
@@ -226,13 +266,13 @@ JITTER = 0.03  # s; time stamps this far off are rounding, not a gap
 
 
 def read_sound(
-    path: str | Path, sampling_rate: int, layout: str | None = None, start_time: float = 0.0
+    source: VideoSource, sampling_rate: int, layout: str | None = None, start_time: float = 0.0
 ) -> Iterator[np.ndarray]:
     """The sound from `start_time` to its end, without gaps or overlaps; nothing if there is no
     sound track.
 
     Args:
-        path: of the file.
+        source: of the sound, a video or any other media file.
         sampling_rate: Hz; anything else is resampled.
         layout: such as "mono" or "stereo"; None keeps the file's own channels.
         start_time: s on the file's clock, the first sample returned.
@@ -244,7 +284,7 @@ def read_sound(
     Raises:
         ValueError: the file is no media file.
     """
-    with open_media(path) as container:
+    with open_media(source) as container:
         stream = container.streams.best("audio")
         if stream is None:
             return
@@ -312,35 +352,35 @@ class Step:
     duration: float
 
 
-def read_steps(path: str | Path, sampling_rate: int = 16000) -> Iterator[Step]:
+def read_steps(source: VideoSource, sampling_rate: int = 16000) -> Iterator[Step]:
     """A video's steps, as long as its pictures last; one second is held in memory, whatever the
     length.
 
     Args:
-        path: any file that PyAV reads.
+        source: any file that PyAV reads.
         sampling_rate: Hz, of the steps' sound.
 
     Raises:
         ValueError: the file is no video: see [`probe_video`].
     """
-    info = probe_video(path)
+    info = probe_video(source)
     duration = 0.0
     for (frame, length), audio in zip(
-        _pictures_by_second(path), sound_by_second(info, sampling_rate), strict=False
+        _pictures_by_second(info), sound_by_second(info, sampling_rate), strict=False
     ):
         duration += length
         yield Step(frame, audio, length)
     if info.duration and duration < info.duration - 1:
         warn_once(
-            f"{path}: pictures end after {duration:.1f} s of the {info.duration:.1f} s that the file declares"
+            f"{info.name}: pictures end after {duration:.1f} s of the {info.duration:.1f} s that the file declares"
         )
 
 
-def _pictures_by_second(path: str | Path) -> Iterator[tuple[np.ndarray, float]]:
+def _pictures_by_second(info: VideoInfo) -> Iterator[tuple[np.ndarray, float]]:
     """(the picture on display at k seconds, the step's length in s), k = 0, 1, ...; the tail joins
     the last step."""
     second, waiting = 0, []
-    for frame in read_frames(path):
+    for frame in read_frames(info):
         while frame.end > second + 1e-6 or not second:
             waiting.append(frame.rgb)
             second += 1
@@ -357,7 +397,7 @@ def sound_by_second(info: VideoInfo, sampling_rate: int) -> Iterator[np.ndarray 
     if not info.has_audio:
         yield from repeat(None)
     heard = np.zeros(0, dtype=np.float32)
-    for block in read_sound(info.path, sampling_rate, start_time=info.start_time):
+    for block in read_sound(info, sampling_rate, start_time=info.start_time):
         heard = np.concatenate([heard, block.mean(axis=0)])  # (channels, samples) -> (samples,)
         while len(heard) >= sampling_rate:
             yield heard[:sampling_rate]
@@ -376,3 +416,15 @@ def read_wav(sound: bytes) -> np.ndarray:
         return np.concatenate(
             [block.to_ndarray() for block in blocks + resampler.resample(None)], axis=1
         )
+
+
+__all__ = [
+    "Frame",
+    "Step",
+    "VideoInfo",
+    "VideoSource",
+    "probe_video",
+    "read_frames",
+    "read_sound",
+    "read_steps",
+]

@@ -84,7 +84,7 @@ def journal(tmp_path) -> Journal:
 
 def report_of(
     journal: Journal, tmp_path, splits=("test_s", "test_u", "test_n"), by=(), pooling=Pooling()
-) -> dict:  # noqa: B008
+) -> dict:
     return build_report(
         read_splits(journal, splits, SentenceFacts(tmp_path, by)), by, pooling, REQUEST
     )
