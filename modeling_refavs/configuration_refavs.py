@@ -48,6 +48,32 @@ PAPER = {
 }
 
 
+# Fields of older versions -> of `grounding_config`; None: it only said how weights were drawn.
+LEGACY_FIELDS = {
+    "cue_loss_weight": "loss_weight",
+    "claim_from_cues": "grounding_weight",
+    "claim_bias": "object_score_bias",
+    "use_audio_memory_cue": "use_audio_memory_cue",
+    "cue_tied_start": None,
+}
+
+
+def rename_legacy_fields(values: dict[str, Any]) -> dict[str, Any]:
+    """Fields of [`RefAVSConfig`] with those of older versions as they are called now."""
+    renamed = {name: value for name, value in values.items() if name not in LEGACY_FIELDS}
+    moved = {
+        field: values[name] for name, field in LEGACY_FIELDS.items() if field and name in values
+    }
+    if moved:
+        given = renamed.get("grounding_config") or {}
+        given = given if isinstance(given, dict) else given.to_diff_dict()
+        renamed["grounding_config"] = {**given, **moved}
+    if renamed.get("cue_pre_norm", False) is None:  # as Mask2Former's decoder
+        mask2former = renamed.get("mask2former_config") or {}
+        renamed["cue_pre_norm"] = bool(mask2former.get("pre_norm", False))
+    return renamed
+
+
 def refuse_unknown_keys(config: PreTrainedConfig, keys: dict) -> None:
     """transformers accepts a misspelt key in silence; here it is an error that names the nearest
     field."""
@@ -87,7 +113,45 @@ class RefAVSAudioConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         if len(self.hidden_sizes) != len(self.depths):
             raise ValueError(
-                f"hidden_sizes and depths describe the same stages, got {len(self.hidden_sizes)} and {len(self.depths)}"
+                "hidden_sizes and depths describe the same stages, got "
+                f"{len(self.hidden_sizes)} and {len(self.depths)}"
+            )
+
+
+@strict
+class RefAVSGroundingConfig(PreTrainedConfig):
+    """Ours, not the paper's: the visual tokens of Q_m also learn to point at the referred object.
+
+    Args:
+        loss_weight: of the auxiliary loss of that pointing, see [`grounding_criterion`]; 0: there
+            is none, and no head for it.
+        grounding_weight: how much of the grounding logits under a query's mask is added to the
+            query's object score; needs `loss_weight` above 0.
+        object_score_bias: added to the object score of every query, but not in the loss: above 0 an
+            object is found more readily, which buys J with S. It is chosen on a validation split.
+        use_audio_memory_cue: C_A, the mean of the sounds before, is a cue token of its own beside
+            Q_A, in which Eq. 2 mixes it with the sound of the step. It has no effect where
+            `use_audio_cues` or `use_cached_memory` is off.
+    """
+
+    model_type = "refavs_grounding"
+    base_config_key = "grounding_config"
+
+    loss_weight: float = 0.0
+    grounding_weight: float = 0.0
+    object_score_bias: float = 0.0
+    use_audio_memory_cue: bool = False
+
+    def __post_init__(self, **kwargs):
+        refuse_unknown_keys(self, kwargs)
+        super().__post_init__(**kwargs)
+        if not math.isfinite(self.object_score_bias):
+            raise ValueError(
+                f"object_score_bias must be a finite number, got {self.object_score_bias}"
+            )
+        if self.grounding_weight and not self.loss_weight:
+            raise ValueError(
+                "grounding_weight needs a head that has learned to point: set loss_weight above 0"
             )
 
 
@@ -97,10 +161,11 @@ class RefAVSConfig(PreTrainedConfig):
 
     Args:
         mask2former_config: `Mask2FormerConfig` with a Swin backbone. Default: Swin-base, 100
-            queries. Its `class_weight`,
-            `mask_weight` and `dice_weight` are the loss weights: 2, 5 and 5 (Supp. B.1).
+            queries. Its `class_weight`, `mask_weight` and `dice_weight` are the loss weights: 2, 5
+            and 5 (Supp. B.1).
         text_config: `RobertaConfig`. Default: RoBERTa-base.
         audio_config: `RefAVSAudioConfig`. Default: VGGish.
+        grounding_config: `RefAVSGroundingConfig`, ours. Default: all of it off, as in the paper.
         hidden_size: d_V, the width of every cue token; the width of Mask2Former's queries.
         num_cue_layers: N_L, the layers of each of the three cue transformers.
         visual_grid_size: the last Swin stage is pooled to this many rows and columns of visual cue
@@ -108,38 +173,26 @@ class RefAVSConfig(PreTrainedConfig):
         memory_beta: beta of Eq. 2, how strongly a step is set off against the past.
         adapter_size: bottleneck of the adapters in the pixel decoder and the transformer decoder
             (Fig. 3).
-        cue_pre_norm: layers of the cue transformers normalise before, not after, attention and
-            feed-forward; None: as Mask2Former's decoder, whose default is after.
-        cue_tied_start: queries and keys of the cue transformers start alike, so that tokens that
-            are near each other in the space of F'_A, F'_V and F'_T attend to each other.
-        use_audio_memory_cue: C_A, the mean of the sounds before, is a cue token of its own beside
-            Q_A, in which Eq. 2 mixes it with the sound of the second. Nothing where
-            `use_audio_cues` or `use_cached_memory` is off.
-        cue_loss_weight: of an auxiliary loss, that the visual tokens of Q_m tell where the referred
-            object is; 0 in the paper.
-        claim_from_cues: how much of the light that the cues throw on a query's mask is added to the
-            logit that it is the object; needs `cue_loss_weight`. 0 in the paper.
-        claim_bias: added to the logit that a query is the object, but not in the loss: above 0 an
-            object is claimed more readily, which buys J with S. To be chosen on a validation split.
+        cue_pre_norm: layers of the cue transformers normalise before attention and feed-forward,
+            and not after them as Mask2Former's decoder does.
         use_text_cues, use_audio_cues, use_cached_memory, use_modality_encoding: the ablations of
-        Table 4. freeze_vision_encoder, freeze_text_encoder, freeze_audio_encoder: no gradient, no
-        dropout and no drop path, in
-            `train()` too (Sec. 4.2).
+            Table 4.
+        freeze_vision_encoder, freeze_text_encoder, freeze_audio_encoder: no gradient, no dropout
+            and no drop path, in `train()` too (Sec. 4.2).
         freeze_pixel_decoder: leave the pixel decoder as it was pretrained, its adapters too.
         freeze_mask_decoder: train only adapters and class head of Mask2Former's two decoders.
+
+    Configurations that were saved with the fields of older versions load: see [`LEGACY_FIELDS`].
     """
 
     model_type = "refavs"
-    keys_to_ignore_at_inference = ("memory", "cue_hidden_states", "cue_mask")
+    keys_to_ignore_at_inference = ["memory", "cue_hidden_states", "cue_mask"]  # noqa: RUF012, a list to Trainer
     sub_configs = {  # noqa: RUF012, the name and form are transformers'
         "mask2former_config": Mask2FormerConfig,
         "text_config": RobertaConfig,
         "audio_config": RefAVSAudioConfig,
+        "grounding_config": RefAVSGroundingConfig,
     }
-
-    mask2former_config: dict | PreTrainedConfig | None = None
-    text_config: dict | PreTrainedConfig | None = None
-    audio_config: dict | PreTrainedConfig | None = None
 
     # Cue transformers: sizes of Sec. 4.3 and 5.1
     hidden_size: int = 256
@@ -147,18 +200,13 @@ class RefAVSConfig(PreTrainedConfig):
     visual_grid_size: int = 8
     memory_beta: float = 1.0
 
-    # Unstated in the paper: ours, after Mask2Former's own layers
+    # Unstated in the paper: as in Mask2Former's own layers
     num_attention_heads: int = 8
     intermediate_size: int = 1024
     dropout: float = 0.0
     adapter_size: int = 64
     initializer_range: float = 0.02
-    cue_pre_norm: bool | None = None
-    cue_tied_start: bool = False
-    use_audio_memory_cue: bool = False
-    cue_loss_weight: float = 0.0
-    claim_from_cues: float = 0.0
-    claim_bias: float = 0.0
+    cue_pre_norm: bool = False
 
     # Ablations (Table 4)
     use_text_cues: bool = True
@@ -173,29 +221,37 @@ class RefAVSConfig(PreTrainedConfig):
     freeze_pixel_decoder: bool = False
     freeze_mask_decoder: bool = False
 
-    @property
-    def has_audio_memory_cue(self) -> bool:
-        return self.use_audio_memory_cue and self.use_audio_cues and self.use_cached_memory
+    # Encoders and decoders (Sec. 4.2, 4.4), and what is ours
+    mask2former_config: dict | PreTrainedConfig | None = None
+    text_config: dict | PreTrainedConfig | None = None
+    audio_config: dict | PreTrainedConfig | None = None
+    grounding_config: dict | PreTrainedConfig | None = None
 
     @property
-    def num_audio_tokens(self) -> int:
-        """Q_A, and C_A where it is a token of its own."""
-        return int(self.use_audio_cues) + int(self.has_audio_memory_cue)
+    def has_audio_memory_cue(self) -> bool:
+        wanted = self.grounding_config.use_audio_memory_cue
+        return wanted and self.use_audio_cues and self.use_cached_memory
 
     @property
     def custom_pipelines(self) -> dict[str, dict]:
         """Tells `pipeline` which class of a saved folder does the task; nothing where the installed
         package is registered."""
-        from transformers.pipelines import (
-            PIPELINE_REGISTRY,
-        )  # late: it imports every model's Auto class
+        from transformers.pipelines import PIPELINE_REGISTRY  # late: it imports every Auto class
 
         return {} if TASK in PIPELINE_REGISTRY.get_supported_tasks() else {TASK: dict(PIPELINE)}
 
     def to_dict(self) -> dict[str, Any]:
         return {**super().to_dict(), "custom_pipelines": {TASK: dict(PIPELINE)}}
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """See [`LEGACY_FIELDS`]; both what was saved and what wins over it may have them."""
+        return super().from_dict(rename_legacy_fields(config_dict), **rename_legacy_fields(kwargs))
+
     def __post_init__(self, **kwargs):
+        if legacy := {name: kwargs.pop(name) for name in LEGACY_FIELDS if name in kwargs}:
+            given = {"grounding_config": self.grounding_config or {}, **legacy}
+            self.grounding_config = rename_legacy_fields(given)["grounding_config"]
         refuse_unknown_keys(self, kwargs)
         kwargs.pop("custom_pipelines", None)
         for name, config_class in self.sub_configs.items():
@@ -224,20 +280,15 @@ class RefAVSConfig(PreTrainedConfig):
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not math.isfinite(self.claim_bias):
-            raise ValueError(f"claim_bias must be a finite number, got {self.claim_bias}")
-        if self.claim_from_cues and not self.cue_loss_weight:
-            raise ValueError(
-                "claim_from_cues needs cues that tell where the object is: set cue_loss_weight above 0"
-            )
         if self.hidden_size != self.mask2former_config.hidden_dim:
             raise ValueError(
-                f"hidden_size must equal mask2former_config.hidden_dim, since the cues prompt its queries (Eq. 5): "
-                f"got {self.hidden_size} and {self.mask2former_config.hidden_dim}"
+                "hidden_size must equal mask2former_config.hidden_dim, since the cues prompt its "
+                f"queries (Eq. 5): got {self.hidden_size} and {self.mask2former_config.hidden_dim}"
             )
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
-                f"hidden_size must be a multiple of num_attention_heads, got {self.hidden_size} and {self.num_attention_heads}"
+                "hidden_size must be a multiple of num_attention_heads, got "
+                f"{self.hidden_size} and {self.num_attention_heads}"
             )
         if self.hidden_size % 4:
             raise ValueError(
@@ -250,4 +301,4 @@ RefAVSConfig.register_for_auto_class()
 RefAVSAudioConfig.register_for_auto_class()
 
 
-__all__ = ["RefAVSAudioConfig", "RefAVSConfig"]
+__all__ = ["RefAVSAudioConfig", "RefAVSConfig", "RefAVSGroundingConfig"]

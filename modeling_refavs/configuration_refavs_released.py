@@ -35,7 +35,7 @@ class RefAVSReleasedConfig(PreTrainedConfig):
     """
 
     model_type = "refavs_released"
-    keys_to_ignore_at_inference = ("cue_hidden_states",)
+    keys_to_ignore_at_inference = ["cue_hidden_states"]  # noqa: RUF012, a list to Trainer
     sub_configs = {  # noqa: RUF012, the name and form are transformers'
         "mask2former_config": Mask2FormerConfig,
         "text_config": RobertaConfig,

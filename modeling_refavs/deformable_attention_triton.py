@@ -60,9 +60,22 @@ def _sample(x, y, height, width):
 
 @triton.jit
 def _forward(
-    value, levels, x, y, weights, output, num_rows, queries, heads, pixels,
-    LEVELS: tl.constexpr, POINTS: tl.constexpr, CHANNELS: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
-):  # fmt: skip
+    value,
+    levels,
+    x,
+    y,
+    weights,
+    output,
+    num_rows,
+    queries,
+    heads,
+    pixels,
+    LEVELS: tl.constexpr,
+    POINTS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    ROWS: tl.constexpr,
+):
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     channel, real = tl.arange(0, BLOCK), rows < num_rows
     total = tl.zeros((ROWS, BLOCK), tl.float32)
@@ -108,9 +121,26 @@ def _forward(
 
 @triton.jit
 def _backward(
-    value, levels, x, y, weights, change, value_change, x_change, y_change, weights_change, num_rows, queries, heads, pixels,
-    LEVELS: tl.constexpr, POINTS: tl.constexpr, CHANNELS: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
-):  # fmt: skip
+    value,
+    levels,
+    x,
+    y,
+    weights,
+    change,
+    value_change,
+    x_change,
+    y_change,
+    weights_change,
+    num_rows,
+    queries,
+    heads,
+    pixels,
+    LEVELS: tl.constexpr,
+    POINTS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    ROWS: tl.constexpr,
+):
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     channel, real = tl.arange(0, BLOCK), rows < num_rows
     kept = real[:, None] & (channel < CHANNELS)[None, :]
@@ -207,9 +237,23 @@ def _launch(kernel, warps, shapes, value, x, y, weights, *outputs) -> None:
     pixels, heads, channels = value.shape[1:]
     queries, num_rows, points = x.shape[1], x.shape[:3].numel(), x.shape[3] // len(shapes)
     kernel[(triton.cdiv(num_rows, ROWS),)](
-        value, _level_table(shapes, value.device), x, y, weights, *outputs, num_rows, queries, heads, pixels,
-        LEVELS=len(shapes), POINTS=points, CHANNELS=channels, BLOCK=triton.next_power_of_2(channels), ROWS=ROWS, num_warps=warps,
-    )  # fmt: skip
+        value,
+        _level_table(shapes, value.device),
+        x,
+        y,
+        weights,
+        *outputs,
+        num_rows,
+        queries,
+        heads,
+        pixels,
+        LEVELS=len(shapes),
+        POINTS=points,
+        CHANNELS=channels,
+        BLOCK=triton.next_power_of_2(channels),
+        ROWS=ROWS,
+        num_warps=warps,
+    )
 
 
 @functools.lru_cache(maxsize=64)  # sent once: sending would make the host wait

@@ -1,5 +1,10 @@
-"""The one transformer layer that fusion (Eq. 1), integration (Eq. 4) and CATF (Eq. 5) are stacked
-from."""
+"""EEMC from its encoders to the mask queries (paper, Sec. 4.3), in the order of the paper.
+
+Projections F'_A, F'_V, F'_T; the temporal bi-modal transformers (Eq. 1); the cached memory (Eq.
+2-3); modality encoding and the multimodal integration transformer (Eq. 4); CATF (Eq. 5). All of it
+works inside one step, a frame and its second of sound, but the cached memory: the mean of the past
+is the only tie between steps, so a running sum and a count carry a clip of any length.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -47,9 +52,8 @@ class RefAVSAttention(nn.Module):
             attn_mask=None if context_mask is None else context_mask[:, None, None, :],
             dropout_p=self.dropout if self.training else 0.0,
         )
-        return self.output_projection(
-            attended.transpose(1, 2).flatten(2)
-        )  # (N, heads, S, d) -> (N, S, D)
+        # (N, heads, S, d) -> (N, S, D)
+        return self.output_projection(attended.transpose(1, 2).flatten(2))
 
     def weights(
         self,
@@ -67,22 +71,18 @@ class RefAVSAttention(nn.Module):
         return scores.softmax(dim=-1)
 
     def _split_heads(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return hidden_states.unflatten(-1, (self.num_heads, -1)).transpose(
-            1, 2
-        )  # (N, S, D) -> (N, heads, S, d)
+        # (N, S, D) -> (N, heads, S, d)
+        return hidden_states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
 class RefAVSTransformerLayer(GradientCheckpointingLayer):
-    """Attention and feed-forward, each residual; normalised before or after, as `cue_pre_norm` or
-    else Mask2Former's decoder says."""
+    """The layer that Eq. 1, 4 and 5 are stacked from: attention and feed-forward, each residual,
+    with
+    norms after them or, with `cue_pre_norm`, before."""
 
     def __init__(self, config: RefAVSConfig):
         super().__init__()
-        self.pre_norm = (
-            config.mask2former_config.pre_norm
-            if config.cue_pre_norm is None
-            else config.cue_pre_norm
-        )
+        self.pre_norm = config.cue_pre_norm
         self.attention = RefAVSAttention(config)
         self.attention_norm = nn.LayerNorm(config.hidden_size)
         self.feed_forward = nn.Sequential(
@@ -119,8 +119,10 @@ class RefAVSTransformerLayer(GradientCheckpointingLayer):
 
 
 class RefAVSCueProjection(nn.Module):
-    """One linear map a modality; the picture is pooled to a grid of visual tokens that know their
-    place."""
+    """F'_A, F'_V and F'_T: one linear map to d_V for each modality.
+
+    A frame is pooled to a grid of visual tokens, to which a 2-D sine position is added.
+    """
 
     def __init__(self, config: RefAVSConfig):
         super().__init__()
@@ -144,22 +146,22 @@ class RefAVSCueProjection(nn.Module):
         """F_V `(clips, steps, C, h, w)` -> F'_V `(clips, steps, 64, D)`."""
         clips = frame_features.shape[0]
         pooled = nn.functional.adaptive_avg_pool2d(frame_features.flatten(0, 1), self.grid_size)
-        tokens = self.visual(
-            pooled.flatten(2).transpose(1, 2)
-        )  # (steps, C, 8, 8) -> (steps, 64, D)
+        # (steps, C, 8, 8) -> (steps, 64, D)
+        tokens = self.visual(pooled.flatten(2).transpose(1, 2))
         position = self.position(
             (1, 0, self.grid_size, self.grid_size), tokens.device, tokens.dtype
         )
         return (tokens + position.flatten(2).transpose(1, 2)).unflatten(0, (clips, -1))
 
     def project_text(self, text_features: torch.Tensor) -> torch.Tensor:
-        """F_T `(expressions, L, 768)` -> F'_T before it is repeated over time, `(expressions, L,
-        D)`."""
+        """F_T `(expressions, L, 768)` -> F'_T `(expressions, L, D)`, before it is repeated over
+        the steps."""
         return self.text(text_features)
 
 
 class RefAVSTemporalBimodalTransformer(nn.Module):
-    """`[F^_M ; F^_T_M] = SelfAttn([F'_M ; F'_T])`, one stack for each modality M in {A, V}."""
+    """Eq. 1, `[F^_M ; F^_T_M] = SelfAttn([F'_M ; F'_T])`, one stack for each modality M in {A,
+    V}."""
 
     def __init__(self, config: RefAVSConfig):
         super().__init__()
@@ -242,8 +244,9 @@ class RefAVSMemory(NamedTuple):
 
 
 class RefAVSCachedMemory(nn.Module):
-    """`C_M(t)` = mean of F^_M over the steps before t, 0 at the first; `Q_M(t) = (beta + 1) F^_M(t)
-    - beta C_M(t)`."""
+    """Eq. 2 and 3: `Q_M(t) = (beta + 1) F^_M(t) - beta C_M(t)`, where C_M(t) is the mean of F^_M
+    over
+    the steps before t, 0 at the first."""
 
     def __init__(self, beta: float):
         super().__init__()
@@ -262,9 +265,8 @@ class RefAVSCachedMemory(nn.Module):
         Returns:
             Q_M and C_M, `(expressions, steps, S, D)` each, and the memory after the last step.
         """
-        wide = torch.promote_types(
-            cues.dtype, torch.float32
-        )  # bfloat16 cannot count beyond 256 steps
+        # bfloat16 cannot count beyond 256 steps
+        wide = torch.promote_types(cues.dtype, torch.float32)
         if memory is None:
             memory = RefAVSCueMemory(
                 torch.zeros_like(cues[:, 0], dtype=wide), cues.new_zeros(len(cues), dtype=wide)
@@ -283,14 +285,15 @@ class RefAVSCachedMemory(nn.Module):
 
 
 class RefAVSMultimodalIntegration(nn.Module):
-    """`Q_m = SelfAttn([Q_A ; [aud] ; Q_V ; [vis] ; Q_T])`, inside one step; ours, on request: C_A
-    after Q_A."""
+    """Eq. 4, `Q_m = SelfAttn([Q_A ; [aud] ; Q_V ; [vis] ; Q_T])`, and the layout of Q_m.
+
+    Ours, with `use_audio_memory_cue`: C_A, the mean of the sounds before, comes after Q_A.
+    """
 
     def __init__(self, config: RefAVSConfig):
         super().__init__()
-        self.num_audio_tokens = config.num_audio_tokens
         self.past_encoding = None
-        if config.has_audio_memory_cue:  # which of the two sounds is the past's
+        if config.has_audio_memory_cue:  # tells C_A from Q_A
             self.past_encoding = nn.Parameter(torch.zeros(1, config.hidden_size))
         self.audio_tag = self.visual_tag = None
         if config.use_modality_encoding:
@@ -301,13 +304,6 @@ class RefAVSMultimodalIntegration(nn.Module):
             RefAVSTransformerLayer(config) for _ in range(config.num_cue_layers)
         )
 
-    def visual_tokens(self, cues: torch.Tensor, num_text_tokens: int) -> torch.Tensor:
-        """The visual segment of Q_m `(..., M, D)`."""
-        start = int(self.audio_tag is not None) + self.num_audio_tokens
-        return cues[
-            ..., start : cues.shape[-2] - int(self.visual_tag is not None) - num_text_tokens, :
-        ]
-
     def forward(
         self,
         audio_cues: torch.Tensor | None,
@@ -315,41 +311,45 @@ class RefAVSMultimodalIntegration(nn.Module):
         text_cues: torch.Tensor | None,
         audio_mask: torch.Tensor | None = None,
         text_mask: torch.Tensor | None = None,
-        past_sound: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        audio_memory: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, slice]]:
         """
         Args:
             audio_cues, visual_cues, text_cues: Q_A `(steps, 1, D)`, Q_V `(steps, 64, D)`, Q_T
                 `(steps, L, D)`; None where an ablation leaves a modality out.
             audio_mask, text_mask: `(steps, 1)` and `(steps, L)` bool, False where a token is
                 padding.
-            past_sound: C_A `(steps, 1, D)`, with `use_audio_memory_cue`.
+            audio_memory: C_A `(steps, 1, D)`, with `use_audio_memory_cue`.
 
         Returns:
-            Q_m `(steps, M, D)`, M = 1 + 1 + 64 + 1 + L (and 1 with C_A), and which of its tokens
-            are real, `(steps, M)` bool.
+            Q_m `(steps, M, D)`, M = 1 + 1 + 64 + 1 + L (and 1 with C_A); which of its tokens are
+            real, `(steps, M)` bool; and where in M each of its segments lies: `audio`,
+            `audio_memory`, `audio_tag`, `visual`, `visual_tag` and `text`, those that there are.
         """
-        segments = [
-            (audio_cues, audio_mask),
-            (None if self.past_encoding is None else past_sound + self.past_encoding, None),
-            (self._tag(self.audio_tag, visual_cues), None),
-            (visual_cues, None),
-            (self._tag(self.visual_tag, visual_cues), None),
-            (text_cues, text_mask),
-        ]
-        present = [(tokens, mask) for tokens, mask in segments if tokens is not None]
-        cues = torch.cat([tokens for tokens, _ in present], dim=1)
-        everything = [tokens.new_ones(tokens.shape[:2], dtype=torch.bool) for tokens, _ in present]
-        cue_mask = torch.cat(
-            [
-                ones if mask is None else mask
-                for ones, (_, mask) in zip(everything, present, strict=True)
-            ],
-            dim=1,
-        )
+        if self.past_encoding is not None:
+            audio_memory = audio_memory + self.past_encoding
+        parts = {
+            "audio": (audio_cues, audio_mask),
+            "audio_memory": (audio_memory if self.past_encoding is not None else None, None),
+            "audio_tag": (self._tag(self.audio_tag, visual_cues), None),
+            "visual": (visual_cues, None),
+            "visual_tag": (self._tag(self.visual_tag, visual_cues), None),
+            "text": (text_cues, text_mask),
+        }
+        segments, tokens, masks, end = {}, [], [], 0
+        for name, (segment, mask) in parts.items():
+            if segment is None:
+                continue
+            segments[name] = slice(end, end + segment.shape[1])
+            end += segment.shape[1]
+            tokens.append(segment)
+            masks.append(
+                segment.new_ones(segment.shape[:2], dtype=torch.bool) if mask is None else mask
+            )
+        cues, cue_mask = torch.cat(tokens, dim=1), torch.cat(masks, dim=1)
         for layer in self.layers:
             cues = layer(cues, context_mask=cue_mask)
-        return cues, cue_mask
+        return cues, cue_mask, segments
 
     @staticmethod
     def _tag(tag: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor | None:
@@ -357,11 +357,12 @@ class RefAVSMultimodalIntegration(nn.Module):
 
 
 class RefAVSCrossAttentionTransformer(nn.Module):
-    """CATF, `q_Q = CATF(query = q, key = Q_m, value = Q_m)`: the mask queries, updated by the cues
-    of their step.
+    """CATF, Eq. 5, `q_Q = CATF(query = q, key = Q_m, value = Q_m)`: the cues of a step update the
+    mask
+    queries.
 
-    The update is added through a projection that starts at zero: before training the queries are
-        Mask2Former's own.
+    The update is added through a projection that starts at zero, so that the queries are
+    Mask2Former's own before training.
     """
 
     def __init__(self, config: RefAVSConfig):

@@ -125,7 +125,8 @@ class RefAVSFeatureExtractor(FeatureExtractionMixin):
         waveform = _to_mono(np.asarray(waveform))
         if not np.isfinite(waveform).all():
             raise ValueError(
-                f"the sound holds NaN or infinite samples ({np.count_nonzero(~np.isfinite(waveform))} of {waveform.size}): "
+                "the sound holds NaN or infinite samples "
+                f"({np.count_nonzero(~np.isfinite(waveform))} of {waveform.size}): "
                 "repair it, for example with numpy.nan_to_num"
             )
         return _resample(waveform, sampling_rate)
@@ -173,7 +174,8 @@ def _to_mono(waveform: np.ndarray) -> np.ndarray:
         )  # there are fewer channels than samples
     if waveform.ndim != 1:
         raise ValueError(
-            f"audio must be (samples,), (channels, samples) or (samples, channels), got {waveform.shape}"
+            "audio must be (samples,), (channels, samples) or (samples, channels), got "
+            f"{waveform.shape}"
         )
     return waveform.astype(np.float32)
 
@@ -181,7 +183,8 @@ def _to_mono(waveform: np.ndarray) -> np.ndarray:
 def _resample(waveform: np.ndarray, sampling_rate: int | None) -> np.ndarray:
     if sampling_rate is None or sampling_rate <= 0:
         raise ValueError(
-            f"sampling_rate must be given in Hz, got {sampling_rate}: VGGish was trained at 16000 Hz, other rates are resampled"
+            f"sampling_rate must be given in Hz, got {sampling_rate}: VGGish was trained at 16000 "
+            "Hz, other rates are resampled"
         )
     if sampling_rate == SAMPLING_RATE or not len(waveform):
         return waveform

@@ -1,53 +1,76 @@
-"""What EEMC returns, and the pure functions between its tensors."""
+"""Ours, not the paper's: the visual tokens of Q_m (Eq. 4) also point at the referred object.
+
+A head reads from each visual token a grounding logit, how far the object covers that part of the
+frame. Its loss is auxiliary, and a query's object score may take in the grounding logits under the
+query's mask. `RefAVSGroundingConfig` switches all of it on; in the paper there is none.
+"""
 
 import math
 
 import torch
 from torch import nn
 
+from .configuration_refavs import RefAVSConfig
 from .loss_refavs import RefAVSLossCounts, binary_cross_entropy, count_masks
-from .modeling_outputs_refavs import LEAST
 
 
-def light_on_masks(masks_queries_logits: torch.Tensor, cue_logits: torch.Tensor) -> torch.Tensor:
-    """How much the visual cues light up what each query shows: the mean logit of the tokens that
-    its mask covers, each by the square
-    of its cover; 0 for an empty mask.
+MIN_COVER = 1e-6  # of a token, below which a mask or an object counts as empty
+
+
+class RefAVSGroundingHead(nn.Linear):
+    """Visual tokens of Q_m to grounding logits."""
+
+    def __init__(self, config: RefAVSConfig):
+        super().__init__(config.hidden_size, 1)
+
+    def forward(self, visual_cues: torch.Tensor) -> torch.Tensor:
+        """`(..., tokens, D)` -> `(..., tokens)`; the sigmoid tells how far the object covers a
+        token."""
+        return super().forward(visual_cues).squeeze(-1)
+
+
+def score_masks_by_grounding(
+    masks_queries_logits: torch.Tensor, grounding_logits: torch.Tensor
+) -> torch.Tensor:
+    """The mean grounding logit of the tokens that each mask covers, each weighted by the square of
+    its
+    cover; 0 for an empty mask.
 
     Args:
         masks_queries_logits: `(frames, num_queries, h, w)`.
-        cue_logits: `(frames, tokens)`, of a square grid.
+        grounding_logits: `(frames, tokens)`, of a square grid.
 
     Returns:
         `(frames, num_queries)`.
     """
-    grid = math.isqrt(cue_logits.shape[-1])
-    cover = (
-        nn.functional.adaptive_avg_pool2d((masks_queries_logits > 0).to(cue_logits.dtype), grid)
-        .flatten(2)
-        .square()
-    )
-    return (cover @ cue_logits.unsqueeze(-1)).squeeze(-1) / cover.sum(dim=-1).clamp(min=LEAST)
+    grid = math.isqrt(grounding_logits.shape[-1])
+    masks = (masks_queries_logits > 0).to(grounding_logits.dtype)
+    cover = nn.functional.adaptive_avg_pool2d(masks, grid).flatten(2).square()
+    summed = (cover @ grounding_logits.unsqueeze(-1)).squeeze(-1)
+    return summed / cover.sum(dim=-1).clamp(min=MIN_COVER)
 
 
-def cue_criterion(
-    cue_logits: torch.Tensor, mask_labels: torch.Tensor, counts: RefAVSLossCounts | None = None
+def grounding_criterion(
+    grounding_logits: torch.Tensor,
+    mask_labels: torch.Tensor,
+    counts: RefAVSLossCounts | None = None,
 ) -> torch.Tensor:
-    """Ours, not the paper's: do the visual tokens of Q_m tell where the referred object is?
+    """Binary cross-entropy of the grounding logits with the object's cover of each token.
 
     Args:
-        cue_logits: `(frames, tokens)`, of a square grid of tokens.
+        grounding_logits: `(frames, tokens)`, of a square grid.
         mask_labels: `(frames, H, W)` in [0, 1].
+        counts: of more frames than these, if an update is gathered from several calls.
 
     Returns:
-        Binary cross-entropy with each token's part of the object's cover, relative to the token
-        that it covers most.
+        The sum over tokens, its mean over frames. The cover is relative to the token that the
+        object covers most.
     """
     counts = counts or count_masks(mask_labels)
-    grid = math.isqrt(cue_logits.shape[1])
+    grid = math.isqrt(grounding_logits.shape[1])
     covered = nn.functional.adaptive_avg_pool2d(mask_labels.float().unsqueeze(1), grid).flatten(1)
-    covered = covered / covered.amax(dim=1, keepdim=True).clamp(min=1e-6)
-    return binary_cross_entropy(cue_logits.float(), covered).sum() / counts.frames
+    covered = covered / covered.amax(dim=1, keepdim=True).clamp(min=MIN_COVER)
+    return binary_cross_entropy(grounding_logits.float(), covered).sum() / counts.frames
 
 
-__all__ = ["cue_criterion"]
+__all__ = ["RefAVSGroundingHead", "grounding_criterion", "score_masks_by_grounding"]

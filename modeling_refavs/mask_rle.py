@@ -58,7 +58,8 @@ def decode_rle(rle: dict[str, Any]) -> np.ndarray:
     )
     if (runs < 0).any() or runs.sum() != height * width:
         raise ValueError(
-            f"runs of {runs.sum()} pixels do not fill a mask of {height} x {width}: the RLE is damaged"
+            f"runs of {runs.sum()} pixels do not fill a mask of {height} x {width}: the RLE is "
+            "damaged"
         )
     values = np.arange(len(runs)) % 2 == 1
     return np.repeat(values, runs).reshape((height, width), order="F")

@@ -1,6 +1,7 @@
-"""What EEMC returns, and the pure functions between its tensors."""
+"""What EEMC takes and returns, and the pure functions between its tensors."""
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -9,12 +10,82 @@ from transformers.utils import ModelOutput
 from .eemc import RefAVSMemory
 
 
-LEAST = 1e-6  # probability that is told from 0, and from 1
+MIN_PROBABILITY = 1e-6  # what is nearer to 0 or to 1 is not told from them
+
+
+class RefAVSClipInputs(TypedDict, total=False):
+    """What [`RefAVSModel.encode_clips`] takes; none of it depends on a sentence.
+
+    Args:
+        pixel_values: `(clips, frames, 3, H, W)`.
+        input_features: `(clips, frames, 96, 64)` log-mel examples; None if there is no sound at
+            all.
+        input_features_mask: `(clips, frames, 96)`, 0 where a mel frame is padding.
+        frame_mask: `(clips, frames)`, 0 where a frame is padding.
+        audio_features: `(clips, frames, 128)`, F_A in place of `input_features`.
+        vision_features: the four stages of Swin, `(clips, frames, C, h, w)` each, in place of
+            `pixel_values`.
+        frame_features: `(clips, frames, C, h, w)`, F_V of all steps, Swin's last stage.
+            `pixel_values` or `vision_features` then hold only the steps of `step_index`.
+        step_index: `(n,)`, the steps whose masks are wanted; the others only feed the memory. None:
+            all.
+    """
+
+    pixel_values: torch.Tensor | None
+    input_features: torch.Tensor | None
+    input_features_mask: torch.Tensor | None
+    frame_mask: torch.Tensor | None
+    audio_features: torch.Tensor | None
+    vision_features: tuple[torch.Tensor, ...] | None
+    frame_features: torch.Tensor | None
+    step_index: torch.Tensor | None
+
+
+class RefAVSTextInputs(TypedDict, total=False):
+    """What [`RefAVSModel.segment`] takes beside encoded clips.
+
+    Args:
+        input_ids: `(expressions, L)` tokens.
+        attention_mask: `(expressions, L)`, 0 where a token is padding.
+        clip_index: `(expressions,)`, the clip that each expression is asked of; None: expression n
+            of clip n.
+        text_features: `(expressions, L, 768)`, F_T in place of `input_ids`.
+    """
+
+    input_ids: torch.Tensor | None
+    attention_mask: torch.Tensor | None
+    clip_index: torch.Tensor | None
+    text_features: torch.Tensor | None
+
+
+class RefAVSInputs(RefAVSClipInputs, RefAVSTextInputs, total=False):
+    """What every `forward` of EEMC takes: [`RefAVSClipInputs`] and [`RefAVSTextInputs`].
+
+    Args:
+        memory: what the previous piece of the same clips left; None at the start.
+    """
+
+    memory: RefAVSMemory | None
+
+
+def split_inputs(inputs: RefAVSInputs) -> tuple[RefAVSClipInputs, RefAVSTextInputs]:
+    """The inputs of a `forward` as those of `encode_clips` and those of `segment`.
+
+    Raises:
+        TypeError: a name is neither's.
+    """
+    clip_names, text_names = RefAVSClipInputs.__annotations__, RefAVSTextInputs.__annotations__
+    if unknown := [name for name in inputs if name not in clip_names and name not in text_names]:
+        raise TypeError(f"forward() got an unexpected keyword argument {unknown[0]!r}")
+    return (
+        {name: value for name, value in inputs.items() if name in clip_names},
+        {name: value for name, value in inputs.items() if name in text_names},
+    )
 
 
 @dataclass
 class RefAVSClipFeatures(ModelOutput):
-    """What is known of clips before any sentence is asked.
+    """Features of clips, before any expression is asked.
 
     Args:
         frame_features: `(clips, frames, C, H/32, W/32)`, F_V: the last Swin stage.
@@ -37,7 +108,7 @@ class RefAVSClipFeatures(ModelOutput):
     step_index: torch.LongTensor | None = None
 
     def of_expressions(self, clip_index: torch.Tensor | None) -> "RefAVSClipFeatures":
-        """A row for each sentence in place of one for each clip."""
+        """A row for each expression in place of one for each clip."""
         rows = {
             name: of_expressions(value, clip_index)
             for name, value in self.items()
@@ -48,7 +119,8 @@ class RefAVSClipFeatures(ModelOutput):
 
 @dataclass
 class RefAVSModelOutput(ModelOutput):
-    """
+    """What [`RefAVSModel`] returns.
+
     Args:
         query_hidden_states: per decoder layer `(expressions * frames, num_queries, D)`, normalised.
         masks_queries_logits: of the last decoder layer, `(expressions * frames, num_queries, H/4,
@@ -71,23 +143,9 @@ class RefAVSModelOutput(ModelOutput):
 
 
 @dataclass
-class RefAVSCueOutput(ModelOutput):
-    """
-    Args:
-        loss: of `cue_criterion`, weighted; only with `mask_labels`. `loss_parts` holds it as
-            `loss_cue`.
-        cue_logits: `(expressions, frames, 64)`; the sigmoid tells how far a visual token covers the
-            referred object.
-    """
-
-    loss: torch.FloatTensor | None = None
-    cue_logits: torch.FloatTensor | None = None
-    loss_parts: dict[str, torch.FloatTensor] | None = None
-
-
-@dataclass
 class RefAVSSegmentationOutput(ModelOutput):
-    """
+    """What [`RefAVSForSegmentation`] returns.
+
     Args:
         loss: `5 BCE + 5 Dice + 2 class`, summed over the decoder's layers (Supp. B.1); only with
             `mask_labels`.
@@ -100,7 +158,7 @@ class RefAVSSegmentationOutput(ModelOutput):
         class_queries_logits: `(expressions, frames, num_queries, 2)`: the referred object, or
             nothing.
         loss_parts: the weighted parts of `loss`: `loss_mask`, `loss_dice`, `loss_cross_entropy`,
-            and `loss_cue` if asked for.
+            and `loss_cue` with a grounding head.
         cue_hidden_states, cue_mask, memory: as in [`RefAVSModelOutput`].
     """
 
@@ -117,11 +175,11 @@ class RefAVSSegmentationOutput(ModelOutput):
 
 @dataclass(frozen=True)
 class RefAVSStreamOutput:
-    """What the sentences mean in one second.
+    """What the expressions mean in one step.
 
     Args:
-        step: which second of the stream this is, from 0.
-        expressions: the sentences asked in it, one for each row below.
+        step: its number in the stream, from 0.
+        expressions: what was asked in it, one for each row below.
         masks: `(expressions, height, width)` bool, of the frame's size.
         presence: `(expressions,)`, the probability that the frame shows the object.
         scores: `(expressions,)`, see [`mask_scores`].
@@ -142,10 +200,10 @@ def combine_queries(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One map and one presence for each frame: a sentence means one object, if any.
 
-    A query claims a pixel with probability `p(query is the referred object) * p(pixel is in its
-    mask)`. The surest query says which object it is; the claims of all that show it, with more than
-    half of their mask inside its mask, are added up, to 1 at most. Another object is not claimed
-    beside it.
+    A query gives a pixel the probability `p(query is the referred object) * p(pixel is in its
+    mask)`. The top query, of the highest object score, says which object it is; the probabilities
+    of all queries that show the same one, with more than half of their mask inside its mask, are
+    added up, to 1 at most. Other objects get none.
 
     Args:
         masks_queries_logits: `(..., num_queries, h, w)`.
@@ -157,20 +215,20 @@ def combine_queries(
     wide = torch.promote_types(masks_queries_logits.dtype, torch.float32)
     masks = masks_queries_logits.to(wide).flatten(-2)  # (..., num_queries, h * w)
     referred = class_queries_logits.to(wide).softmax(dim=-1)[..., 0]
-    surest = referred.argmax(dim=-1, keepdim=True)
-    its_mask = (masks.take_along_dim(surest[..., None], dim=-2) > 0).to(wide)  # (..., 1, h * w)
+    top_query = referred.argmax(dim=-1, keepdim=True)
+    top_mask = (masks.take_along_dim(top_query[..., None], dim=-2) > 0).to(wide)  # (..., 1, h * w)
     inside = (masks > 0).to(wide)
-    shows_it = 2 * (inside @ its_mask.mT).squeeze(-1) > inside.sum(dim=-1)
-    referred = referred * shows_it.scatter(-1, surest, True)
+    shows_same = 2 * (inside @ top_mask.mT).squeeze(-1) > inside.sum(dim=-1)
+    referred = referred * shows_same.scatter(-1, top_query, True)
     presence = referred.sum(dim=-1)
     weights = (referred / presence.clamp(min=1)[..., None])[..., None, :]
-    claims = (weights @ masks.sigmoid()).squeeze(-2)
-    # not 1 - claims: where that is small, rounding would be most of it
+    combined = (weights @ masks.sigmoid()).squeeze(-2)
+    # not 1 - combined: where that is small, rounding would be most of it
     others = (weights @ (-masks).sigmoid()).squeeze(-2) + (1 - presence).clamp(min=0)[..., None]
-    mask_logits = (claims.clamp(min=LEAST).log() - others.clamp(min=LEAST).log()).unflatten(
-        -1, masks_queries_logits.shape[-2:]
-    )
-    presence_logits = torch.logit(presence, eps=LEAST)
+    mask_logits = (
+        combined.clamp(min=MIN_PROBABILITY).log() - others.clamp(min=MIN_PROBABILITY).log()
+    ).unflatten(-1, masks_queries_logits.shape[-2:])
+    presence_logits = torch.logit(presence, eps=MIN_PROBABILITY)
     return mask_logits.to(masks_queries_logits.dtype), presence_logits.to(
         class_queries_logits.dtype
     )
@@ -192,8 +250,8 @@ def mask_scores(mask_logits: torch.Tensor, threshold: float) -> torch.Tensor:
 
 
 def is_regular(clip_index: torch.Tensor | None, clips: int) -> bool:
-    """Each clip is asked as many sentences as the others, one after the other. False too while a
-    CUDA graph is recorded, when nobody may look."""
+    """Whether each clip is asked as many expressions as the others, one clip after the other. False
+    too while a CUDA graph is recorded, when the index cannot be read."""
     if clip_index is None or clips == 1:
         return True
     if clip_index.is_cuda and torch.cuda.is_current_stream_capturing():
@@ -210,14 +268,15 @@ def count_expressions(
     text_features: torch.Tensor | None,
     clip_index: torch.Tensor | None,
 ) -> int:
-    """How many sentences are asked; `ValueError` if it is not clear of which clips."""
+    """How many expressions are asked; `ValueError` if it is not clear of which clips."""
     if input_ids is None and text_features is None:
         raise ValueError("a sentence is needed: pass input_ids or text_features")
     expressions = len(input_ids if text_features is None else text_features)
     num_clips = len(clips.frame_mask)
     if clip_index is None and expressions != num_clips:
         raise ValueError(
-            f"{expressions} sentences on {num_clips} clips: pass clip_index (expressions,) to say which clip each is asked of"
+            f"{expressions} sentences on {num_clips} clips: pass clip_index (expressions,) to say "
+            "which clip each is asked of"
         )
     if clip_index is not None and len(clip_index) != expressions:
         raise ValueError(
@@ -242,10 +301,12 @@ def of_steps(value: torch.Tensor, step_index: torch.Tensor | None) -> torch.Tens
 
 __all__ = [
     "RefAVSClipFeatures",
-    "RefAVSCueOutput",
+    "RefAVSClipInputs",
+    "RefAVSInputs",
     "RefAVSModelOutput",
     "RefAVSSegmentationOutput",
     "RefAVSStreamOutput",
+    "RefAVSTextInputs",
     "combine_queries",
     "count_expressions",
     "mask_scores",

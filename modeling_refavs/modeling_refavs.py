@@ -12,11 +12,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, RobertaModel
 from transformers import initialization as init
+from transformers.processing_utils import Unpack
 from transformers.utils import can_return_tuple
 
 from .configuration_refavs import RefAVSConfig
 from .eemc import (
-    RefAVSAttention,
     RefAVSCachedMemory,
     RefAVSCrossAttentionTransformer,
     RefAVSCueMemory,
@@ -25,11 +25,16 @@ from .eemc import (
     RefAVSMultimodalIntegration,
     RefAVSTemporalBimodalTransformer,
 )
-from .grounding_refavs import cue_criterion, light_on_masks
+from .grounding_refavs import (
+    RefAVSGroundingHead,
+    grounding_criterion,
+    score_masks_by_grounding,
+)
 from .loss_refavs import RefAVSLossCounts, set_criterion
 from .mask2former_refavs import RefAVSMask2FormerModel, RefAVSPixels
 from .modeling_outputs_refavs import (
     RefAVSClipFeatures,
+    RefAVSInputs,
     RefAVSModelOutput,
     RefAVSSegmentationOutput,
     combine_queries,
@@ -37,6 +42,7 @@ from .modeling_outputs_refavs import (
     is_regular,
     of_expressions,
     of_steps,
+    split_inputs,
 )
 from .modeling_vggish import RefAVSVggishModel
 
@@ -68,8 +74,6 @@ class RefAVSPreTrainedModel(PreTrainedModel):
             module, nn.Linear
         ):  # Xavier, as Mask2Former starts its layers: a narrow model needs it to learn
             init.xavier_uniform_(module.weight)
-        elif isinstance(module, RefAVSAttention) and self.config.cue_tied_start:
-            init.copy_(module.key_projection.weight, module.query_projection.weight)
         elif isinstance(module, RefAVSMultimodalIntegration):
             for tag in (module.audio_tag, module.visual_tag, module.past_encoding):
                 if tag is not None:
@@ -114,7 +118,7 @@ class RefAVSPreTrainedModel(PreTrainedModel):
 
 
 class RefAVSModel(RefAVSPreTrainedModel):
-    """EEMC without its class head: clips and sentences to mask queries and their masks."""
+    """EEMC without its class head: clips and sentences in, mask queries and their masks out."""
 
     def __init__(self, config: RefAVSConfig):
         super().__init__(config)
@@ -173,21 +177,9 @@ class RefAVSModel(RefAVSPreTrainedModel):
         clip.
 
         Args:
-            pixel_values: `(clips, frames, 3, H, W)`.
-            input_features: `(clips, frames, 96, 64)` log-mel examples; None if there is no sound at
-                all.
-            input_features_mask: `(clips, frames, 96)`, 0 where a mel frame is padding.
-            frame_mask: `(clips, frames)`, 0 where a frame is padding.
-            audio_features: `(clips, frames, 128)`, in place of `input_features`.
-            vision_features: the four stages of Swin, `(clips, frames, C, h, w)` each, in place of
-                `pixel_values`.
-            frame_features: `(clips, frames, C, h, w)`, F_V of all steps, Swin's last stage.
-                `pixel_values` or
-                `vision_features` then hold only the steps of `step_index`, and are not needed
-                without `decode`.
-            step_index: `(n,)`, the steps whose masks are wanted; the others only feed the memory.
-                None: all.
-            decode: False leaves out the pixel decoder, for cues alone.
+            pixel_values, ...: see [`RefAVSClipInputs`].
+            decode: False leaves out the pixel decoder, for cues alone; frames are then not needed
+                beside `frame_features`.
         """
         given = [frames for frames in (pixel_values, vision_features) if frames is not None]
         if len(given) > 1 or (not given and (decode or frame_features is None)):
@@ -231,15 +223,11 @@ class RefAVSModel(RefAVSPreTrainedModel):
         text_features: torch.Tensor | None = None,
         memory: RefAVSMemory | None = None,
     ) -> RefAVSModelOutput:
-        """Ask sentences of encoded clips.
+        """Ask expressions of encoded clips.
 
         Args:
             clip_features: what `encode_clips` returned.
-            input_ids: `(expressions, L)` tokens; `attention_mask (expressions, L)`, 0 where a token
-                is padding.
-            clip_index: `(expressions,)`, the clip that each sentence is asked of; None: sentence n
-                of clip n.
-            text_features: `(expressions, L, 768)`, F_T in place of `input_ids`.
+            input_ids, ...: see [`RefAVSTextInputs`].
             memory: what the previous piece of the same clips left; None at the start.
         """
         outputs = self.gather_cues(
@@ -273,7 +261,7 @@ class RefAVSModel(RefAVSPreTrainedModel):
         expressions = count_expressions(clip_features, input_ids, text_features, clip_index)
         audio, visual = self._project_clips(clip_features)
         text, text_mask = self.encode_text(input_ids, attention_mask, text_features)
-        cues, cue_mask, memory = self._gather_cues(
+        cues, cue_mask, segments, memory = self._gather_cues(
             of_expressions(audio, clip_index),
             of_expressions(visual, clip_index),
             text,
@@ -284,7 +272,7 @@ class RefAVSModel(RefAVSPreTrainedModel):
         cues, cue_mask = (value.unflatten(0, (expressions, -1)) for value in (cues, cue_mask))
         return RefAVSModelOutput(
             cue_hidden_states=cues,
-            visual_cues=self.integration.visual_tokens(cues, 0 if text is None else text.shape[1]),
+            visual_cues=cues[..., segments["visual"], :],
             cue_mask=cue_mask,
             memory=memory,
         )
@@ -293,33 +281,13 @@ class RefAVSModel(RefAVSPreTrainedModel):
     def forward(
         self,
         pixel_values: torch.Tensor | None = None,
-        input_features: torch.Tensor | None = None,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        clip_index: torch.Tensor | None = None,
-        audio_features: torch.Tensor | None = None,
-        text_features: torch.Tensor | None = None,
-        input_features_mask: torch.Tensor | None = None,
-        frame_mask: torch.Tensor | None = None,
-        vision_features: tuple[torch.Tensor, ...] | None = None,
-        frame_features: torch.Tensor | None = None,
-        step_index: torch.Tensor | None = None,
         memory: RefAVSMemory | None = None,
+        **inputs: Unpack[RefAVSInputs],
     ) -> RefAVSModelOutput:
-        """`encode_clips`, then `segment`; their arguments."""
-        clip_features = self.encode_clips(
-            pixel_values,
-            input_features,
-            input_features_mask,
-            frame_mask,
-            audio_features,
-            vision_features,
-            frame_features,
-            step_index,
-        )
-        return self.segment(
-            clip_features, input_ids, attention_mask, clip_index, text_features, memory
-        )
+        """`encode_clips`, then `segment`; see [`RefAVSInputs`]."""
+        clip_inputs, text_inputs = split_inputs(inputs)
+        clip_features = self.encode_clips(pixel_values, **clip_inputs)
+        return self.segment(clip_features, **text_inputs, memory=memory)
 
     def _gather_cues(
         self,
@@ -329,7 +297,7 @@ class RefAVSModel(RefAVSPreTrainedModel):
         text_mask: torch.Tensor | None,
         clips: RefAVSClipFeatures,
         memory: RefAVSMemory | None,
-    ) -> tuple[torch.Tensor, torch.Tensor, RefAVSMemory]:
+    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, slice], RefAVSMemory]:
         """F'_A, F'_V, F'_T to Q_m: Eq. 1 to 4. Everything but the memory works on `(E*T, tokens,
         D)`; after it the steps
         whose masks are wanted go on alone."""
@@ -346,13 +314,13 @@ class RefAVSModel(RefAVSPreTrainedModel):
             )  # (E, L, D) -> (E*T, L, D): the same at every step
             text_mask = text_mask.repeat_interleave(steps[1], dim=0)
         text_cues = [text]
-        audio_mask = audio_memory = past_sound = None
+        audio_mask = audio_memory = past_audio = None
         if audio is not None:
             audio_mask = clips.audio_mask.flatten().unsqueeze(1)  # (E, T) -> (E*T, 1)
             audio, text_of_audio = self.audio_fusion(
                 audio.flatten(0, 1), text, audio_mask, text_mask
             )
-            audio, past_sound, audio_memory = self._recall(
+            audio, past_audio, audio_memory = self._recall(
                 audio.unflatten(0, steps), clips.audio_mask, memory and memory.audio
             )
             text_cues.append(text_of_audio)
@@ -362,10 +330,9 @@ class RefAVSModel(RefAVSPreTrainedModel):
         )
         text_cues.append(text_of_visual)
         text = None if text is None else torch.stack(text_cues).mean(dim=0)  # Q_T
-        cues, cue_mask = self.integration(
-            *map(wanted, (audio, visual, text, audio_mask, text_mask, past_sound))
-        )
-        return cues, cue_mask, RefAVSMemory(audio_memory, visual_memory)
+        inputs = (audio, visual, text, audio_mask, text_mask, past_audio)
+        cues, cue_mask, segments = self.integration(*map(wanted, inputs))
+        return cues, cue_mask, segments, RefAVSMemory(audio_memory, visual_memory)
 
     def _recall(
         self, cues: torch.Tensor, step_mask: torch.Tensor, memory: RefAVSCueMemory | None
@@ -380,7 +347,8 @@ class RefAVSModel(RefAVSPreTrainedModel):
         """The four stages of Swin."""
         if pixel_values.dim() != 5:
             raise ValueError(
-                f"pixel_values must be (clips, frames, 3, height, width), got {tuple(pixel_values.shape)}"
+                "pixel_values must be (clips, frames, 3, height, width), got "
+                f"{tuple(pixel_values.shape)}"
             )
         stages = self.mask2former.encode_frames(pixel_values.flatten(0, 1))
         return tuple(stage.unflatten(0, pixel_values.shape[:2]) for stage in stages)
@@ -428,9 +396,9 @@ class RefAVSModel(RefAVSPreTrainedModel):
 
     def encode_text(
         self,
-        input_ids: torch.Tensor | None,
-        attention_mask: torch.Tensor | None,
-        text_features: torch.Tensor | None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        text_features: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         if not self.config.use_text_cues:
             return None, None
@@ -452,13 +420,15 @@ class RefAVSModel(RefAVSPreTrainedModel):
 
 
 class RefAVSForSegmentation(RefAVSPreTrainedModel):
-    """EEMC: frames, sound and sentences in; for every sentence one mask a frame out."""
+    """EEMC: frames, sound and sentences in; one mask a frame out for every sentence."""
 
     def __init__(self, config: RefAVSConfig):
         super().__init__(config)
         self.model = RefAVSModel(config)
         self.class_predictor = nn.Linear(config.hidden_size, 2)  # the referred object, or nothing
-        self.cue_predictor = nn.Linear(config.hidden_size, 1) if config.cue_loss_weight else None
+        self.cue_predictor = (
+            RefAVSGroundingHead(config) if config.grounding_config.loss_weight else None
+        )
         self.loss_names = ("loss_mask", "loss_dice", "loss_cross_entropy")
         if self.cue_predictor is not None:
             self.loss_names += ("loss_cue",)
@@ -483,8 +453,7 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
 
         Args:
             mask_labels: `(expressions, frames, h, w)` in [0, 1], of any size; all 0 in a frame
-                without the object. With
-                `step_index`, of its frames.
+                without the object. With `step_index`, of its frames.
             loss_counts: what the loss is a mean over, if this is one of several calls before an
                 update.
         """
@@ -494,21 +463,23 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         frame_mask = of_steps(
             of_expressions(clip_features.frame_mask, clip_index), clip_features.step_index
         )
-        cue_logits = None
+        grounding_logits = None
         if self.cue_predictor is not None:
-            cue_logits = self.cue_predictor(outputs.visual_cues.flatten(0, 1)).squeeze(
-                -1
-            )  # (E*T, tokens)
+            # (E, T, tokens, D) -> (E*T, tokens)
+            grounding_logits = self.cue_predictor(outputs.visual_cues.flatten(0, 1))
         class_logits = [self.class_predictor(states) for states in outputs.query_hidden_states]
         loss = parts = None
         if mask_labels is not None:
             loss, parts = self._compute_loss(
-                outputs, class_logits, cue_logits, mask_labels, frame_mask, loss_counts
+                outputs, class_logits, grounding_logits, mask_labels, frame_mask, loss_counts
             )
         masks_queries_logits = outputs.masks_queries_logits.unflatten(0, frame_mask.shape)
-        class_logits = self._light_up(class_logits[-1], outputs.masks_queries_logits, cue_logits)
+        class_logits = self._add_grounding(
+            class_logits[-1], outputs.masks_queries_logits, grounding_logits
+        )
         referred, nothing = class_logits.unflatten(0, frame_mask.shape).unbind(-1)
-        class_queries_logits = torch.stack([referred + self.config.claim_bias, nothing], dim=-1)
+        referred = referred + self.config.grounding_config.object_score_bias
+        class_queries_logits = torch.stack([referred, nothing], dim=-1)
         mask_logits, presence_logits = combine_queries(masks_queries_logits, class_queries_logits)
         lowest = torch.finfo(mask_logits.dtype).min  # in a frame that is only padding
         return RefAVSSegmentationOutput(
@@ -542,7 +513,13 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         memory: RefAVSMemory | None = None,
         loss_counts: RefAVSLossCounts | None = None,
     ) -> RefAVSSegmentationOutput:
-        """`encode_clips`, then `segment`; their arguments."""
+        """`encode_clips`, then `segment`.
+
+        Args:
+            pixel_values, ...: see [`RefAVSInputs`]; written out here, since transformers reads the
+                names of a model's inputs from its signature.
+            mask_labels, loss_counts: see `segment`.
+        """
         clip_features = self.encode_clips(
             pixel_values,
             input_features,
@@ -564,21 +541,21 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
             loss_counts,
         )
 
-    def _light_up(
-        self, class_logits: torch.Tensor, masks: torch.Tensor, cue_logits: torch.Tensor | None
+    def _add_grounding(
+        self, class_logits: torch.Tensor, masks: torch.Tensor, grounding_logits: torch.Tensor | None
     ) -> torch.Tensor:
-        """`(frames, num_queries, 2)`: with `claim_from_cues` a query is surer to be the object
-        where the cues have found it."""
-        if not self.config.claim_from_cues:
+        """Object scores `(frames, num_queries, 2)` with the share of grounding in them."""
+        weight = self.config.grounding_config.grounding_weight
+        if not weight:
             return class_logits
-        light = self.config.claim_from_cues * light_on_masks(masks, cue_logits)
-        return class_logits + torch.stack([light, torch.zeros_like(light)], dim=-1)
+        added = weight * score_masks_by_grounding(masks, grounding_logits)
+        return class_logits + torch.stack([added, torch.zeros_like(added)], dim=-1)
 
     def _compute_loss(
         self,
         outputs: RefAVSModelOutput,
         class_logits: list[torch.Tensor],
-        cue_logits: torch.Tensor | None,
+        grounding_logits: torch.Tensor | None,
         mask_labels: torch.Tensor,
         frame_mask: torch.Tensor,
         counts: RefAVSLossCounts | None,
@@ -587,22 +564,26 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         decoder; in float32."""
         if mask_labels.shape[:2] != frame_mask.shape:
             raise ValueError(
-                f"mask_labels must be (expressions, frames, h, w) with {tuple(frame_mask.shape)} (expressions, frames), "
-                f"got {tuple(mask_labels.shape)}"
+                "mask_labels must be (expressions, frames, h, w) with "
+                f"{tuple(frame_mask.shape)} (expressions, frames), got {tuple(mask_labels.shape)}"
             )
         config = self.config.mask2former_config
         real = frame_mask.flatten()
         if not torch.compiler.is_compiling() and real.all():
             real = slice(None)  # which copies nothing
         labels = mask_labels.flatten(0, 1)[real]
-        lit = None if cue_logits is None else cue_logits[real]
+        grounding = None if grounding_logits is None else grounding_logits[real]
         layers = list(zip(outputs.query_hidden_states, class_logits, strict=True))
         if not config.use_auxiliary_loss:
             layers = layers[-1:]
-        layers = [self._layer_loss(outputs, *layer, lit, real, labels, counts) for layer in layers]
+        layers = [
+            self._layer_loss(outputs, *layer, grounding, real, labels, counts) for layer in layers
+        ]
         parts = {name: sum(layer[name] for layer in layers) for name in layers[0]}
-        if lit is not None:
-            parts["loss_cue"] = self.config.cue_loss_weight * cue_criterion(lit, labels, counts)
+        if grounding is not None:
+            parts["loss_cue"] = self.config.grounding_config.loss_weight * grounding_criterion(
+                grounding, labels, counts
+            )
         return sum(parts.values()), {name: part.detach() for name, part in parts.items()}
 
     def _layer_loss(
@@ -610,7 +591,7 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         outputs: RefAVSModelOutput,
         states: torch.Tensor,
         classes: torch.Tensor,
-        cue_logits: torch.Tensor | None,
+        grounding_logits: torch.Tensor | None,
         real: torch.Tensor | slice,
         labels: torch.Tensor,
         counts: RefAVSLossCounts | None,
@@ -627,7 +608,7 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
 
         with torch.no_grad():
             masks = decoder.predict_masks(states, pixels)[real]
-        classes = self._light_up(classes[real], masks, cue_logits)
+        classes = self._add_grounding(classes[real], masks, grounding_logits)
         return set_criterion(
             masks, classes, labels, self.config.mask2former_config, counts, predict
         )

@@ -284,12 +284,14 @@ class RefAVSReleasedForSegmentation(PreTrainedModel):
         """
         if pixel_values.dim() != 5:
             raise ValueError(
-                f"pixel_values must be (clips, frames, 3, height, width), got {tuple(pixel_values.shape)}"
+                "pixel_values must be (clips, frames, 3, height, width), got "
+                f"{tuple(pixel_values.shape)}"
             )
         steps = pixel_values.shape[:2]
         if steps[1] > self.config.num_frames:
             raise ValueError(
-                f"the released model sees clips of {self.config.num_frames} frames, got {steps[1]}: "
+                f"the released model sees clips of {self.config.num_frames} frames, got "
+                f"{steps[1]}: "
                 f"cut the video in pieces of {self.config.num_frames}"
             )
         pixels = self.mask2former.pixel_level_module(
@@ -470,7 +472,8 @@ class RefAVSReleasedForSegmentation(PreTrainedModel):
         if text_features is None:
             if self.text_encoder is None:
                 raise ValueError(
-                    f"this checkpoint has no text encoder: pass text_features (expressions, {length}, D)"
+                    "this checkpoint has no text encoder: pass text_features (expressions, "
+                    f"{length}, D)"
                 )
             attention_mask = (
                 torch.ones_like(input_ids) if attention_mask is None else attention_mask
@@ -485,7 +488,8 @@ class RefAVSReleasedForSegmentation(PreTrainedModel):
             ).last_hidden_state
         if text_features.shape[1] != length:
             raise ValueError(
-                f"a sentence must have {length} tokens, padding included, got {text_features.shape[1]}"
+                f"a sentence must have {length} tokens, padding included, got "
+                f"{text_features.shape[1]}"
             )
         return text_features
 
@@ -513,7 +517,8 @@ def _compute_loss(
     as released."""
     if mask_labels.shape[:2] != frame_mask.shape:
         raise ValueError(
-            f"mask_labels must be (expressions, frames, h, w) with {tuple(frame_mask.shape)} (expressions, frames), "
+            f"mask_labels must be (expressions, frames, h, w) with {tuple(frame_mask.shape)} "
+            "(expressions, frames), "
             f"got {tuple(mask_labels.shape)}"
         )
     labels = (

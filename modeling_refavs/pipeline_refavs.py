@@ -13,8 +13,7 @@ from transformers import Pipeline
 from .feature_extraction_refavs import SAMPLING_RATE
 from .mask_rle import encode_rle
 from .modeling_outputs_refavs import RefAVSSegmentationOutput, mask_scores
-from .processing_refavs import to_rgb
-from .video_refavs import read_steps
+from .video_refavs import read_steps, to_rgb
 
 
 @dataclass

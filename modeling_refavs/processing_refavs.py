@@ -6,11 +6,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoImageProcessor, AutoTokenizer, BatchFeature, ProcessorMixin
+from transformers import (
+    AutoImageProcessor,
+    AutoTokenizer,
+    BatchEncoding,
+    BatchFeature,
+    ProcessorMixin,
+)
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.utils import logging
 
 from .feature_extraction_refavs import RefAVSFeatureExtractor
+from .pipeline_refavs import RefAVSPipeline
+from .video_refavs import to_rgb
 
 
 logger = logging.get_logger(__name__)
@@ -65,8 +73,6 @@ class RefAVSProcessor(ProcessorMixin):
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> Any:
         """Write the processor and, since the configuration of the model names it, the pipeline's
         code."""
-        from .pipeline_refavs import RefAVSPipeline  # late: it imports this file
-
         saved = super().save_pretrained(save_directory, **kwargs)
         custom_object_save(RefAVSPipeline, save_directory)
         return saved
@@ -123,6 +129,35 @@ class RefAVSProcessor(ProcessorMixin):
         inputs = BatchFeature(inputs, tensor_type=return_tensors)
         return inputs if device is None else inputs.to(device)
 
+    def normalize_text(self, sentence: str) -> str:
+        """A sentence as it is tokenized: white space tidied and, with `sentence_case`, a capital at
+        its
+        beginning and a full stop at its end.
+
+        Raises:
+            ValueError: it is empty.
+        """
+        return self._normalize([sentence])[0]
+
+    def tokenize(self, sentences: list[str]) -> BatchEncoding:
+        """The tokens that the text encoder is given, padded to the longest sentence and cut to
+        `max_text_length`.
+
+        Returns:
+            `input_ids` and `attention_mask`, `(sentences, L)` each, as numpy arrays; `word_ids(n)`
+            tells of which word of `normalize_text(sentences[n])` each token is.
+
+        Raises:
+            ValueError: a sentence is empty.
+        """
+        return self.tokenizer(
+            self._normalize(sentences),
+            padding="longest",
+            truncation=True,
+            max_length=self.max_text_length,
+            return_tensors="np",
+        )
+
     def post_process_masks(
         self,
         outputs: Any,
@@ -158,15 +193,22 @@ class RefAVSProcessor(ProcessorMixin):
     @property
     def model_input_names(self) -> list[str]:
         return [
-            "pixel_values", "frame_mask", "input_features", "input_features_mask", "input_ids", "attention_mask", "clip_index",
-        ]  # fmt: skip
+            "pixel_values",
+            "frame_mask",
+            "input_features",
+            "input_features_mask",
+            "input_ids",
+            "attention_mask",
+            "clip_index",
+        ]
 
     def _process_frames(
         self, clips: list[list], device: str | torch.device | None
     ) -> dict[str, Any]:
         if not all(clips):
             raise ValueError(
-                f"clip {[len(clip) for clip in clips].index(0)} has no frame: at least one is needed"
+                f"clip {[len(clip) for clip in clips].index(0)} has no frame: at least one is "
+                "needed"
             )
         pictures = [to_rgb(frame) for clip in clips for frame in clip]
         if device is not None and getattr(self.image_processor, "backend", None) == "torchvision":
@@ -202,26 +244,21 @@ class RefAVSProcessor(ProcessorMixin):
             mask[frames:] = 0  # sound beyond the last frame of a shorter clip
         return dict(features)
 
-    def _process_text(self, text: str | list, num_clips: int | None) -> dict[str, np.ndarray]:
-        sentences, clip_index = _as_sentences(text, num_clips)
+    def _normalize(self, sentences: list[str]) -> list[str]:
         sentences = [" ".join(sentence.split()) for sentence in sentences]
         if not all(sentences):
             raise ValueError(
                 f"sentence {sentences.index('')} is empty: say in words which object is meant"
             )
-        if self.sentence_case:
-            sentences = [_to_sentence_case(sentence) for sentence in sentences]
-        lengths = [len(ids) for ids in self.tokenizer(sentences)["input_ids"]]
+        return [_to_sentence_case(text) for text in sentences] if self.sentence_case else sentences
+
+    def _process_text(self, text: str | list, num_clips: int | None) -> dict[str, np.ndarray]:
+        sentences, clip_index = _as_sentences(text, num_clips)
+        lengths = [len(ids) for ids in self.tokenizer(self._normalize(sentences))["input_ids"]]
         for sentence, length in zip(sentences, lengths, strict=True):
             if length > self.max_text_length:
                 logger.warning(f"cut to {self.max_text_length} tokens from {length}: {sentence!r}")
-        tokens = self.tokenizer(
-            sentences,
-            padding="longest",
-            truncation=True,
-            max_length=self.max_text_length,
-            return_tensors="np",
-        )
+        tokens = self.tokenize(sentences)
         text_inputs = {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}
         return (
             text_inputs
@@ -255,31 +292,6 @@ def _dimensions(frames: Any) -> int:
     return (
         np.ndim(frames) if hasattr(frames, "ndim") or hasattr(frames, "__array_interface__") else 0
     )
-
-
-def to_rgb(frame: Any) -> np.ndarray:
-    """One frame of any kind -> `(height, width, 3)` uint8."""
-    if hasattr(frame, "convert"):  # a PIL image, palette and transparency included
-        return np.array(frame.convert("RGB"))
-    frame = frame.detach().cpu().numpy() if isinstance(frame, torch.Tensor) else np.asarray(frame)
-    if frame.ndim == 2:
-        frame = frame[..., None]
-    if frame.ndim != 3 or not {frame.shape[0], frame.shape[-1]} & {1, 3, 4}:
-        raise ValueError(
-            f"a frame must be (height, width, 3) or (3, height, width), got {frame.shape}"
-        )
-    if frame.shape[-1] not in (1, 3, 4):
-        frame = frame.transpose(1, 2, 0)
-    if np.issubdtype(frame.dtype, np.floating):
-        if not (np.isfinite(frame).all() and frame.min() >= 0 and frame.max() <= 1):
-            raise ValueError("float frames must lie in [0, 1]: divide by 255, or pass uint8")
-        frame = np.rint(frame * 255)
-    elif frame.dtype != np.uint8:
-        raise ValueError(f"frames must be uint8 in [0, 255] or floats in [0, 1], got {frame.dtype}")
-    frame = (
-        np.repeat(frame, 3, axis=-1) if frame.shape[-1] == 1 else frame[..., :3]
-    )  # drop transparency
-    return np.require(frame, np.uint8, ["C", "W"])  # what torch takes; a copy only where it must be
 
 
 def _is_list_of_waveforms(audio: Any) -> bool:

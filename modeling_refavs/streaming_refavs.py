@@ -19,7 +19,7 @@ from safetensors.torch import save
 from .eemc import RefAVSMemory
 from .feature_extraction_refavs import SAMPLING_RATE
 from .modeling_outputs_refavs import RefAVSStreamOutput, mask_scores
-from .processing_refavs import to_rgb
+from .video_refavs import to_rgb
 
 
 STATE_FORMAT = "refavs stream 1"

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import pairwise, repeat
 from pathlib import Path
-from typing import Union
+from typing import Any, Union
 
 import numpy as np
+import torch
 from transformers.utils import is_av_available
 
 
@@ -418,6 +419,31 @@ def read_wav(sound: bytes) -> np.ndarray:
         )
 
 
+def to_rgb(frame: Any) -> np.ndarray:
+    """One frame of any kind -> `(height, width, 3)` uint8."""
+    if hasattr(frame, "convert"):  # a PIL image, palette and transparency included
+        return np.array(frame.convert("RGB"))
+    frame = frame.detach().cpu().numpy() if isinstance(frame, torch.Tensor) else np.asarray(frame)
+    if frame.ndim == 2:
+        frame = frame[..., None]
+    if frame.ndim != 3 or not {frame.shape[0], frame.shape[-1]} & {1, 3, 4}:
+        raise ValueError(
+            f"a frame must be (height, width, 3) or (3, height, width), got {frame.shape}"
+        )
+    if frame.shape[-1] not in (1, 3, 4):
+        frame = frame.transpose(1, 2, 0)
+    if np.issubdtype(frame.dtype, np.floating):
+        if not (np.isfinite(frame).all() and frame.min() >= 0 and frame.max() <= 1):
+            raise ValueError("float frames must lie in [0, 1]: divide by 255, or pass uint8")
+        frame = np.rint(frame * 255)
+    elif frame.dtype != np.uint8:
+        raise ValueError(f"frames must be uint8 in [0, 255] or floats in [0, 1], got {frame.dtype}")
+    frame = (
+        np.repeat(frame, 3, axis=-1) if frame.shape[-1] == 1 else frame[..., :3]
+    )  # drop transparency
+    return np.require(frame, np.uint8, ["C", "W"])  # what torch takes; a copy only where it must be
+
+
 __all__ = [
     "Frame",
     "Step",
@@ -427,4 +453,5 @@ __all__ = [
     "read_frames",
     "read_sound",
     "read_steps",
+    "to_rgb",
 ]

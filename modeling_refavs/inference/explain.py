@@ -1,12 +1,13 @@
 """What the mask queries read: CATF's attention (Eq. 5) over the cue tokens of each second, by
 modality and by word."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,29 +18,28 @@ from ..modeling_outputs_refavs import RefAVSSegmentationOutput
 from ..video_refavs import read_steps
 
 
-if TYPE_CHECKING:
-    pass
+MAX_FRAME_SIDE = 400  # pixels, at which a frame is drawn
 
 
 @dataclass(frozen=True)
 class CueAttention:
-    """How a second's attention is divided among the cues of one sentence. All of a second's shares
-    sum up to 1.
+    """How the attention of a step is divided among the cues of one expression; a step's shares sum
+    to 1.
 
-    The query that claims the object counts most: queries are weighted with p(query is the object).
-        Layers and heads are
-    averaged. Cues are named by where they come from; fusion and integration (Eq. 1 and 4) have
-    mixed them already, so a share says where the queries look, not which input they would miss.
+    Queries are weighted with p(query is the object), so that the top query counts most. Layers and
+    heads are averaged. Cues are named by where they come from; fusion and integration (Eq. 1 and 4)
+    have mixed them already, so a share says where the queries attend, not which input they depend
+    on.
 
     Args:
-        words: of the sentence, as the tokenizer cuts them.
-        audio: `(steps,)`, the token of sound, 0 in a second without; with `use_audio_memory_cue`
-            that of the past too.
-        visual: `(steps, grid, grid)`, the places of the picture.
+        words: of the expression, as the tokenizer splits it.
+        audio: `(steps,)`, the token of sound, 0 in a step without; with `use_audio_memory_cue` that
+            of the past too.
+        visual: `(steps, grid, grid)`, the places of the frame.
         text: `(steps, words)`.
-        ends: `(steps,)`, the tokens that begin and end the sentence.
+        ends: `(steps,)`, the tokens that begin and end the expression.
         tags: `(steps,)`, the learned `[aud]` and `[vis]`.
-        even: of `sound`, `picture`, `words` and `tags`, what each would get if every token got the
+        even: of `sound`, `picture`, `words` and `tags`, the share of each if all tokens had the
             same.
     """
 
@@ -81,13 +81,19 @@ def record_attention(attentions: Sequence[RefAVSAttention]) -> Iterator[list[tor
 
 
 @torch.no_grad()
-def attend(model: Any, **inputs: Any) -> tuple[RefAVSSegmentationOutput, torch.Tensor]:
-    """The model's answer to some steps of one sentence, and how much each cue token was read:
-    `(steps, M)`, rows of sum 1.
+def attend(
+    model: Any, **inputs: Any
+) -> tuple[RefAVSSegmentationOutput, torch.Tensor, dict[str, slice]]:
+    """The model's answer to some steps of one expression, and how much attention each cue token
+    gets.
 
     Args:
         model: [`RefAVSForSegmentation`].
-        inputs: of its `forward`, for one sentence.
+        inputs: of its `forward`, for one expression.
+
+    Returns:
+        Its output; `(steps, M)`, rows of sum 1; and where in M each segment of Q_m lies, see
+        [`RefAVSMultimodalIntegration`].
 
     Raises:
         ValueError: another kind of model.
@@ -96,89 +102,87 @@ def attend(model: Any, **inputs: Any) -> tuple[RefAVSSegmentationOutput, torch.T
         raise ValueError(
             f"attention is read from a model of type refavs, got {model.config.model_type}"
         )
-    with record_attention([layer.attention for layer in model.base_model.catf.layers]) as recorded:
-        outputs = model(**inputs)
-    weights = (
-        torch.stack(recorded).float().mean(dim=(0, 2))
-    )  # (layers, steps, heads, queries, M) -> (steps, queries, M)
-    claims = (
-        outputs.class_queries_logits[0].float().diff(dim=-1).neg().sigmoid()
-    )  # (steps, queries, 1)
-    return outputs, (weights * claims / claims.sum(dim=1, keepdim=True)).sum(dim=1)
+    segments: dict[str, slice] = {}
+    layers = [layer.attention for layer in model.base_model.catf.layers]
+    integration = model.base_model.integration
+    hook = integration.register_forward_hook(lambda *call: segments.update(call[-1][2]))
+    try:
+        with record_attention(layers) as recorded:
+            outputs = model(**inputs)
+    finally:
+        hook.remove()
+    # (layers, steps, heads, queries, M) -> (steps, queries, M)
+    weights = torch.stack(recorded).float().mean(dim=(0, 2))
+    # (steps, queries, 1)
+    scores = outputs.class_queries_logits[0].float().diff(dim=-1).neg().sigmoid()
+    return outputs, (weights * scores / scores.sum(dim=1, keepdim=True)).sum(dim=1), segments
 
 
 def divide_attention(
-    model: Any, processor: Any, expression: str, weights: np.ndarray
+    processor: Any, expression: str, weights: np.ndarray, segments: dict[str, slice]
 ) -> CueAttention:
-    """Name the tokens: `weights (steps, M)` of [`attend`] to the shares of sound, places, words and
+    """`weights (steps, M)` and `segments` of [`attend`] as the shares of sound, places, words and
     tags."""
-    config, steps = model.config, len(weights)
-    grid = config.visual_grid_size
-    num_tags = config.use_modality_encoding * (1 + config.use_audio_cues)
-    sizes = {
-        "sound": config.num_audio_tokens,
-        "aud": num_tags // 2,
-        "picture": grid**2,
-        "vis": num_tags - num_tags // 2,
+    parts = {
+        name: weights[:, segments.get(name, slice(0, 0))]
+        for name in ("audio", "audio_memory", "audio_tag", "visual", "visual_tag", "text")
     }
-    parts = np.split(weights, np.cumsum(list(sizes.values())), axis=1)
-    audio, aud, visual, vis, tokens = parts
-    words, ends, text = (
-        _by_word(processor, expression, tokens)
-        if config.use_text_cues
-        else ((), 0.0, tokens[:, :0])
-    )
-    numbers = {
-        "sound": sizes["sound"],
-        "picture": grid**2,
-        "words": tokens.shape[1],
-        "tags": num_tags,
+    grid = math.isqrt(parts["visual"].shape[1])
+    words, ends, text = _divide_by_word(processor, expression, parts["text"])
+    groups = {
+        "sound": ("audio", "audio_memory"),
+        "picture": ("visual",),
+        "words": ("text",),
+        "tags": ("audio_tag", "visual_tag"),
     }
+    summed = {
+        name: sum(parts[part].sum(axis=1) for part in group) for name, group in groups.items()
+    }
+    counts = {name: sum(parts[part].shape[1] for part in group) for name, group in groups.items()}
     return CueAttention(
         words=words,
-        audio=audio.sum(axis=1),
-        visual=visual.reshape(steps, grid, grid),
+        audio=summed["sound"],
+        visual=parts["visual"].reshape(-1, grid, grid),
         text=text,
-        ends=np.broadcast_to(ends, steps),
-        tags=aud.sum(axis=1) + vis.sum(axis=1),
-        even={name: number / weights.shape[1] for name, number in numbers.items()},
+        ends=ends,
+        tags=summed["tags"],
+        even={name: count / weights.shape[1] for name, count in counts.items()},
     )
 
 
-def _by_word(
+def _divide_by_word(
     processor: Any, expression: str, tokens: np.ndarray
 ) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
-    """`tokens (steps, L)` to the words, `(steps,)` of what is no word, and `(steps, words)`."""
-    sentence = " ".join(expression.split())
-    encoded = processor.tokenizer(sentence, truncation=True, max_length=processor.max_text_length)
+    """`tokens (steps, L)` to the words, `(steps,)` of what is no word, and `(steps, words)`.
+
+    There are no tokens in the ablation without text.
+    """
+    encoded, text = processor.tokenize([expression]), processor.normalize_text(expression)
     words, shares, ends = [], [], np.zeros(len(tokens))
-    for word, group in groupby(range(tokens.shape[1]), key=encoded.word_ids().__getitem__):
-        places = list(group)
-        share = tokens[:, places].sum(axis=1)
+    for word, group in groupby(range(tokens.shape[1]), key=encoded.word_ids(0).__getitem__):
+        share = tokens[:, list(group)].sum(axis=1)
         if word is None:
             ends = ends + share
         else:
-            span = encoded.word_to_chars(word)
-            words.append(sentence[span.start : span.end].strip())
+            span = encoded.word_to_chars(0, word)
+            words.append(text[span.start : span.end].strip())
             shares.append(share)
     return tuple(words), ends, np.stack(shares, axis=1) if shares else tokens[:, :0]
 
 
-LONGER_SIDE = 400  # pixels of a picture; more would not be seen
-
-
 @dataclass
-class Seen:
-    """What is known of the seconds that are drawn; each list has one entry a second."""
+class ExplainedSteps:
+    """What is drawn of some steps; each list has one entry a step."""
 
     frames: list[np.ndarray] = field(default_factory=list)
     audio: list[np.ndarray | None] = field(default_factory=list)
     masks: list[np.ndarray] = field(default_factory=list)
     presence: list[float] = field(default_factory=list)
     weights: list[np.ndarray] = field(default_factory=list)
+    segments: dict[str, slice] = field(default_factory=dict)
 
 
-def look(
+def explain_steps(
     model: Any,
     processor: Any,
     path: str | Path,
@@ -186,25 +190,27 @@ def look(
     start: int,
     num_steps: int,
     threshold: float,
-) -> Seen:
-    """Run a video's seconds through the model, up to the last one that is drawn."""
-    seen, memory = Seen(), None
+) -> ExplainedSteps:
+    """Run a video's steps through the model, up to the last one that is drawn."""
+    explained, memory = ExplainedSteps(), None
     for index, step in enumerate(islice(read_steps(path, SAMPLING_RATE), start + num_steps)):
         inputs = processor(
             text=[expression], frames=[step.frame], audio=step.audio, sampling_rate=SAMPLING_RATE
         )
-        outputs, weights = attend(model, **inputs.to(model.device, model.dtype), memory=memory)
+        outputs, weights, explained.segments = attend(
+            model, **inputs.to(model.device, model.dtype), memory=memory
+        )
         memory = outputs.memory
         if index >= start:
-            stride = -(-max(step.frame.shape) // LONGER_SIDE)
+            stride = -(-max(step.frame.shape) // MAX_FRAME_SIDE)
             frame = step.frame[::stride, ::stride]
             presence = outputs.presence_logits[0, 0].float().sigmoid().item()
             (mask,) = processor.post_process_masks(outputs, frame.shape[:2], threshold)
-            seen.frames.append(frame)
-            seen.audio.append(step.audio)
-            seen.masks.append(mask[0] & (presence > threshold))
-            seen.presence.append(presence)
-            seen.weights.append(weights[0].cpu().numpy())
-    if not seen.frames:
+            explained.frames.append(frame)
+            explained.audio.append(step.audio)
+            explained.masks.append(mask[0] & (presence > threshold))
+            explained.presence.append(presence)
+            explained.weights.append(weights[0].cpu().numpy())
+    if not explained.frames:
         raise ValueError(f"{path}: it is over before {start} s: choose an earlier start")
-    return seen
+    return explained

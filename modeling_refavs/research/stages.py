@@ -1,44 +1,72 @@
-"""Two stages of training before EEMC's own, both ours: align the modalities, then let the cues find
+"""Two stages of training before the masks: the modalities are aligned, then the cues learn to point
+at
 the object.
 
 The cue transformers learn from nothing where the paper's encoders bring much, and a sound that
-matches an object is hard to find by attention alone without it (docs/reproduction.md). So the
+matches an object is hard to find by attention alone without it (docs/results.md). So the
 projections are aligned before they are fused, as in ALBEF (arXiv 2107.07651). Parameters have the
 names that they have in [`RefAVSForSegmentation`], which starts from what these leave.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import nn
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput
 
 from ..configuration_refavs import RefAVSConfig
-from ..grounding_refavs import cue_criterion
+from ..eemc import RefAVSAttention
+from ..grounding_refavs import RefAVSGroundingHead, grounding_criterion
 from ..loss_refavs import RefAVSLossCounts
-from ..modeling_outputs_refavs import RefAVSClipFeatures, RefAVSCueOutput, of_expressions, of_steps
+from ..modeling_outputs_refavs import (
+    RefAVSClipFeatures,
+    RefAVSInputs,
+    of_expressions,
+    of_steps,
+    split_inputs,
+)
 from ..modeling_refavs import RefAVSModel, RefAVSPreTrainedModel
 
 
 SCALE_WEIGHT = 0.02  # of the penalty that keeps aligned tokens at unit scale
 
 
+@dataclass
+class RefAVSGroundingOutput(ModelOutput):
+    """
+    Args:
+        loss: of `grounding_criterion`, weighted; only with `mask_labels`. `loss_parts` holds it as
+            `loss_cue`.
+        grounding_logits: `(expressions, frames, 64)`; the sigmoid tells how far the referred object
+            covers a visual token.
+    """
+
+    loss: torch.FloatTensor | None = None
+    grounding_logits: torch.FloatTensor | None = None
+    loss_parts: dict[str, torch.FloatTensor] | None = None
+
+
 class RefAVSCueStage(RefAVSPreTrainedModel):
-    """What both stages share: nothing is decoded, and the loss is that the right visual tokens
-    light up."""
+    """What both stages share: no mask is decoded, and the loss is that of grounding."""
 
     loss_names = ("loss_cue",)
 
     def __init__(self, config: RefAVSConfig):
         super().__init__(config)
-        if not config.cue_loss_weight:
-            raise ValueError("cue_loss_weight must be above 0 for the cues to learn anything")
+        if not config.grounding_config.loss_weight:
+            raise ValueError(
+                "grounding_config.loss_weight must be above 0 for the cues to learn anything"
+            )
         self.model = RefAVSModel(config)
 
     def learned_modules(self) -> list[nn.Module]:
         raise NotImplementedError
 
-    def light_up(
+    def ground(
         self, clips: RefAVSClipFeatures, clip_index: torch.Tensor | None, **text: torch.Tensor
-    ) -> torch.Tensor:
-        """`(expressions, steps, tokens)` logits: where the object is."""
+    ) -> tuple[torch.Tensor, torch.Tensor | float]:
+        """Grounding logits `(expressions, steps, tokens)`, and a penalty to add to the loss."""
         raise NotImplementedError
 
     def train(self, mode: bool = True) -> "RefAVSCueStage":
@@ -54,54 +82,35 @@ class RefAVSCueStage(RefAVSPreTrainedModel):
     def forward(
         self,
         pixel_values: torch.Tensor | None = None,
-        input_features: torch.Tensor | None = None,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        clip_index: torch.Tensor | None = None,
-        audio_features: torch.Tensor | None = None,
-        text_features: torch.Tensor | None = None,
         mask_labels: torch.Tensor | None = None,
-        input_features_mask: torch.Tensor | None = None,
-        frame_mask: torch.Tensor | None = None,
-        vision_features: tuple[torch.Tensor, ...] | None = None,
-        frame_features: torch.Tensor | None = None,
-        step_index: torch.Tensor | None = None,
         loss_counts: RefAVSLossCounts | None = None,
-    ) -> RefAVSCueOutput:
-        """Arguments as in [`RefAVSForSegmentation`]."""
-        clips = self.model.encode_clips(
-            pixel_values,
-            input_features,
-            input_features_mask,
-            frame_mask,
-            audio_features,
-            vision_features,
-            frame_features,
-            step_index,
-            decode=False,
-        )
-        text = {
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "text_features": text_features,
-        }
-        cue_logits, penalty = self.light_up(clips, clip_index, **text)
+        **inputs: Unpack[RefAVSInputs],
+    ) -> RefAVSGroundingOutput:
+        """See [`RefAVSInputs`], and [`RefAVSForSegmentation`] for the other arguments."""
+        clip_inputs, text_inputs = split_inputs(inputs)
+        clips = self.model.encode_clips(pixel_values, **clip_inputs, decode=False)
+        clip_index = text_inputs.pop("clip_index", None)
+        grounding_logits, penalty = self.ground(clips, clip_index, **text_inputs)
         loss = parts = None
         if mask_labels is not None:
-            real = of_steps(of_expressions(clips.frame_mask, clip_index), step_index)
-            loss = self.config.cue_loss_weight * cue_criterion(
-                cue_logits[real], mask_labels[real], loss_counts
+            real = of_steps(of_expressions(clips.frame_mask, clip_index), clips.step_index)
+            loss = self.config.grounding_config.loss_weight * grounding_criterion(
+                grounding_logits[real], mask_labels[real], loss_counts
             )
             parts = {"loss_cue": loss.detach()}
             loss = loss + penalty
-        return RefAVSCueOutput(loss=loss, cue_logits=cue_logits, loss_parts=parts)
+        return RefAVSGroundingOutput(loss=loss, grounding_logits=grounding_logits, loss_parts=parts)
 
 
 class RefAVSForCueAlignment(RefAVSCueStage):
-    """The first: F'_A, F'_V and F'_T alone, in one space. A visual token lights up by its product
-    with the sentence and, as far as
-    the sentence says so, with the sound of this second and of those before it; normalised, as the
-    cue transformers will see them."""
+    """The first stage: F'_A, F'_V and F'_T alone learn to share one space.
+
+    The grounding logit of a visual token is its product with the expression and, as far as the
+    expression asks for it, with the sound of this step and with the mean of the sounds so far; all
+    of them normalised, as the cue transformers will see them. Queries and keys of the cue
+    transformers start alike, so that in the next stage tokens attend to what is near them in that
+    space.
+    """
 
     def __init__(self, config: RefAVSConfig):
         super().__init__(config)
@@ -112,6 +121,7 @@ class RefAVSForCueAlignment(RefAVSCueStage):
         )
         self.visibility = nn.Linear(config.hidden_size, 1)
         self.post_init()
+        tie_attention_start(self.model)
         self.train()
 
     def learned_modules(self) -> list[nn.Module]:
@@ -121,31 +131,26 @@ class RefAVSForCueAlignment(RefAVSCueStage):
             *([] if self.listening is None else [self.listening]),
         ]
 
-    def light_up(
+    def ground(
         self, clips: RefAVSClipFeatures, clip_index: torch.Tensor | None, **text: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         visual = self.model.cue_projection.project_frames(clips.frame_features)
         scale = unit_scale_penalty(visual)
-        visual = normalise(
-            of_expressions(of_steps(visual, clips.step_index), clip_index)
-        )  # (expressions, steps, tokens, D)
+        # (expressions, steps, tokens, D)
+        visual = normalise(of_expressions(of_steps(visual, clips.step_index), clip_index))
         logits, gate = self.visibility(visual).squeeze(-1), 1.0
         wanted = torch.zeros_like(visual[:, :, 0])  # (expressions, steps, D)
         words, real = self.model.encode_text(**text)
         if words is not None:
             scale = scale + unit_scale_penalty(words)
-            sentence = normalise(
-                (words * real[..., None]).sum(1) / real.sum(1, keepdim=True)
-            ).unsqueeze(1)
-            wanted = wanted + sentence
-            if (
-                self.listening is not None
-            ):  # from 1 on: "sounding" shall be near the sound, not opposite
-                gate = 1 + self.listening(sentence)
+            mean = (words * real[..., None]).sum(1) / real.sum(1, keepdim=True)
+            expression = normalise(mean).unsqueeze(1)
+            wanted = wanted + expression
+            if self.listening is not None:  # from 1 on: "sounding" is near the sound, not opposite
+                gate = 1 + self.listening(expression)
         if clips.audio_features is not None:
-            sound = self.model.cue_projection.project_audio(clips.audio_features).squeeze(
-                2
-            )  # (clips, steps, D)
+            # (clips, steps, 1, D) -> (clips, steps, D)
+            sound = self.model.cue_projection.project_audio(clips.audio_features).squeeze(2)
             scale = scale + unit_scale_penalty(sound)
             sound = normalise(sound)
             count = torch.arange(1, sound.shape[1] + 1, device=sound.device)[:, None]
@@ -160,18 +165,25 @@ def normalise(tokens: torch.Tensor) -> torch.Tensor:
 
 
 def unit_scale_penalty(tokens: torch.Tensor) -> torch.Tensor:
-    """Keeps tokens at the deviation 1 at which the cue transformers start to work on them; what is
-    normalised has no scale of its
-    own, and would grow."""
+    """Keeps tokens at deviation 1, at which the cue transformers start to work on them: what is
+    normalised before use has no scale of its own and would grow."""
     return SCALE_WEIGHT * (tokens.square().mean(dim=-1).clamp(min=1e-6).log().square()).mean()
 
 
+@torch.no_grad()
+def tie_attention_start(model: nn.Module) -> None:
+    """Every key projection of the cue transformers starts as its query projection."""
+    for module in model.modules():
+        if isinstance(module, RefAVSAttention):
+            module.key_projection.weight.copy_(module.query_projection.weight)
+
+
 class RefAVSForCueLocalization(RefAVSCueStage):
-    """The second: the cue transformers, Eq. 1 to 4."""
+    """The second stage: the cue transformers, Eq. 1 to 4, learn to point at the object."""
 
     def __init__(self, config: RefAVSConfig):
         super().__init__(config)
-        self.cue_predictor = nn.Linear(config.hidden_size, 1)
+        self.cue_predictor = RefAVSGroundingHead(config)
         self.post_init()
         self.train()
 
@@ -183,11 +195,11 @@ class RefAVSForCueLocalization(RefAVSCueStage):
             *(part for part in parts if part is not None),
         ]
 
-    def light_up(
+    def ground(
         self, clips: RefAVSClipFeatures, clip_index: torch.Tensor | None, **text: torch.Tensor
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, float]:
         cues = self.model.gather_cues(clips, clip_index=clip_index, **text)
-        return self.cue_predictor(cues.visual_cues).squeeze(-1), 0.0
+        return self.cue_predictor(cues.visual_cues), 0.0
 
 
 STAGE_CLASSES = {"alignment": RefAVSForCueAlignment, "cues": RefAVSForCueLocalization}

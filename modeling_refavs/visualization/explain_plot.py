@@ -1,6 +1,9 @@
-"""The rows of the attention plot, one above the other; a second is one unit wide in all of them."""
+"""The plot of `refavs explain`: rows of frames, places, sound, modalities and words, where a step
+is one
+unit wide in all of them."""
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -13,17 +16,7 @@ from ..feature_extraction_refavs import (
     WINDOW_LENGTH,
     log_mel_spectrogram,
 )
-from ..inference.explain import CueAttention, Seen, look
-
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from ..inference.explain import divide_attention
+from ..inference.explain import CueAttention, ExplainedSteps, divide_attention, explain_steps
 from ..inference.segment import check_request
 
 
@@ -32,6 +25,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+COLUMN = 1.3  # inches, of a second
+LEFT, RIGHT, TOP, BOTTOM, ROW_GAP = 2.0, 0.2, 1.0, 0.65, 0.32  # inches, around and between the rows
+FOOTNOTE = (
+    "Attention of the mask queries to the cue tokens (CATF, Eq. 5), mean of layers and heads; "
+    "queries "
+    "count by their object score.\nThe cues have been mixed before (Eq. 1 and 4): a share says "
+    "where "
+    "the model attends, not what its answer depends on."
+)
 COLOURS = {"sound": "#e69f00", "picture": "#56b4e9", "words": "#009e73", "tags": "#bbbbbb"}
 FREQUENCIES = (0.25, 1, 4)  # kHz, marked at the spectrogram
 DASHES = (0, (4, 3))
@@ -43,8 +45,8 @@ FAINT, DARK_ORANGE = "#777777", "#a06d00"
 def draw_pictures(
     axes: "Axes", frames: list[np.ndarray], masks: list[np.ndarray], presence: list[float]
 ) -> None:
-    """Each second's picture, in colour where the mask is, and how sure the model is that the object
-    is there."""
+    """Each step's frame, in colour where the mask is, and the probability that the object is
+    there."""
     for second, (frame, mask, probability) in enumerate(zip(frames, masks, presence, strict=True)):
         grey = np.asarray(Image.fromarray(frame).convert("L").convert("RGB")) // 2
         _place(axes, np.where(mask[..., None], frame, grey), second)
@@ -59,12 +61,12 @@ def draw_pictures(
             color=ink,
         )
     axes.set(ylim=(0, 1), yticks=[])
-    _label(axes, "What it finds", "in colour; and how sure it is\nthat the object is there")
+    _label(axes, "What it finds", "in colour; and the probability\nthat the object is there")
 
 
 def draw_places(axes: "Axes", frames: list[np.ndarray], visual: np.ndarray) -> None:
-    """Each second's picture in grey under the attention to its places, `(seconds, grid, grid)`; one
-    scale for all."""
+    """Each step's frame in grey under the attention to its places, `(steps, grid, grid)`, on one
+    scale."""
     from matplotlib import colormaps
 
     least, most = visual.min(), visual.max()
@@ -80,7 +82,7 @@ def draw_places(axes: "Axes", frames: list[np.ndarray], visual: np.ndarray) -> N
     axes.set(ylim=(0, 1), yticks=[])
     _label(
         axes,
-        "Where it looks",
+        "Where it attends",
         f"of all attention, a place gets\n{least:.1%} (black) to {most:.1%} (yellow)",
     )
 
@@ -110,7 +112,7 @@ def draw_spectrogram(axes: "Axes", audio: list[np.ndarray | None]) -> None:
 
 
 def draw_modalities(axes: "Axes", attention: CueAttention) -> None:
-    """Stacked bars; dashes where they would meet if every cue token were read alike."""
+    """Stacked bars; dashes mark where they would meet if every cue token got the same."""
     seconds = np.arange(len(attention.audio)) + 0.5
     below, even = np.zeros(len(seconds)), 0.0
     for name, shares in attention.by_modality.items():
@@ -127,17 +129,23 @@ def draw_modalities(axes: "Axes", attention: CueAttention) -> None:
         if 0 < even < 1 - 1e-6:
             axes.axhline(even, color="black", linestyle=DASHES, linewidth=0.8)
     axes.plot(
-        [], [], color="black", linestyle=DASHES, linewidth=0.8, label="if it read everything alike"
+        [], [], color="black", linestyle=DASHES, linewidth=0.8, label="if all tokens got the same"
     )
     axes.legend(
-        loc="lower left", bbox_to_anchor=(0, 0.98), ncols=5, frameon=False, fontsize=8, borderpad=0,
-        handlelength=1.6, columnspacing=1.4,
-    )  # fmt: skip
+        loc="lower left",
+        bbox_to_anchor=(0, 0.98),
+        ncols=5,
+        frameon=False,
+        fontsize=8,
+        borderpad=0,
+        handlelength=1.6,
+        columnspacing=1.4,
+    )
     axes.set(ylim=(0, 1), yticks=[])
     _label(
         axes,
-        "What it reads",
-        "of all attention in a second;\ntags are learned marks that\nstand between the others",
+        "Which cues",
+        "of all attention in a second;\ntags are the learned [aud]\nand [vis] of Eq. 4",
     )
 
 
@@ -155,9 +163,16 @@ def draw_words(axes: "Axes", attention: CueAttention) -> None:
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(rows, 0)
     axes.annotate(
-        "Which words", (0, 1), (-6, 6), xycoords="axes fraction", textcoords="offset points", ha="right", va="bottom",
-        weight="bold", size=9.5,
-    )  # fmt: skip
+        "Which words",
+        (0, 1),
+        (-6, 6),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        weight="bold",
+        size=9.5,
+    )
 
 
 def _place(axes: "Axes", picture: np.ndarray, second: int) -> None:
@@ -178,15 +193,6 @@ def _label(axes: "Axes", title: str, remark: str) -> None:
 
 def _mel(hertz: float) -> float:
     return float(np.log1p(hertz / 700))
-
-
-COLUMN = 1.3  # inches, of a second
-LEFT, RIGHT, TOP, BOTTOM, ROW_GAP = 2.0, 0.2, 1.0, 0.65, 0.32  # inches, around and between the rows
-FOOTNOTE = (
-    "Attention of the mask queries to the cue tokens (CATF, Eq. 5), mean of layers and heads; the query that claims the "
-    "object counts most.\nThe cues have told each other of themselves before (Eq. 1 and 4): a share says where the model "
-    "looks, not what it could not do without."
-)
 
 
 def plot_cues(
@@ -222,14 +228,14 @@ def plot_cues(
         raise ValueError(
             f"start must be at least 0 and num_steps at least 1, got {start} and {num_steps}"
         )
-    seen = look(model, processor, path, expression, start, num_steps, threshold)
-    attention = divide_attention(model, processor, expression, np.stack(seen.weights))
-    return _draw(seen, attention, expression, start)
+    steps = explain_steps(model, processor, path, expression, start, num_steps, threshold)
+    attention = divide_attention(processor, expression, np.stack(steps.weights), steps.segments)
+    return _draw(steps, attention, expression, start)
 
 
-def _draw(seen: Seen, attention: CueAttention, expression: str, start: int) -> "Figure":
-    num_steps = len(seen.frames)
-    picture = COLUMN * seen.frames[0].shape[0] / seen.frames[0].shape[1]
+def _draw(steps: ExplainedSteps, attention: CueAttention, expression: str, start: int) -> "Figure":
+    num_steps = len(steps.frames)
+    picture = COLUMN * steps.frames[0].shape[0] / steps.frames[0].shape[1]
     heights = [
         picture,
         picture,
@@ -238,9 +244,9 @@ def _draw(seen: Seen, attention: CueAttention, expression: str, start: int) -> "
         *([0.23 * (len(attention.words) + 1)] if attention.words else []),
     ]
     figure, (pictures, places, sound, bars, *table) = _stack(heights, num_steps)
-    draw_pictures(pictures, seen.frames, seen.masks, seen.presence)
-    draw_places(places, seen.frames, attention.visual)
-    draw_spectrogram(sound, seen.audio)
+    draw_pictures(pictures, steps.frames, steps.masks, steps.presence)
+    draw_places(places, steps.frames, attention.visual)
+    draw_spectrogram(sound, steps.audio)
     draw_modalities(bars, attention)
     for axes in table:
         draw_words(axes, attention)
@@ -250,16 +256,15 @@ def _draw(seen: Seen, attention: CueAttention, expression: str, start: int) -> "
     pictures.set_xticks(np.arange(num_steps) + 0.5, [f"{start + k} s" for k in range(num_steps)])
     pictures.tick_params(axis="x", length=0, labeltop=True, labelbottom=False)
     width, height = figure.get_size_inches()
-    size = min(
-        15, 72 * width / (0.65 * len(expression) + 1)
-    )  # points; a bold letter is about 0.65 of its size wide
+    # points; a bold letter is about 0.65 of its size wide
+    size = min(15, 72 * width / (0.65 * len(expression) + 1))
     figure.text(
         0.15 / width, 1 - 0.27 / height, f"“{expression}”", size=size, weight="bold", va="center"
     )
     figure.text(
         0.15 / width,
         1 - 0.56 / height,
-        "What the model reads to find it, second by second",
+        "What the model attends to, second by second",
         va="center",
     )
     figure.text(0.15 / width, 0.12 / height, FOOTNOTE, size=7.5, color="#777777", linespacing=1.4)

@@ -1,18 +1,29 @@
-"""What is drawn as attention is the layer's own; each cue is named as what it is."""
+"""The attention that is drawn equals the layers' own; a segment names each cue token."""
+
+from itertools import zip_longest
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from dataset_script.synthetic.templates import SLOTS, TEMPLATES
+from modeling_refavs import RefAVSProcessor
 from modeling_refavs.cli import main
 from modeling_refavs.eemc import RefAVSAttention
-from modeling_refavs.inference.explain import attend, divide_attention, look, record_attention
+from modeling_refavs.inference.explain import (
+    attend,
+    divide_attention,
+    explain_steps,
+    record_attention,
+)
 from modeling_refavs.visualization.explain_plot import plot_cues
 from tests.conftest import SENTENCES, make_config, make_model
 from tests.media_kit import tone
 
 
+CHECKPOINT = Path(__file__).parents[2] / "spaces_demo" / "synthetic_checkpoint"
 SENTENCE = "the blue square that is making a sound"
 
 
@@ -35,7 +46,7 @@ def states() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     )
 
 
-def test_weights_times_values_is_what_the_layer_gives(attention, states):
+def test_weights_times_values_equal_the_layers_output(attention, states):
     queries, context, mask = states
     weights = attention.weights(queries, context, mask)
     values = attention._split_heads(attention.value_projection(context))
@@ -51,7 +62,7 @@ def test_weights_times_values_is_what_the_layer_gives(attention, states):
     )
 
 
-def test_recording_changes_nothing_and_ends(attention, states):
+def test_recording_leaves_outputs_equal_and_ends(attention, states):
     expected = attention(*states)
     with record_attention([attention]) as recorded:
         torch.testing.assert_close(attention(*states), expected, rtol=0, atol=0)
@@ -65,42 +76,49 @@ def inputs(processor, clip):
     return processor(text=[SENTENCE], **clip)
 
 
-def test_the_query_that_claims_the_object_counts_most(model, inputs):
+def shares_of(model, processor, inputs):
+    _, weights, segments = attend(model, **inputs)
+    return divide_attention(processor, SENTENCE, weights.numpy(), segments)
+
+
+def test_queries_count_by_their_object_score(model, inputs):
     """By hand, from CATF's own inputs: its layers one after the other."""
-    outputs, weights = attend(model, **inputs)
+    outputs, weights, _ = attend(model, **inputs)
     cues, mask = outputs.cue_hidden_states[0], outputs.cue_mask[0]
     queries = model.model.mask2former.transformer_module.queries_features.weight.expand(
         len(cues), -1, -1
     )
-    read = 0
+    attended = 0
     for layer in model.model.catf.layers:
-        read = read + layer.attention.weights(queries, cues, mask).mean(dim=1) / len(
+        attended = attended + layer.attention.weights(queries, cues, mask).mean(dim=1) / len(
             model.model.catf.layers
         )
         queries = layer(queries, context=cues, context_mask=mask)
     classes = outputs.class_queries_logits[0]
-    claims = (classes[..., 0] - classes[..., 1]).sigmoid()
-    expected = torch.einsum("tq,tqm->tm", claims, read) / claims.sum(dim=1, keepdim=True)
+    scores = (classes[..., 0] - classes[..., 1]).sigmoid()
+    expected = torch.einsum("tq,tqm->tm", scores, attended) / scores.sum(dim=1, keepdim=True)
     torch.testing.assert_close(weights, expected)
     torch.testing.assert_close(weights.sum(dim=1), torch.ones(4))
 
 
-def test_a_second_without_sound_reads_none(model, processor, clip):
+def test_step_without_sound_has_no_share_of_sound(model, processor, clip):
     inputs = processor(
         text=[SENTENCE],
         frames=clip["frames"],
         audio=clip["audio"][:16_000],
         sampling_rate=clip["sampling_rate"],
     )
-    shares = divide_attention(model, processor, SENTENCE, attend(model, **inputs)[1].numpy())
+    shares = shares_of(model, processor, inputs)
     assert shares.audio[0] > 0
     assert not shares.audio[1:].any()
 
 
-def test_cues_are_named_in_their_order(model, processor, inputs):
+def test_segments_are_named_in_order(model, processor, inputs):
     """One token after the other gets all: the names follow [sound, aud, places, vis, words]."""
     num_tokens, grid = inputs["input_ids"].shape[1], model.config.visual_grid_size
-    shares = divide_attention(model, processor, SENTENCE, np.eye(1 + 1 + grid**2 + 1 + num_tokens))
+    _, weights, segments = attend(model, **inputs)
+    assert weights.shape[1] == 1 + 1 + grid**2 + 1 + num_tokens
+    shares = divide_attention(processor, SENTENCE, np.eye(weights.shape[1]), segments)
     assert shares.words == tuple(SENTENCE.split())
     assert np.flatnonzero(shares.audio).tolist() == [0]
     assert np.flatnonzero(shares.tags).tolist() == [1, 2 + grid**2]
@@ -118,10 +136,10 @@ def test_cues_are_named_in_their_order(model, processor, inputs):
         np.testing.assert_allclose(shares_of_all, 1)
 
 
-def test_the_past_of_the_sound_is_sound(processor, inputs):
-    model = make_model(use_audio_memory_cue=True)
+def test_audio_memory_counts_as_sound(processor, inputs):
+    model = make_model(grounding_config={"use_audio_memory_cue": True})
     weights = attend(model, **inputs)[1].numpy()
-    shares = divide_attention(model, processor, SENTENCE, weights)
+    shares = shares_of(model, processor, inputs)
     np.testing.assert_allclose(shares.audio, weights[:, :2].sum(axis=1), rtol=1e-6)
     np.testing.assert_allclose(
         shares.tags, weights[:, 2] + weights[:, 3 + model.config.visual_grid_size**2], rtol=1e-6
@@ -129,10 +147,35 @@ def test_the_past_of_the_sound_is_sound(processor, inputs):
     assert shares.even["sound"] == 2 / weights.shape[1]
 
 
+def test_every_template_sentence_has_its_words_and_tokens():
+    """With the shipped processor, which adds a capital and a full stop; as stored and as typed."""
+    processor = RefAVSProcessor.from_pretrained(CHECKPOINT)
+    texts = set()
+    for template in TEMPLATES.values():
+        words = [list(SLOTS[slot].values()) for slot in template.slots]
+        for values in zip_longest(*words):
+            filled = {
+                slot: value or next(iter(SLOTS[slot].values()))
+                for slot, value in zip(template.slots, values, strict=True)
+            }
+            texts |= {form.format(**filled) for form in template.forms}
+    texts |= {text[0].lower() + text[1:].rstrip(".") for text in texts} | {"house", "red object"}
+    segments = {"visual": slice(0, 1)}
+    for text in texts:
+        num_tokens = processor(text=[text])["input_ids"].shape[1]
+        segments["text"] = slice(1, 1 + num_tokens)
+        shares = divide_attention(processor, text, np.eye(1 + num_tokens), segments)
+        whole = "".join(processor.normalize_text(text).split())
+        assert whole.startswith("".join(shares.words))
+        assert len("".join(shares.words)) == len(whole) or num_tokens == processor.max_text_length
+        np.testing.assert_array_equal(shares.text.sum(axis=0) > 0, True)
+        np.testing.assert_allclose(sum(shares.by_modality.values()), 1)
+
+
 @pytest.mark.parametrize("ablation", ["use_audio_cues", "use_text_cues", "use_modality_encoding"])
-def test_ablations_have_fewer_cues(processor, inputs, ablation):
+def test_ablated_modality_has_no_share(processor, inputs, ablation):
     model = make_model(**{ablation: False})
-    shares = divide_attention(model, processor, SENTENCE, attend(model, **inputs)[1].numpy())
+    shares = shares_of(model, processor, inputs)
     np.testing.assert_allclose(sum(shares.by_modality.values()), 1, rtol=1e-5)
     missing = {
         "use_audio_cues": "sound",
@@ -150,14 +193,13 @@ def video(write_clip):
     )
 
 
-def test_seconds_one_at_a_time_are_the_whole_clips(model, processor, clip, video):
-    everything = look(model, processor, video, SENTENCE, 0, 10, 0.5)
-    later = look(model, processor, video, SENTENCE, 2, 1, 0.5)
+def test_step_by_step_equals_whole_clip(model, processor, clip, video):
+    everything = explain_steps(model, processor, video, SENTENCE, 0, 10, 0.5)
+    later = explain_steps(model, processor, video, SENTENCE, 2, 1, 0.5)
     assert (len(everything.frames), len(later.frames)) == (4, 1)
-    np.testing.assert_array_equal(
-        later.weights[0], everything.weights[2]
-    )  # the seconds before fed the memory
-    outputs, weights = attend(
+    # the steps before fed the memory
+    np.testing.assert_array_equal(later.weights[0], everything.weights[2])
+    outputs, weights, _ = attend(
         model,
         **processor(
             text=[SENTENCE],
@@ -171,7 +213,7 @@ def test_seconds_one_at_a_time_are_the_whole_clips(model, processor, clip, video
 
 
 @pytest.mark.parametrize("sound", [True, False])
-def test_the_plot_says_what_was_asked(model, processor, write_clip, video, sound):
+def test_plot_holds_expression_words_and_times(model, processor, write_clip, video, sound):
     path = video if sound else write_clip("silent.mp4")
     figure = plot_cues(model, processor, path, SENTENCES[0], num_steps=3)
     texts = [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]

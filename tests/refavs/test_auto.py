@@ -32,8 +32,8 @@ trust = {}
 CLEAN_ROOM = """
 import sys
 
-sys.modules |= dict.fromkeys(["modeling_refavs", "dataset_script", "scipy", "av"])  # not installed
-here trust = {"trust_remote_code": True}
+sys.modules |= dict.fromkeys(["modeling_refavs", "dataset_script", "scipy", "av"])  # not installed here
+trust = {"trust_remote_code": True}
 """
 
 ASK = """
@@ -55,8 +55,8 @@ pipe.save_pretrained(f"again_{len(trust)}")
 for pipe in (pipe, pipeline(task, model=f"again_{len(trust)}", **trust)):
     answers = pipe(expected["clip"], text=expected["text"])
     assert [answer["expression"] for answer in answers] == expected["text"]
-    assert all((answer["masks"] == mask).mean() > 0.9999 for answer, mask in zip(answers, masks,
-    strict=True)) assert type(pipe).__module__.split(".")[0] == type(model).__module__.split(".")[0]
+    assert all((answer["masks"] == mask).mean() > 0.9999 for answer, mask in zip(answers, masks, strict=True))
+    assert type(pipe).__module__.split(".")[0] == type(model).__module__.split(".")[0]
 print(type(model).__module__)
 """
 

@@ -1,7 +1,13 @@
+import json
+from pathlib import Path
+
 import pytest
 from transformers import Mask2FormerConfig
 
 from modeling_refavs import RefAVSConfig
+
+
+SAVED_BEFORE = Path(__file__).parent / "golden" / "config_saved_before_grounding.json"
 
 
 def test_defaults_are_the_papers():
@@ -42,6 +48,31 @@ def test_a_saved_config_is_the_same_config(tmp_path):
     assert (loaded.use_cached_memory, loaded.adapter_size, loaded.memory_beta) == (False, 16, 0.5)
 
 
+def test_config_saved_before_grounding_config_loads(tmp_path):
+    """Saved by the version before, of the shipped checkpoint; what is passed beside it wins."""
+    saved = json.loads(SAVED_BEFORE.read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps(saved), encoding="utf-8")
+    config = RefAVSConfig.from_pretrained(tmp_path)
+    grounding = config.grounding_config
+    assert grounding.loss_weight == saved["cue_loss_weight"] == 4.0
+    assert grounding.grounding_weight == saved["claim_from_cues"] == 1.0
+    assert grounding.object_score_bias == saved["claim_bias"] == -0.5
+    assert grounding.use_audio_memory_cue is saved["use_audio_memory_cue"] is True
+    assert config.cue_pre_norm is True
+    assert not hasattr(config, "cue_tied_start")
+    biased = RefAVSConfig.from_pretrained(tmp_path, claim_bias=-1.0)
+    assert biased.grounding_config.object_score_bias == -1.0
+    assert biased.grounding_config.loss_weight == 4.0
+    named = RefAVSConfig.from_pretrained(tmp_path, grounding_config={"object_score_bias": -1.0})
+    assert named.to_dict() == biased.to_dict()
+
+
+@pytest.mark.parametrize("pre_norm", [False, True])
+def test_saved_null_cue_pre_norm_follows_mask2former(pre_norm):
+    saved = {"cue_pre_norm": None, "mask2former_config": {"pre_norm": pre_norm}}
+    assert RefAVSConfig.from_dict(saved).cue_pre_norm is pre_norm
+
+
 def test_a_backbone_of_other_classes_is_taken_and_left_as_it_was():
     backbone = Mask2FormerConfig(num_labels=150)
     config = RefAVSConfig(mask2former_config=backbone)
@@ -61,8 +92,9 @@ def test_a_backbone_of_other_classes_is_taken_and_left_as_it_was():
         ({"num_cue_layers": 0}, "at least 1"),
         ({"visual_grid_size": -1}, "at least 1"),
         ({"num_cue_layers": "four"}, "expected int"),
-        ({"claim_bias": float("nan")}, "claim_bias must be a finite number"),
-        ({"claim_from_cues": 1.0}, "set cue_loss_weight above 0"),
+        ({"claim_bias": float("nan")}, "object_score_bias must be a finite number"),
+        ({"grounding_config": {"grounding_weight": 1.0}}, "set loss_weight above 0"),
+        ({"grounding_config": {"los_weight": 1.0}}, "did you mean `loss_weight`"),
     ],
 )
 def test_bad_fields_are_refused(fields, words):

@@ -27,8 +27,7 @@ def cues_of(*shape):
 
 @pytest.mark.parametrize("pre_norm", [False, True])
 def test_a_layer_equals_torchs_own(pre_norm):
-    config = make_config()
-    config.mask2former_config.pre_norm = pre_norm
+    config = make_config(cue_pre_norm=pre_norm)
     ours = RefAVSTransformerLayer(config).eval()
     stir(ours)
     theirs = nn.TransformerEncoderLayer(
@@ -131,13 +130,15 @@ def test_integration_orders_cues_and_tags_as_eq_4_does(config):
     expected = torch.cat([audio, tags[0], visual, tags[1], text], dim=1)
     for layer in integration.layers:
         expected = layer(expected)
-    cues, mask = integration(audio, visual, text)
+    cues, mask, _ = integration(audio, visual, text)
     assert mask.all()
     torch.testing.assert_close(cues, expected)
 
 
 def test_the_past_of_the_sound_comes_after_the_sound():
-    integration = RefAVSMultimodalIntegration(make_config(use_audio_memory_cue=True)).eval()
+    integration = RefAVSMultimodalIntegration(
+        make_config(grounding_config={"use_audio_memory_cue": True})
+    ).eval()
     stir(integration)
     audio, past, visual, text = (
         cues_of(2, 1, 32),
@@ -151,17 +152,20 @@ def test_the_past_of_the_sound_comes_after_the_sound():
     )
     for layer in integration.layers:
         expected = layer(expected)
-    cues, mask = integration(audio, visual, text, past_sound=past)
+    cues, mask, segments = integration(audio, visual, text, audio_memory=past)
     assert mask.all()
     torch.testing.assert_close(cues, expected)
-    torch.testing.assert_close(integration.visual_tokens(cues, 6), expected[:, 3:12])
+    lengths = {name: part.stop - part.start for name, part in segments.items()}
+    names = ("audio", "audio_memory", "audio_tag", "visual", "visual_tag", "text")
+    assert lengths == dict(zip(names, (1, 1, 1, 9, 1, 6), strict=True))
+    assert segments["visual"] == slice(3, 12)
 
 
 def test_integration_does_not_hear_a_step_without_sound(config):
     integration = RefAVSMultimodalIntegration(config).eval()
     visual, text, silent = cues_of(2, 9, 32), cues_of(2, 6, 32), torch.zeros(2, 1, dtype=torch.bool)
-    one, mask = integration(cues_of(2, 1, 32), visual, text, audio_mask=silent)
-    other, _ = integration(torch.full((2, 1, 32), 7.0), visual, text, audio_mask=silent)
+    one, mask, _ = integration(cues_of(2, 1, 32), visual, text, audio_mask=silent)
+    other, _, _ = integration(torch.full((2, 1, 32), 7.0), visual, text, audio_mask=silent)
     assert mask[:, 0].logical_not().all()
     assert mask[:, 1:].all()
     torch.testing.assert_close(one[:, 1:], other[:, 1:])

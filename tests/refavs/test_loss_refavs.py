@@ -5,7 +5,7 @@ import torch
 from transformers.models.mask2former import modeling_mask2former
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerLoss
 
-from modeling_refavs.grounding_refavs import cue_criterion
+from modeling_refavs.grounding_refavs import grounding_criterion
 from modeling_refavs.loss_refavs import (
     RefAVSLossCounts,
     binary_cross_entropy,
@@ -142,9 +142,9 @@ def test_visual_tokens_are_to_light_up_where_the_object_is():
     least = (
         4 * 0.25 * torch.log(torch.tensor(2.0)) / 4 / 2
     )  # what is left of the cell that is half covered
-    torch.testing.assert_close(cue_criterion(right, labels), least, atol=1e-4, rtol=1e-4)
-    assert cue_criterion(right.flip(1), labels) > 5 * least
+    torch.testing.assert_close(grounding_criterion(right, labels), least, atol=1e-4, rtol=1e-4)
+    assert grounding_criterion(right.flip(1), labels) > 5 * least
     counts = RefAVSLossCounts(torch.tensor(1), torch.tensor(4))
     torch.testing.assert_close(
-        cue_criterion(right, labels, counts), least / 2, atol=1e-4, rtol=1e-4
+        grounding_criterion(right, labels, counts), least / 2, atol=1e-4, rtol=1e-4
     )

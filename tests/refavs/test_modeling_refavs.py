@@ -8,7 +8,7 @@ import torch
 from transformers import Mask2FormerForUniversalSegmentation, RobertaModel
 
 from modeling_refavs import RefAVSForSegmentation, RefAVSModel, RefAVSVggishModel
-from modeling_refavs.grounding_refavs import cue_criterion, light_on_masks
+from modeling_refavs.grounding_refavs import grounding_criterion, score_masks_by_grounding
 from modeling_refavs.loss_refavs import set_criterion
 from modeling_refavs.modeling_outputs_refavs import combine_queries
 from tests.conftest import SENTENCES, make_config, make_model, stir
@@ -250,8 +250,8 @@ def test_what_cues_are_made_of_spares_the_steps_that_are_not_wanted(inputs):
     same(whole, ask(model, inputs), frames=steps.tolist())
 
 
-def test_the_past_of_the_sound_is_a_cue_of_its_own(inputs):
-    model = make_model(use_audio_memory_cue=True)
+def test_audio_memory_cue_depends_on_earlier_sound(inputs):
+    model = make_model(grounding_config={"use_audio_memory_cue": True})
     before = ask(model, inputs)
     assert before.cue_mask.shape[-1] == ask(make_model(), inputs).cue_mask.shape[-1] + 1
     model.model.cached_memory.beta = 0.0  # Q_A is the second's alone: of what was, C_A knows
@@ -379,17 +379,6 @@ def test_a_frozen_pixel_decoder_stays_as_it_was():
     )
 
 
-def test_queries_and_keys_start_alike_on_request(tmp_path):
-    torch.manual_seed(0)
-    model = RefAVSForSegmentation(make_config(cue_tied_start=True))
-    attention = model.model.integration.layers[0].attention
-    assert torch.equal(attention.query_projection.weight, attention.key_projection.weight)
-    attention.key_projection.weight.data += 1
-    model.save_pretrained(tmp_path)
-    loaded = RefAVSForSegmentation.from_pretrained(tmp_path).model.integration.layers[0].attention
-    assert torch.equal(loaded.key_projection.weight, attention.key_projection.weight)
-
-
 def test_frozen_encoders_stay_still_in_train_mode(inputs):
     """Swin would drop paths and RoBERTa would drop out."""
     model = make_model()
@@ -425,8 +414,11 @@ def test_the_loss_is_the_criterion_at_every_layer_of_the_decoder(model, inputs):
     "ablation",
     [{}, {"use_audio_cues": False}, {"use_modality_encoding": False}, {"use_text_cues": False}],
 )
-def test_the_auxiliary_loss_reads_the_visual_cues_and_nothing_else_changes(inputs, ablation):
-    plain, model = make_model(**ablation), make_model(cue_loss_weight=2.0, **ablation)
+def test_grounding_loss_reads_visual_cues_and_changes_no_mask(inputs, ablation):
+    plain, model = (
+        make_model(**ablation),
+        make_model(grounding_config={"loss_weight": 2.0}, **ablation),
+    )
     model.load_state_dict(plain.state_dict(), strict=False)
     labels = square_labels()
     theirs, ours = (each(**inputs, mask_labels=labels) for each in (plain, model))
@@ -436,9 +428,9 @@ def test_the_auxiliary_loss_reads_the_visual_cues_and_nothing_else_changes(input
     assert cues.visual_cues.shape == (4, 4, 9, 32)
     first = {"use_audio_cues": 0, "use_modality_encoding": 1}.get(next(iter(ablation), ""), 2)
     close(cues.visual_cues, cues.cue_hidden_states[:, :, first : first + 9])
-    tokens = model.cue_predictor(cues.visual_cues).squeeze(-1).flatten(0, 1)
+    tokens = model.cue_predictor(cues.visual_cues).flatten(0, 1)
     torch.testing.assert_close(
-        ours.loss_parts["loss_cue"], 2 * cue_criterion(tokens, labels.flatten(0, 1)).detach()
+        ours.loss_parts["loss_cue"], 2 * grounding_criterion(tokens, labels.flatten(0, 1)).detach()
     )
     torch.testing.assert_close(ours.loss, theirs.loss + ours.loss_parts["loss_cue"])
 
@@ -504,7 +496,9 @@ def square_labels():
 )
 @pytest.mark.parametrize("use_audio_memory_cue", [False, True])
 def test_an_ablation_takes_its_part_out(inputs, outputs, ablation, gone, use_audio_memory_cue):
-    model = make_model(**{ablation: False, "use_audio_memory_cue": use_audio_memory_cue})
+    model = make_model(
+        **{ablation: False}, grounding_config={"use_audio_memory_cue": use_audio_memory_cue}
+    )
     heard = ablation not in ("use_audio_cues", "use_cached_memory")
     assert (model.model.integration.past_encoding is not None) == (use_audio_memory_cue and heard)
     names = list(model.model.state_dict())
@@ -584,22 +578,22 @@ def combine_one_frame(masks, classes):
     """`combine_queries`, a query at a time."""
     sure = classes.softmax(-1)[:, 0]
     best = int(sure.argmax())
-    claims, presence = torch.zeros(masks.shape[1:]), 0.0
+    combined, presence = torch.zeros(masks.shape[1:]), 0.0
     for query, mask in enumerate(masks):
         area, shared = (mask > 0).sum(), ((mask > 0) & (masks[best] > 0)).sum()
         if query == best or shared > area / 2:
-            claims, presence = claims + sure[query] * mask.sigmoid(), presence + sure[query]
-    return claims / max(presence, 1.0), min(presence, torch.tensor(1.0))
+            combined, presence = combined + sure[query] * mask.sigmoid(), presence + sure[query]
+    return combined / max(presence, 1.0), min(presence, torch.tensor(1.0))
 
 
-def test_combine_queries_claims_one_object():
+def test_combine_queries_equals_a_loop_over_queries():
     masks, classes = 4 * torch.randn(2, 30, 5, 3, 3), 2 * torch.randn(2, 30, 5, 2)
     masks[0, 0] = -5.0  # no query has a mask
     mask_logits, presence_logits = combine_queries(masks, classes)
     pairs = zip(masks.flatten(0, 1), classes.flatten(0, 1), strict=True)
-    claims, presence = zip(*(combine_one_frame(*pair) for pair in pairs), strict=True)
+    combined, presence = zip(*(combine_one_frame(*pair) for pair in pairs), strict=True)
     torch.testing.assert_close(
-        mask_logits.sigmoid().flatten(0, 1), torch.stack(claims), rtol=1e-4, atol=2e-6
+        mask_logits.sigmoid().flatten(0, 1), torch.stack(combined), rtol=1e-4, atol=2e-6
     )
     torch.testing.assert_close(
         presence_logits.sigmoid().flatten(), torch.stack(presence), rtol=1e-4, atol=2e-6
@@ -608,7 +602,7 @@ def test_combine_queries_claims_one_object():
     assert torch.isfinite(extreme).all()
 
 
-def test_two_objects_in_doubt_are_not_both_claimed():
+def test_combine_queries_gives_one_of_two_uncertain_objects():
     left, right = (torch.full((4, 4), -8.0) for _ in range(2))
     left[:, :2] = right[:, 2:] = 8.0
     masks = torch.stack([left, right, left])
@@ -637,13 +631,13 @@ def test_bad_input_is_refused(model, inputs, changes, words):
         ask(model, inputs, **changes)
 
 
-def test_a_claim_bias_changes_what_is_claimed_and_not_what_is_learned(model, inputs, outputs):
+def test_object_score_bias_changes_outputs_and_not_the_loss(model, inputs, outputs):
     masks = (torch.rand(4, 4, 24, 24) > 0.5).double()
-    model.config.claim_bias = 1.5
+    model.config.grounding_config.object_score_bias = 1.5
     try:
         biased, expected = ask(model, inputs, mask_labels=masks), outputs.class_queries_logits
     finally:
-        model.config.claim_bias = 0.0
+        model.config.grounding_config.object_score_bias = 0.0
     close(biased.class_queries_logits, expected + torch.tensor([1.5, 0.0]))
     mask_logits, presence_logits = combine_queries(
         biased.masks_queries_logits, biased.class_queries_logits
@@ -654,22 +648,22 @@ def test_a_claim_bias_changes_what_is_claimed_and_not_what_is_learned(model, inp
     close(biased.loss, ask(model, inputs, mask_labels=masks).loss)
 
 
-def test_the_light_on_a_mask_is_that_of_the_tokens_which_it_covers():
+def test_mask_score_is_the_mean_grounding_logit_of_covered_tokens():
     masks = torch.full((1, 3, 8, 8), -1.0)
     masks[0, 0, :4, :4] = 1.0  # all of the first token
     masks[0, 1, :4, 2:6] = 1.0  # half of the first and of the second
-    light = light_on_masks(masks, torch.tensor([[4.0, -2.0, 7.0, 7.0]]))
-    torch.testing.assert_close(light, torch.tensor([[4.0, 1.0, 0.0]]))  # the third shows nothing
+    scores = score_masks_by_grounding(masks, torch.tensor([[4.0, -2.0, 7.0, 7.0]]))
+    torch.testing.assert_close(scores, torch.tensor([[4.0, 1.0, 0.0]]))  # the third shows nothing
     masks[0, 1, :4, 6] = 1.0  # of the second three quarters now: (0.25 * 4 + 0.5625 * -2) / 0.8125
     assert float(
-        light_on_masks(masks, torch.tensor([[4.0, -2.0, 7.0, 7.0]]))[0, 1]
+        score_masks_by_grounding(masks, torch.tensor([[4.0, -2.0, 7.0, 7.0]]))[0, 1]
     ) == pytest.approx(-0.125 / 0.8125)
 
 
-def test_claims_follow_the_light_of_the_cues(inputs):
-    model = make_model(cue_loss_weight=1.0, claim_from_cues=0.7).double()
-    lit = ask(model, inputs)
-    model.config.claim_from_cues = 0.0
+def test_grounding_weight_adds_mask_scores_to_object_scores(inputs):
+    model = make_model(grounding_config={"loss_weight": 1.0, "grounding_weight": 0.7}).double()
+    grounded = ask(model, inputs)
+    model.config.grounding_config.grounding_weight = 0.0
     plain = ask(model, inputs)
     with torch.no_grad():
         clips = model.encode_clips(
@@ -677,21 +671,20 @@ def test_claims_follow_the_light_of_the_cues(inputs):
         )
         text = {name: inputs[name] for name in ("input_ids", "attention_mask", "clip_index")}
         cues = model.model.segment(clips, **text).visual_cues.flatten(0, 1)
-        light = light_on_masks(
-            plain.masks_queries_logits.flatten(0, 1), model.cue_predictor(cues).squeeze(-1)
+        scores = score_masks_by_grounding(
+            plain.masks_queries_logits.flatten(0, 1), model.cue_predictor(cues)
         )
-    added = torch.stack([0.7 * light, torch.zeros_like(light)], dim=-1).unflatten(0, (4, 4))
-    close(lit.class_queries_logits, plain.class_queries_logits + added)
-    close(lit.masks_queries_logits, plain.masks_queries_logits)
-    assert not torch.allclose(lit.mask_logits, plain.mask_logits, atol=1e-4)
+    added = torch.stack([0.7 * scores, torch.zeros_like(scores)], dim=-1).unflatten(0, (4, 4))
+    close(grounded.class_queries_logits, plain.class_queries_logits + added)
+    close(grounded.masks_queries_logits, plain.masks_queries_logits)
+    assert not torch.allclose(grounded.mask_logits, plain.mask_logits, atol=1e-4)
 
 
-def test_claims_teach_the_light(inputs):
-    """Where claims follow it, what a frame does not show darkens it: the cross-entropy has a
-    gradient there."""
+def test_class_loss_reaches_the_grounding_head(inputs):
+    """With a grounding weight the cross-entropy of an empty frame has a gradient in the head."""
     labels, gradients = torch.zeros(4, 4, 24, 24), []
     for weight in (0.0, 1.0):
-        model = make_model(cue_loss_weight=1e-9, claim_from_cues=weight)
+        model = make_model(grounding_config={"loss_weight": 1e-9, "grounding_weight": weight})
         model(**inputs, mask_labels=labels).loss.backward()
         gradients.append(float(model.cue_predictor.weight.grad.norm()))
     assert gradients[1] > 1e3 * gradients[0]

@@ -386,9 +386,17 @@ def test_trainer_lowers_the_loss_and_moves_nothing_else(inputs, tmp_path):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     example = {**inputs, "mask_labels": square_labels()}
     arguments = TrainingArguments(
-        tmp_path, max_steps=4, learning_rate=1e-3, per_device_train_batch_size=1, use_cpu=True, logging_steps=1,
-        save_strategy="no", remove_unused_columns=False, label_names=["mask_labels"], disable_tqdm=True,
-    )  # fmt: skip
+        tmp_path,
+        max_steps=4,
+        learning_rate=1e-3,
+        per_device_train_batch_size=1,
+        use_cpu=True,
+        logging_steps=1,
+        save_strategy="no",
+        remove_unused_columns=False,
+        label_names=["mask_labels"],
+        disable_tqdm=True,
+    )
     trainer = Trainer(
         model, arguments, train_dataset=[example] * 4, data_collator=lambda examples: examples[0]
     )

@@ -148,7 +148,9 @@ def test_mistakes(pipe, clip, tmp_path):
         "got int": lambda: pipe(7, text="the dog"),
         r"got \['pictures'\]": lambda: pipe({"pictures": []}, text="the dog"),
         "no such file": lambda: pipe("https://example.org/a.mp4", text="the dog"),
-        "not a media file that FFmpeg can read": lambda: pipe(tmp_path / "notes.mp4", text="the dog"),
+        "not a media file that FFmpeg can read": lambda: pipe(
+            tmp_path / "notes.mp4", text="the dog"
+        ),
         "11 bytes: not a video": lambda: pipe(b"Dear diary,", text="the dog"),
         "without a single picture": lambda: pipe({"frames": []}, text="the dog"),
         "between 0 and 1": lambda: pipe(clip, text="the dog", threshold=1),

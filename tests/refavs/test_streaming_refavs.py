@@ -141,7 +141,7 @@ def test_the_state_goes_to_disk_and_back(model, processor, seconds, tmp_path):
         {"use_cached_memory": False},
         {"use_audio_cues": False},
         {"use_text_cues": False},
-        {"use_audio_memory_cue": True},
+        {"grounding_config": {"use_audio_memory_cue": True}},
     ],
 )
 def test_variants_stream_too(processor, seconds, tmp_path, variant):

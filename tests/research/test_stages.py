@@ -1,15 +1,17 @@
-"""The first stage learns one space of sound and picture: what it is given to learn here can be told
-by their product alone."""
+"""The alignment stage learns one space of sound and picture: here their product alone tells which
+object sounds."""
 
 import torch
 
-from modeling_refavs.research.stages import RefAVSForCueAlignment
+from modeling_refavs.research.stages import RefAVSForCueAlignment, RefAVSForCueLocalization
 from tests.conftest import make_config
 
 
 def make_stage(**overrides) -> RefAVSForCueAlignment:
     torch.manual_seed(0)
-    return RefAVSForCueAlignment(make_config(cue_loss_weight=1.0, visual_grid_size=2, **overrides))
+    return RefAVSForCueAlignment(
+        make_config(grounding_config={"loss_weight": 1.0}, visual_grid_size=2, **overrides)
+    )
 
 
 def draw_batch(count: int, seed: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
@@ -34,7 +36,7 @@ def draw_batch(count: int, seed: int) -> tuple[dict[str, torch.Tensor], torch.Te
     }, answer
 
 
-def test_what_sounds_is_told_by_the_product():
+def test_alignment_learns_which_object_sounds():
     stage = make_stage().train()
     optimizer = torch.optim.Adam([p for p in stage.parameters() if p.requires_grad], lr=1e-2)
     for step in range(60):
@@ -43,33 +45,48 @@ def test_what_sounds_is_told_by_the_product():
         optimizer.step()
     inputs, answer = draw_batch(64, seed=1000)
     with torch.no_grad():
-        told = stage(**inputs).cue_logits[:, 0].argmax(-1) == answer
+        right = stage(**inputs).grounding_logits[:, 0].argmax(-1) == answer
         deaf = (
             stage(**{**inputs, "audio_features": inputs["audio_features"].roll(1, 0)})
-            .cue_logits[:, 0]
+            .grounding_logits[:, 0]
             .argmax(-1)
         )
-    assert told.float().mean() > 0.95
+    assert right.float().mean() > 0.95
     assert (deaf == answer).float().mean() < 0.8
 
 
-def test_without_a_sentence_the_sound_tells_alone():
+def test_alignment_without_text_depends_on_the_sound():
     stage = make_stage(use_text_cues=False).eval()
     inputs = draw_batch(4, 0)[0]
     with torch.no_grad():
         stage.visibility.weight.zero_()
-        lit = stage(**inputs).cue_logits
+        lit = stage(**inputs).grounding_logits
         silent = stage(
             **{**inputs, "audio_features": torch.zeros_like(inputs["audio_features"])}
-        ).cue_logits
+        ).grounding_logits
     assert stage.listening is None
     assert not torch.equal(lit, silent)
     deaf = make_stage(use_text_cues=False, use_audio_cues=False).eval()
     assert deaf(**inputs).loss.isfinite()
 
 
-def test_only_the_projections_learn():
+def test_alignment_trains_projections_alone():
     stage = make_stage().train()
-    learned = {name.split(".")[-3] if "cue_projection" in name else name.split(".")[0]
-               for name, parameter in stage.named_parameters() if parameter.requires_grad}  # fmt: skip
+    trained = [name for name, parameter in stage.named_parameters() if parameter.requires_grad]
+    learned = {
+        "cue_projection" if "cue_projection" in name else name.split(".")[0] for name in trained
+    }
     assert learned == {"cue_projection", "listening", "visibility"}
+
+
+def test_queries_and_keys_start_alike_in_the_alignment_stage(tmp_path):
+    stage = make_stage()
+    attention = stage.model.integration.layers[0].attention
+    assert torch.equal(attention.query_projection.weight, attention.key_projection.weight)
+    attention.key_projection.weight.data += 1
+    stage.save_pretrained(tmp_path)
+    loaded = RefAVSForCueAlignment.from_pretrained(tmp_path).model.integration.layers[0].attention
+    assert torch.equal(loaded.key_projection.weight, attention.key_projection.weight)
+    later = RefAVSForCueLocalization(make_config(grounding_config={"loss_weight": 1.0}))
+    attention = later.model.integration.layers[0].attention
+    assert not torch.equal(attention.query_projection.weight, attention.key_projection.weight)
