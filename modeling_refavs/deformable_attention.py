@@ -37,9 +37,9 @@ class RefAVSDeformableAttention(Mask2FormerPixelDecoderEncoderMultiscaleDeformab
     ) -> torch.Tensor:
         """
         Args:
-            tokens: `(batch, pixels, D)`, the levels one after the other; each looks at all.
+            tokens: `(batch, pixels, D)`, the levels one after the other; each attends to all.
             position: `(pixels, D)`.
-            reference_points: `(1 or batch, pixels, levels, 2)`, where each pixel looks first: x and
+            reference_points: `(1 or batch, pixels, levels, 2)`, where each pixel samples first: x and
                 y from 0 to 1.
             shapes: height and width of each level.
 

@@ -23,7 +23,7 @@ LOG_OFFSET = 0.01
 NUM_MEL_FRAMES = 96  # in an example, 0.96 s
 EXAMPLE_SPAN = (
     NUM_MEL_FRAMES - 1
-) * HOP_LENGTH + WINDOW_LENGTH  # samples that one example looks at, 0.975 s
+) * HOP_LENGTH + WINDOW_LENGTH  # samples that one example covers, 0.975 s
 EXAMPLE_HOP = {
     "aligned": SAMPLING_RATE,
     "contiguous": NUM_MEL_FRAMES * HOP_LENGTH,
@@ -69,7 +69,7 @@ class RefAVSFeatureExtractor(FeatureExtractionMixin):
 
         Returns:
             `input_features (clips, examples, 96, 64)` and `input_features_mask (clips, examples,
-            96)`, 0 where a mel frame looks at padding alone.
+            96)`, 0 where a mel frame covers padding alone.
 
         Raises:
             ValueError: an unknown rate, NaN in the sound, or a waveform of more than two

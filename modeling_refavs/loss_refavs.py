@@ -2,7 +2,7 @@
 object or does not.
 
 With one object at most, the best assignment is a minimum over the queries: all frames are matched
-at once. Mask2Former looks at 12,544 random points of a map; here every pixel counts, at 384x384
+at once. Mask2Former samples 12,544 random points of a map; here every pixel counts, at 384x384
 only 9,216 of them, and the loss is the same each time.
 """
 
@@ -90,9 +90,9 @@ def matching_cost(
     num_queries)`; what is common to both is one matrix product."""
     labels, pixels = labels.unsqueeze(-1), labels.shape[-1]
     probabilities = logits.sigmoid()
-    both, claimed = (probabilities @ labels).squeeze(-1), probabilities.sum(dim=-1)
+    both, predicted = (probabilities @ labels).squeeze(-1), probabilities.sum(dim=-1)
     entropy = (nn.functional.softplus(logits).sum(dim=-1) - (logits @ labels).squeeze(-1)) / pixels
-    dice = 1 - (2 * both + 1) / (claimed + labels.sum(dim=1) + 1)
+    dice = 1 - (2 * both + 1) / (predicted + labels.sum(dim=1) + 1)
     return config.mask_weight * entropy + config.dice_weight * dice
 
 

@@ -1,10 +1,14 @@
-"""Mask2Former's transformer decoder (arXiv 2112.01527, Sec. 3.2), started from prompted queries, of
-which only what is asked for is computed.
+"""Mask2Former (arXiv 2112.01527) as Sec. 4.4 of the paper uses it: adapters in the pixel decoder
+and in the
+transformer decoder (Fig. 3), and mask queries that come prompted by the cues.
 
-transformers repeats a clip's maps for each sentence, predicts every layer's masks at full size,
-brings them to the size of the next layer's map, copies them for each head and keeps the attention
-weights. Here the sentences of a clip are so many queries more, and the
-pixels are brought to that size, once: a bilinear map of a product is the product of the map.
+Every parameter is transformers' own but those of the adapters. The computation is arranged anew,
+with equal results. What depends on the size of the maps alone, positions and reference points, is
+made once for all frames, in single precision. The expressions of a clip are so many more queries on
+its maps, where transformers repeats the maps for each; the mask features are brought to the size of
+a layer's map before the product with the queries and not after it, since a bilinear map of a
+product is the product of the map. Nothing is sent to an accelerator in between, so that it never
+waits.
 """
 
 from collections.abc import Sequence
@@ -24,6 +28,11 @@ from transformers.models.mask2former.modeling_mask2former import (
 from .deformable_attention import RefAVSDeformableAttention
 
 
+# On a CPU, how many places of maps pass through a part at a time.
+PIXELS_AT_ONCE = 2 * 384**2  # of frames
+POSITIONS_AT_ONCE = 2 * 96**2  # of Swin's first stage
+
+
 class RefAVSAdapter(nn.Module):
     """A residual bottleneck whose last layer starts at zero: before training it changes nothing."""
 
@@ -36,6 +45,107 @@ class RefAVSAdapter(nn.Module):
         return hidden_states + self.up(nn.functional.relu(self.down(hidden_states)))
 
 
+class RefAVSPixels(NamedTuple):
+    """Of frames: `multi_scale_features`, three maps `(frames, C, h, w)` at strides 32, 16 and 8;
+    `mask_features (frames, C, H/4, W/4)`."""
+
+    multi_scale_features: tuple[torch.Tensor, ...]
+    mask_features: torch.Tensor
+
+
+class RefAVSPixelDecoderLayer(Mask2FormerPixelDecoderEncoderLayer):
+    """Mask2Former's deformable attention layer, then an adapter. Parameters of transformers'
+    class."""
+
+    def __init__(self, config: Mask2FormerConfig, adapter_size: int):
+        super().__init__(config)
+        plain = self.self_attn
+        self.self_attn = RefAVSDeformableAttention(
+            plain.d_model, plain.n_heads, plain.n_levels, plain.n_points
+        )
+        self.adapter = RefAVSAdapter(config.feature_size, adapter_size)
+
+    def forward(
+        self,
+        tokens: torch.Tensor,
+        position: torch.Tensor,
+        reference_points: torch.Tensor,
+        shapes: list[tuple[int, int]],
+    ) -> torch.Tensor:
+        """`(frames, pixels, D)` to the same; arguments of [`RefAVSDeformableAttention`]."""
+        attended = self.self_attn(tokens, position, reference_points, shapes)
+        tokens = self.self_attn_layer_norm(tokens + self._drop(attended))
+        inner = nn.functional.dropout(
+            self.activation_fn(self.fc1(tokens)), self.activation_dropout, self.training
+        )
+        return self.adapter(self.final_layer_norm(tokens + self._drop(self.fc2(inner))))
+
+    def _drop(self, states: torch.Tensor) -> torch.Tensor:
+        return nn.functional.dropout(states, self.dropout, self.training)
+
+
+class RefAVSPixelDecoder(Mask2FormerPixelDecoder):
+    """Mask2Former's pixel decoder (Sec. 3.2.1 of arXiv 2112.01527). Parameters of transformers'
+    class."""
+
+    def __init__(self, config: Mask2FormerConfig, feature_channels: list[int], adapter_size: int):
+        super().__init__(config, feature_channels)
+        self.encoder.layers = nn.ModuleList(
+            RefAVSPixelDecoderLayer(config, adapter_size) for _ in range(config.encoder_layers)
+        )
+
+    def forward(self, stages: Sequence[torch.Tensor]) -> RefAVSPixels:
+        """Swin's four stages `(frames, C, h, w)` to maps."""
+        coarse_first = stages[: -len(self.input_projections) - 1 : -1]
+        maps = [
+            project(stage)
+            for project, stage in zip(self.input_projections, coarse_first, strict=True)
+        ]
+        shapes = [tuple(level.shape[-2:]) for level in maps]
+        tokens = torch.cat([level.flatten(2).transpose(1, 2) for level in maps], dim=1)
+        position, places = self._position(shapes, tokens), reference_points(shapes, tokens.device)
+        for layer in self.encoder.layers:
+            tokens = layer(tokens, position, places, shapes)
+        split = tokens.split([height * width for height, width in shapes], dim=1)
+        maps = [
+            level.transpose(1, 2).unflatten(2, shape)
+            for level, shape in zip(split, shapes, strict=True)
+        ]
+        finest_last = stages[: self.num_fpn_levels][::-1]
+        for lateral, blend, stage in zip(
+            self.lateral_convolutions, self.output_convolutions, finest_last, strict=True
+        ):
+            beside = lateral(stage)
+            larger = nn.functional.interpolate(
+                maps[-1], beside.shape[-2:], mode="bilinear", align_corners=False
+            )
+            maps.append(blend(beside + larger))
+        return RefAVSPixels(tuple(maps[: len(shapes)]), self.mask_projection(maps[-1]))
+
+    def _position(self, shapes: list[tuple[int, int]], like: torch.Tensor) -> torch.Tensor:
+        """`(pixels, D)`: where a pixel is in its level, and which level that is."""
+        levels = [
+            self.position_embedding((1, 0, *shape), like.device, torch.float32).flatten(2)[0].T
+            + embedding
+            for shape, embedding in zip(shapes, self.level_embed, strict=True)
+        ]
+        return torch.cat(levels).to(like.dtype)
+
+
+def reference_points(shapes: list[tuple[int, int]], device: torch.device) -> torch.Tensor:
+    """Where each pixel samples first, its own place: `(1, pixels, levels, 2)` float32, x and y from
+    0
+    to 1, the same for each level."""
+    places = []
+    for height, width in shapes:
+        y, x = (
+            (torch.arange(size, device=device, dtype=torch.float32) + 0.5) / size
+            for size in (height, width)
+        )
+        places.append(torch.stack([x.repeat(height), y.repeat_interleave(width)], dim=-1))
+    return torch.cat(places)[None, :, None].expand(-1, -1, len(shapes), -1)
+
+
 class RefAVSMapTokens(NamedTuple):
     """One of the pixel decoder's maps: `tokens (clips, steps, pixels, D)` and where they are,
     `position (pixels, D)`."""
@@ -45,16 +155,17 @@ class RefAVSMapTokens(NamedTuple):
 
 
 class RefAVSMaskDecoderOutput(NamedTuple):
-    """`states`: per layer and before the first, `(expressions * steps, queries, D)`, normalised;
-    `masks_queries_logits (expressions * steps,
-    queries, h, w)` of the last layer."""
+    """Args:
+    states: per layer and before the first, `(expressions * steps, queries, D)`, normalised.
+    masks_queries_logits: `(expressions * steps, queries, h, w)` of the last layer.
+    """
 
     states: tuple[torch.Tensor, ...]
     masks_queries_logits: torch.Tensor
 
 
 class RefAVSMaskedCrossAttention(nn.MultiheadAttention):
-    """Queries of all sentences of a clip look at its map. Parameters of torch's class."""
+    """The queries of all expressions of a clip attend to its map. Parameters of torch's class."""
 
     def forward(
         self, queries: torch.Tensor, level: RefAVSMapTokens, hidden: torch.Tensor
@@ -64,7 +175,7 @@ class RefAVSMaskedCrossAttention(nn.MultiheadAttention):
             queries: `(expressions * steps, queries, D)`, the expressions of a clip one after the
                 other, as many of each.
             hidden: `(clips, steps, expressions of a clip * queries, pixels)` bool, True where a
-                query does not look.
+                query does not attend.
 
         Returns:
             `(expressions * steps, queries, D)`.
@@ -81,15 +192,13 @@ class RefAVSMaskedCrossAttention(nn.MultiheadAttention):
             attn_mask=~hidden.flatten(0, 1).unsqueeze(1),
             dropout_p=self.dropout if self.training else 0.0,
         )
-        attended = (
-            attended.transpose(1, 2).flatten(2).unflatten(0, clips)
-        )  # (clips, steps, E * Q, D)
+        # (clips, steps, E * Q, D)
+        attended = attended.transpose(1, 2).flatten(2).unflatten(0, clips)
         return self.out_proj(unfold(attended, queries.shape[1]))
 
     def _split_heads(self, states: torch.Tensor) -> torch.Tensor:
-        return states.unflatten(-1, (self.num_heads, -1)).transpose(
-            1, 2
-        )  # (N, S, D) -> (N, heads, S, d)
+        # (N, S, D) -> (N, heads, S, d)
+        return states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
 class RefAVSMaskDecoderLayer(Mask2FormerMaskedAttentionDecoderLayer):
@@ -155,8 +264,8 @@ class RefAVSMaskDecoderLayer(Mask2FormerMaskedAttentionDecoderLayer):
 
 
 class RefAVSMaskDecoder(Mask2FormerTransformerModule):
-    """Parameters of transformers' class. No layer is ever dropped: no published Mask2Former has
-    dropout."""
+    """Mask2Former's transformer decoder (Sec. 3.2 of arXiv 2112.01527). Parameters of transformers'
+    class. No layer is ever dropped: no published Mask2Former has dropout."""
 
     def __init__(self, config: Mask2FormerConfig, adapter_size: int):
         super().__init__(config.feature_size, config)
@@ -228,7 +337,7 @@ class RefAVSMaskDecoder(Mask2FormerTransformerModule):
 
     @torch.no_grad()
     def _hide(self, states: torch.Tensor, mask_features: torch.Tensor) -> torch.Tensor:
-        """`(clips, steps, E * Q, pixels)` bool: a query looks at its own mask, or everywhere if
+        """`(clips, steps, E * Q, pixels)` bool: a query attends to its own mask, or everywhere if
         that is empty."""
         hidden = self._multiply(states, mask_features) < 0
         return hidden & ~hidden.all(dim=-1, keepdim=True)
@@ -246,9 +355,11 @@ def unfold(states: torch.Tensor, queries: int) -> torch.Tensor:
 
 
 def shrink(maps: torch.Tensor, size: torch.Size) -> torch.Tensor:
-    """`(clips, steps, C, H, W)` -> `(clips, steps, C, h, w)`, bilinear. To an even part of its
-    size, as it usually is, that is the mean of
-    the four pixels in the middle of each block."""
+    """`(clips, steps, C, H, W)` -> `(clips, steps, C, h, w)`, bilinear.
+
+    Where the size is an even part of the map's, as it usually is, that is the mean of the four
+    pixels in the middle of each block.
+    """
     flat = maps.flatten(0, 1)
     (height, width), (ratio, rest) = size, divmod(maps.shape[-1], size[-1])
     if rest or ratio % 2 or maps.shape[-2] != height * ratio:
@@ -261,114 +372,13 @@ def shrink(maps: torch.Tensor, size: torch.Size) -> torch.Tensor:
     return smaller.unflatten(0, maps.shape[:2])
 
 
-class RefAVSPixels(NamedTuple):
-    """Of frames: `multi_scale_features`, three maps `(frames, C, h, w)` at strides 32, 16 and 8;
-    `mask_features (frames, C, H/4, W/4)`."""
-
-    multi_scale_features: tuple[torch.Tensor, ...]
-    mask_features: torch.Tensor
-
-
-class RefAVSPixelDecoderLayer(Mask2FormerPixelDecoderEncoderLayer):
-    """Mask2Former's deformable attention layer, then an adapter. Parameters of transformers'
-    class."""
-
-    def __init__(self, config: Mask2FormerConfig, adapter_size: int):
-        super().__init__(config)
-        plain = self.self_attn
-        self.self_attn = RefAVSDeformableAttention(
-            plain.d_model, plain.n_heads, plain.n_levels, plain.n_points
-        )
-        self.adapter = RefAVSAdapter(config.feature_size, adapter_size)
-
-    def forward(
-        self,
-        tokens: torch.Tensor,
-        position: torch.Tensor,
-        reference_points: torch.Tensor,
-        shapes: list[tuple[int, int]],
-    ) -> torch.Tensor:
-        """`(frames, pixels, D)` to the same; arguments of [`RefAVSDeformableAttention`]."""
-        attended = self.self_attn(tokens, position, reference_points, shapes)
-        tokens = self.self_attn_layer_norm(tokens + self._drop(attended))
-        inner = nn.functional.dropout(
-            self.activation_fn(self.fc1(tokens)), self.activation_dropout, self.training
-        )
-        return self.adapter(self.final_layer_norm(tokens + self._drop(self.fc2(inner))))
-
-    def _drop(self, states: torch.Tensor) -> torch.Tensor:
-        return nn.functional.dropout(states, self.dropout, self.training)
-
-
-class RefAVSPixelDecoder(Mask2FormerPixelDecoder):
-    """Parameters of transformers' class."""
-
-    def __init__(self, config: Mask2FormerConfig, feature_channels: list[int], adapter_size: int):
-        super().__init__(config, feature_channels)
-        self.encoder.layers = nn.ModuleList(
-            RefAVSPixelDecoderLayer(config, adapter_size) for _ in range(config.encoder_layers)
-        )
-
-    def forward(self, stages: Sequence[torch.Tensor]) -> RefAVSPixels:
-        """Swin's four stages `(frames, C, h, w)` to maps."""
-        coarse_first = stages[: -len(self.input_projections) - 1 : -1]
-        maps = [
-            project(stage)
-            for project, stage in zip(self.input_projections, coarse_first, strict=True)
-        ]
-        shapes = [tuple(level.shape[-2:]) for level in maps]
-        tokens = torch.cat([level.flatten(2).transpose(1, 2) for level in maps], dim=1)
-        position, places = self._position(shapes, tokens), reference_points(shapes, tokens.device)
-        for layer in self.encoder.layers:
-            tokens = layer(tokens, position, places, shapes)
-        split = tokens.split([height * width for height, width in shapes], dim=1)
-        maps = [
-            level.transpose(1, 2).unflatten(2, shape)
-            for level, shape in zip(split, shapes, strict=True)
-        ]
-        finest_last = stages[: self.num_fpn_levels][::-1]
-        for lateral, blend, stage in zip(
-            self.lateral_convolutions, self.output_convolutions, finest_last, strict=True
-        ):
-            beside = lateral(stage)
-            larger = nn.functional.interpolate(
-                maps[-1], beside.shape[-2:], mode="bilinear", align_corners=False
-            )
-            maps.append(blend(beside + larger))
-        return RefAVSPixels(tuple(maps[: len(shapes)]), self.mask_projection(maps[-1]))
-
-    def _position(self, shapes: list[tuple[int, int]], like: torch.Tensor) -> torch.Tensor:
-        """`(pixels, D)`: where a pixel is in its level, and which level that is."""
-        levels = [
-            self.position_embedding((1, 0, *shape), like.device, torch.float32).flatten(2)[0].T
-            + embedding
-            for shape, embedding in zip(shapes, self.level_embed, strict=True)
-        ]
-        return torch.cat(levels).to(like.dtype)
-
-
-def reference_points(shapes: list[tuple[int, int]], device: torch.device) -> torch.Tensor:
-    """Where each pixel looks first, its own place: `(1, pixels, levels, 2)` float32, x and y from 0
-    to 1, the same for each level."""
-    places = []
-    for height, width in shapes:
-        y, x = (
-            (torch.arange(size, device=device, dtype=torch.float32) + 0.5) / size
-            for size in (height, width)
-        )
-        places.append(torch.stack([x.repeat(height), y.repeat_interleave(width)], dim=-1))
-    return torch.cat(places)[None, :, None].expand(-1, -1, len(shapes), -1)
-
-
-PIXELS_AT_ONCE = 2 * 384**2
-POSITIONS_AT_ONCE = 2 * 96**2  # of Swin's first stage
-
-
 class RefAVSMask2FormerModel(Mask2FormerModel):
-    """`Mask2FormerModel` with adapters, in two halves: `encode_frames` and `decode_pixels` once a
-    clip, `transformer_module` once a
-    sentence. On a CPU a few frames pass through the first half at a time, so that its caches hold
-    what one layer hands to the next.
+    """`Mask2FormerModel` with adapters, in two halves: `encode_frames` and `decode_pixels` run once
+    a
+    clip, `transformer_module` runs once for its expressions.
+
+    On a CPU a few frames pass through the first half at a time, so that its caches hold what one
+    layer hands to the next.
 
     Every parameter of Mask2Former keeps its name, so `from_pretrained` takes any Mask2Former;
     adapters are added.
@@ -383,17 +393,17 @@ class RefAVSMask2FormerModel(Mask2FormerModel):
 
     @classmethod
     def is_custom_code(cls) -> bool:
-        """Names and initialisation are transformers': of custom code it would neither rename the
-        keys of a checkpoint nor
-        initialise modules without parameters of their own, such as deformable attention."""
+        """Names and initialisation are transformers' own: in custom code it would neither rename
+        the
+        keys of a checkpoint nor initialise modules without parameters of their own, such as
+        deformable attention."""
         return False
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(
-            module, (RefAVSPixelDecoderLayer, RefAVSMaskDecoderLayer)
-        ):  # after the layer's own Xavier
+        # after the layer's own Xavier
+        if isinstance(module, (RefAVSPixelDecoderLayer, RefAVSMaskDecoderLayer)):
             init.zeros_(module.adapter.up.weight)
             init.zeros_(module.adapter.up.bias)
 

@@ -93,7 +93,7 @@ class RefAVSPreTrainedModel(PreTrainedModel):
             mask2former, text_model, vggish: Hub ids or local folders of a Mask2Former with a Swin
                 backbone, a RoBERTa and a [`RefAVSVggishModel`].
             config_fields: fields of [`RefAVSConfig`], such as `num_cue_layers`; in
-                `mask2former_config` a dict of those that shall differ from the pretrained one's,
+                `mask2former_config` a dict of the fields that differ from the pretrained one's,
                 such as `{"class_weight": 2.0}`.
         """
         changed = config_fields.pop("mask2former_config", {})
