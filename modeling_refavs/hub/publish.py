@@ -127,10 +127,10 @@ class ModelPublication(Publication):
             )
 
     def _write_code(self, work: Path) -> None:
-        """Every file that model, processor and pipeline are made of."""
+        """Every file that model and processor are made of; the processor imports the pipeline."""
         from transformers.dynamic_module_utils import custom_object_save
 
-        for published in (modeling_refavs.RefAVSForSegmentation, modeling_refavs.RefAVSPipeline):
+        for published in (modeling_refavs.RefAVSForSegmentation, modeling_refavs.RefAVSProcessor):
             custom_object_save(published, work)
 
     def _write_card(self, work: Path) -> None:
