@@ -1,23 +1,162 @@
-"""`refavs dataset check`: every irregularity of a tree counted and named. Nothing in the tree is
-changed."""
+"""`refavs dataset check`: every irregularity of a tree, counted and named."""
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
-from .annotation_checks import annotation_findings, leaks
-from .annotations import Annotation, Annotations, Clip, group_clips, read_annotations
-from .check_report import Report
+from .annotations import (
+    Annotation,
+    Annotations,
+    Clip,
+    annotation_findings,
+    group_clips,
+    leaks,
+    read_annotations,
+)
 from .examples import find_csv
-from .media_checks import FATAL_PROBLEMS, Problem, clip_problems
+from .media_files import FATAL_PROBLEMS, Problem, clip_problems
 from .schema import SPLITS
 from .taxonomy import read_taxonomy
+
+
+MAX_EXAMPLES = 20  # of each code in the report, so that it stays small whatever the tree's size
+FATAL = FATAL_PROBLEMS | {"malformed_row"}
+FINDINGS = {
+    "malformed_row": "rows that name no clip, object or split",
+    "missing_clip": "clips without a folder under media/",
+    "missing_frame": "frames that are not there",
+    "damaged_frame": "frames that cannot be decoded to the end",
+    "missing_sound": "clips without audio.wav",
+    "damaged_sound": "sounds that are cut short or no WAV file",
+    "missing_mask": "masks that are not there",
+    "damaged_mask": "masks that cannot be decoded to the end",
+    "frame_sizes_differ": "clips whose frames are not all of one size",
+    "mask_size": "mask sizes that are not their frames'",
+    "sound_length": "sounds longer or shorter than their clip by more than 0.5 s",
+    "object_never_visible": "objects whose ten masks are all empty",
+    "null_with_object": "null references whose masks hold an object",
+    "null_without_masks": "null references without mask files (read as empty masks)",
+    "clip_without_sentence": "folders under media/ that no row names",
+    "leaked_clip": "clips that two splits share",
+    "leaked_video": "YouTube videos that two splits share",
+    "leftover_row": "rows of split TODO, in no split of the paper's (skipped)",
+    "unseen_in_other_split": "rows of unseen categories outside test_u",
+    "seen_in_test_u": "rows of seen categories in test_u (left out by paper_splits)",
+    "unknown_category": "rows whose category the taxonomy does not know",
+    "two_categories": "objects (clip, fid) that are given two categories",
+    "ambiguous_sentence": "sentences that point at two objects of their clip",
+    "duplicate_uid": "uids that occur more than once",
+    "duplicate_row": "whole rows that occur more than once",
+    "placeholder_sentence": 'rows whose sentence is just "NO."',
+    "error_sentence": 'rows whose sentence is the message of a tool ("[Error] ...")',
+    "untidy_spaces": "sentences with leading, trailing or double spaces (tidied in `expression`)",
+    "underscore_for_space": "sentences with `_` for a space (read as a space in `expression`)",
+    "fid_gap": "clips whose fids leave numbers out",
+    "dash_name": "rows whose clip name starts with `-` (mind shell commands)",
+    "clip_name": "rows whose clip is not named <youtube id>_<start>_<end>",
+    "vid_not_clip": "rows whose vid is not their clip",
+    "null_fid": "null references whose fid is not 0",
+    "null_name": "rows that are null by name, category or split but not by all three",
+}
+
+
+@dataclass
+class Report:
+    """What a check found. `as_dict` is the JSON report."""
+
+    tree: str
+    media_checked: bool
+    rows: dict[str, int]
+    clips: dict[str, int]
+    leaks: dict[str, dict[str, int]]
+    usable_rows: dict[str, int] = field(default_factory=dict)
+    counts: Counter = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, code: str, where: str) -> None:
+        self.counts[code] += 1
+        examples = self.examples.setdefault(code, [])
+        if len(examples) < MAX_EXAMPLES:
+            examples.append(where)
+
+    @property
+    def can_train(self) -> bool:
+        """Whether the loader takes the tree as it is: nothing missing, broken or malformed, and
+        rows to train on."""
+        return not FATAL & self.counts.keys() and self.usable_rows.get("train", 0) > 0
+
+    def as_dict(self) -> dict:
+        findings = {
+            code: {
+                "level": "error" if code in FATAL else "warning",
+                "meaning": meaning,
+                "count": self.counts[code],
+                "examples": self.examples.get(code, []),
+            }
+            for code, meaning in FINDINGS.items()
+        }
+        return {
+            "tree": self.tree,
+            "media_checked": self.media_checked,
+            "can_train": self.can_train,
+            "rows": self.rows,
+            "clips": self.clips,
+            "usable_rows": self.usable_rows,
+            "leaks": self.leaks,
+            "findings": findings,
+        }
+
+
+def write_report(report: Report, path: str | Path) -> None:
+    """Write the report as JSON, under a temporary name first."""
+    temporary = Path(f"{path}.tmp")
+    temporary.write_text(
+        json.dumps(report.as_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    os.replace(temporary, path)
+
+
+def report_text(report: Report) -> str:
+    """The report for a terminal: a line a finding, with one example, and a verdict."""
+    lines = [f"{report.tree}: {sum(report.rows.values())} rows, {sum(report.clips.values())} clips"]
+    for split in SPLITS:
+        lines.append(f"  {split:<7}{report.rows[split]:>7} rows {report.clips[split]:>6} clips")
+    for code in [code for code in FINDINGS if report.counts[code]]:
+        level = "ERROR" if code in FATAL else "note"
+        lines += [
+            f"{level:<6}{report.counts[code]:>6} {code}: {FINDINGS[code]}",
+            f"{'':13}{report.examples[code][0]}",
+        ]
+    for splits, shared in report.leaks.items():
+        lines.append(
+            f"      {splits} share {shared['leaked_video']} videos, {shared['leaked_clip']} of their clips"
+        )
+    lines += (
+        [] if report.media_checked else ["No media were looked at: a csv was given, not a folder."]
+    )
+    lines.append(_verdict(report))
+    return "\n".join(lines)
+
+
+def _verdict(report: Report) -> str:
+    usable, rows = sum(report.usable_rows.values()), sum(report.rows.values())
+    if report.can_train:
+        return (
+            "Training can go on."
+            if report.media_checked
+            else "The csv alone does not forbid training."
+        )
+    if not report.usable_rows["train"]:
+        return "Training cannot go on: no row of split train can be used."
+    return f"Training cannot go on as it is: mend the errors, or load with damaged='skip' ({usable} of {rows} rows)."
 
 
 def check_tree(path: str | Path, num_proc: int = 1, progress: bool = False) -> Report:

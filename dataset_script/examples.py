@@ -7,8 +7,16 @@ from pathlib import Path
 from PIL import Image
 
 from .annotations import Annotation, Clip, group_clips, read_annotations, split_clip_id
-from .media_checks import FATAL_PROBLEMS, Problem, clip_problems
-from .media_files import empty_mask_png, frame_paths, mask_paths, read_sound_header, sound_path
+from .media_files import (
+    FATAL_PROBLEMS,
+    Problem,
+    clip_problems,
+    empty_mask_png,
+    frame_paths,
+    mask_paths,
+    read_sound_header,
+    sound_path,
+)
 from .schema import NUM_FRAMES
 from .taxonomy import Taxonomy, read_taxonomy
 

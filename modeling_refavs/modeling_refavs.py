@@ -25,11 +25,7 @@ from .eemc import (
     RefAVSMultimodalIntegration,
     RefAVSTemporalBimodalTransformer,
 )
-from .grounding_refavs import (
-    RefAVSGroundingHead,
-    grounding_criterion,
-    score_masks_by_grounding,
-)
+from .grounding_refavs import RefAVSGroundingHead, grounding_criterion, score_masks_by_grounding
 from .loss_refavs import RefAVSLossCounts, set_criterion
 from .mask2former_refavs import RefAVSMask2FormerModel, RefAVSPixels
 from .modeling_outputs_refavs import (

@@ -7,9 +7,9 @@ kind, not from these. Of some forty scenes tried, they are of those that it answ
 
 from pathlib import Path
 
+from dataset_script.synthetic.generate import encode_video
 from dataset_script.synthetic.scene import Scene, SceneObject, Sound
 from dataset_script.synthetic.sounds import render_sound
-from dataset_script.synthetic.video import encode_video
 
 
 EXAMPLES = Path(__file__).parent / "examples"

@@ -9,12 +9,18 @@ from functools import partial
 
 import numpy as np
 
-from .categories import NOVELTY, SEEN, UNSEEN
 from .conditions import World
-from .expressions import Expression, as_null, choose_expressions, find_expressions
+from .objects import NOVELTY, SEEN, UNSEEN
 from .sampling import OBJECT_COUNTS, sample_scene
 from .scene import Scene
-from .templates import TEMPLATES, Template
+from .sentences import (
+    TEMPLATES,
+    Expression,
+    Template,
+    as_null,
+    choose_expressions,
+    find_expressions,
+)
 
 
 # clip n is in SPLITS[n % 15], which makes the shares those of Ref-AVS

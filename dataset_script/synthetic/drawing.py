@@ -7,9 +7,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy.ndimage import zoom
 
-from .novelty import silhouette_of
+from .objects import Part, silhouette_of
 from .scene import Scene, SceneObject
-from .shapes import Part
 
 
 SUPERSAMPLING = 4  # sub-pixels a side

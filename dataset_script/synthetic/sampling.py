@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from .categories import can_sound
 from .drawing import COLOURS, SURFACES
+from .objects import can_sound
 from .scene import BOUNCE, SWAY, TRAVEL, Scene, SceneObject, Sound
 
 

@@ -4,8 +4,7 @@ noise."""
 import numpy as np
 from scipy.signal import fftconvolve
 
-from .categories import Timbre
-from .novelty import timbre_of
+from .objects import Timbre, timbre_of
 from .scene import Scene, SceneObject, Sound
 
 

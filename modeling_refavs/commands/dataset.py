@@ -69,8 +69,7 @@ def _add_export(actions: argparse._SubParsersAction) -> None:
 
 
 def _run_check(args: argparse.Namespace) -> int:
-    from dataset_script.check_report import report_text, write_report
-    from dataset_script.checking import check_tree
+    from dataset_script.checking import check_tree, report_text, write_report
 
     report = check_tree(args.tree, num_proc=args.num_proc, progress=True)
     if args.report:

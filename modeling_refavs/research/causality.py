@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from dataset_script.synthetic.conditions import World
-from dataset_script.synthetic.expressions import conditions_of
 from dataset_script.synthetic.scene import Scene, SceneObject
-from dataset_script.synthetic.templates import FAMILIES, TEMPLATES
+from dataset_script.synthetic.sentences import FAMILIES, TEMPLATES, conditions_of
 
 
 SHORTEST = 0.05  # s, a sound that has just begun is not heard yet

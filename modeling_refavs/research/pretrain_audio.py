@@ -16,7 +16,7 @@ from transformers import Trainer, TrainingArguments
 from dataset_script.builder_refavs import digest_tree
 from dataset_script.media_files import sound_path
 from dataset_script.schema import NUM_FRAMES
-from dataset_script.synthetic.categories import CATEGORIES, SEEN
+from dataset_script.synthetic.objects import CATEGORIES, SEEN
 from dataset_script.synthetic.scene import Scene, Sound, read_scenes
 from modeling_refavs.configuration_refavs import RefAVSAudioConfig
 from modeling_refavs.feature_extraction_refavs import (

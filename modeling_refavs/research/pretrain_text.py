@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from dataset_script.annotations import read_annotations
-from dataset_script.synthetic.categories import CATEGORIES
+from dataset_script.synthetic.objects import CATEGORIES
 
 
 VOCABULARY = (

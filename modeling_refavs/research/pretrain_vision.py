@@ -24,9 +24,9 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from dataset_script.media_files import frame_paths, mask_paths, read_mask
 from dataset_script.schema import NUM_FRAMES
-from dataset_script.synthetic.categories import CATEGORIES, SEEN
 from dataset_script.synthetic.drawing import COLOURS, SURFACES, draw
 from dataset_script.synthetic.generate import JPEG_QUALITY
+from dataset_script.synthetic.objects import CATEGORIES, SEEN
 from dataset_script.synthetic.sampling import OBJECT_COUNTS, sample_scene
 from dataset_script.synthetic.scene import Scene, SceneObject, read_scenes
 

@@ -13,8 +13,7 @@ import pytest
 from PIL import Image
 
 from dataset_script.annotations import read_annotations, write_annotations
-from dataset_script.check_report import FATAL, FINDINGS, report_text, write_report
-from dataset_script.checking import check_tree
+from dataset_script.checking import FATAL, FINDINGS, check_tree, report_text, write_report
 from dataset_script.media_files import frame_paths, mask_paths, sound_path, write_mask
 
 

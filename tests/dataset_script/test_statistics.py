@@ -4,8 +4,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dataset_script.annotation_checks import annotation_findings
-from dataset_script.annotations import read_annotations
+from dataset_script.annotations import annotation_findings, read_annotations
 from dataset_script.checking import check_tree
 from dataset_script.examples import open_tree
 from dataset_script.media_files import frame_paths, sound_path

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dataset_script.synthetic.templates import SLOTS, TEMPLATES
+from dataset_script.synthetic.sentences import SLOTS, TEMPLATES
 from modeling_refavs import RefAVSProcessor
 from modeling_refavs.cli import main
 from modeling_refavs.eemc import RefAVSAttention

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from dataset_script.media_files import frame_paths
-from dataset_script.synthetic.categories import CATEGORIES, UNSEEN
+from dataset_script.synthetic.objects import CATEGORIES, UNSEEN
 from dataset_script.synthetic.scene import Scene, SceneObject, Sound, read_scenes
 from modeling_refavs import RefAVSForSegmentation, RefAVSProcessor
 from modeling_refavs.research import pretrain_audio as audio

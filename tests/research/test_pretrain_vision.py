@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessorPil
 
-from dataset_script.synthetic.categories import CATEGORIES, UNSEEN
 from dataset_script.synthetic.drawing import draw
+from dataset_script.synthetic.objects import CATEGORIES, UNSEEN
 from modeling_refavs.research import pretrain_vision as vision
 from modeling_refavs.research.pretrain_vision import (
     MOST,

@@ -7,9 +7,8 @@ import pytest
 
 from dataset_script.synthetic.clips import SynthesisOptions, make_clip
 from dataset_script.synthetic.conditions import World
-from dataset_script.synthetic.expressions import find_expressions
 from dataset_script.synthetic.scene import Scene
-from dataset_script.synthetic.templates import TEMPLATES
+from dataset_script.synthetic.sentences import TEMPLATES, find_expressions
 from modeling_refavs.training.augmentation import mirror_sentence
 from modeling_refavs.training.cache import ArrayCache, Preparation, pixel_table
 from modeling_refavs.training.collator import ClipCollator, ClipDataset

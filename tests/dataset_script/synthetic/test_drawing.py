@@ -5,10 +5,9 @@ import pytest
 from PIL import Image
 
 from dataset_script.synthetic import Scene
-from dataset_script.synthetic.categories import CATEGORIES
 from dataset_script.synthetic.drawing import draw
+from dataset_script.synthetic.objects import CATEGORIES, SILHOUETTES
 from dataset_script.synthetic.scene import SceneObject
-from dataset_script.synthetic.silhouettes import SILHOUETTES
 
 
 def make_object(fid=0, category="bell", place=(0.5, 0.5), radius=0.2, **changes):

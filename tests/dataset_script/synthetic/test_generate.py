@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.io import wavfile
 
 from dataset_script.synthetic import SynthesisOptions, generate, make_clip, synthesize
-from dataset_script.synthetic.templates import FAMILIES
+from dataset_script.synthetic.sentences import FAMILIES
 from modeling_refavs.cli import main
 
 

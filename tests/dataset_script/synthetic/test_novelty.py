@@ -6,11 +6,17 @@ import numpy as np
 import pytest
 
 from dataset_script.synthetic import Scene, SynthesisOptions, make_clip, synthesize
-from dataset_script.synthetic.categories import CATEGORIES, NOVELTY
 from dataset_script.synthetic.drawing import draw
-from dataset_script.synthetic.novelty import draw_silhouette, draw_timbre, silhouette_of, timbre_of
+from dataset_script.synthetic.objects import (
+    CATEGORIES,
+    NOVELTY,
+    SILHOUETTES,
+    draw_silhouette,
+    draw_timbre,
+    silhouette_of,
+    timbre_of,
+)
 from dataset_script.synthetic.shortcuts import measure_shortcuts
-from dataset_script.synthetic.silhouettes import SILHOUETTES
 from dataset_script.synthetic.sounds import render_stems
 
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from dataset_script.synthetic.drawing import draw
-from dataset_script.synthetic.templates import FAMILIES, TEMPLATES
+from dataset_script.synthetic.sentences import FAMILIES, TEMPLATES
 
 
 MOTIONS = {

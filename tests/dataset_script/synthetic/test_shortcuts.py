@@ -2,8 +2,13 @@ import numpy as np
 import pytest
 
 from dataset_script.synthetic import SynthesisOptions, synthesize
-from dataset_script.synthetic.baselines import GUESSERS, jaccard
-from dataset_script.synthetic.shortcuts import LINE, format_shortcuts, measure_shortcuts
+from dataset_script.synthetic.shortcuts import (
+    GUESSERS,
+    LINE,
+    format_shortcuts,
+    jaccard,
+    measure_shortcuts,
+)
 from modeling_refavs.cli import main
 
 

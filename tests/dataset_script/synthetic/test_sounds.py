@@ -4,7 +4,7 @@ from scipy.io import wavfile
 from scipy.signal import stft
 
 from dataset_script.synthetic import Scene
-from dataset_script.synthetic.categories import CATEGORIES
+from dataset_script.synthetic.objects import CATEGORIES
 from dataset_script.synthetic.scene import SceneObject, Sound
 from dataset_script.synthetic.sounds import SAMPLE_RATE, render_sound, render_stems, strokes
 
