@@ -45,7 +45,7 @@ class SynthesisOptions:
         fps: frames a second; the official layout has one, the first of each second.
         video: also write an mp4 of 25 frames a second, with sound.
         null_share: of the clips of train and val, those whose sentences refer to nothing.
-        novelty_share: of the others, those with a thing of no kind (novelty.py).
+        novelty_share: of the others, those with a novel object (novelty.py).
     """
 
     seed: int = 0

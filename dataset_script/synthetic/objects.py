@@ -98,7 +98,7 @@ CATEGORIES: dict[str, Category] = {
     "tree": Category("silent"),
     "house": Category("silent"),
 }
-NOVELTY = "novelty"  # a thing of no kind, drawn for one clip (novelty.py): in no test split
+NOVELTY = "novelty"  # a novel object, drawn for one clip (novelty.py): in no test split
 SEEN = tuple(name for name, category in CATEGORIES.items() if not category.unseen)
 UNSEEN = tuple(name for name, category in CATEGORIES.items() if category.unseen)
 

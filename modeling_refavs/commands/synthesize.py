@@ -38,7 +38,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         "--novelty-share",
         type=float,
         default=0.0,
-        help="of train's and val's other clips, those with a thing of no kind (default: %(default)s)",
+        help="of train's and val's other clips, those with a novel object (default: %(default)s)",
     )
     parser.add_argument(
         "--splits",
