@@ -70,7 +70,7 @@ def measure_choice(
 
     Args:
         model: of stage alignment or cues, in `eval()`.
-        split: prepared with `graded`, which knows the families.
+        split: prepared with `families`.
     """
     collator = ClipCollator(
         split, pixel_table(processor), processor.tokenizer.pad_token_id, decode=False
@@ -160,7 +160,7 @@ class ChoiceJudge:
         cache = ArrayCache(self.data.cache_dir, self.data.num_proc)
         rows = open_split(self.data, split, self.data.max_eval_clips, cache)
         prepared = Preparation(model, processor, cache).prepare(
-            rows, graded=True, cache_cues=self.data.cache_cues
+            rows, families=True, cache_cues=self.data.cache_cues
         )
         return measure_choice(model, processor, prepared)
 

@@ -181,7 +181,6 @@ class RefAVSTrainer(Trainer):
             train_dataset=ClipDataset(
                 train_split,
                 data_args.expressions_per_clip,
-                data_args.mirror,
                 data_args.name_mixup,
                 data_args.unnamed,
             ),
@@ -207,18 +206,10 @@ class RefAVSTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: ClipDataset | None = None) -> Sampler:
         clips = (train_dataset or self.train_dataset).split.clips
-        sampler = ClipSampler(
-            clips,
-            self._seed(),
-            self.data_args.null_share,
-            self.data_args.curriculum,
-            self.data_args.families,
+        self.sampler = ClipSampler(
+            clips, self._seed(), self.data_args.null_share, self.data_args.families
         )
-        total = self.args.max_steps * self.args.train_batch_size
-        total *= self.args.gradient_accumulation_steps * self.args.world_size
-        sampler.num_draws = total if total > 0 else round(self.args.num_train_epochs * len(sampler))
-        self.sampler = sampler
-        return sampler
+        return self.sampler
 
     def _seed(self) -> int:
         return self.args.seed if self.args.data_seed is None else self.args.data_seed
