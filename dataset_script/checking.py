@@ -137,7 +137,8 @@ def report_text(report: Report) -> str:
         ]
     for splits, shared in report.leaks.items():
         lines.append(
-            f"      {splits} share {shared['leaked_video']} videos, {shared['leaked_clip']} of their clips"
+            f"      {splits} share {shared['leaked_video']} videos, {shared['leaked_clip']} of "
+            "their clips"
         )
     lines += (
         [] if report.media_checked else ["No media were looked at: a csv was given, not a folder."]

@@ -54,18 +54,22 @@ def card_text(facts: CardFacts, shards: dict[str, dict]) -> str:
     parts = [
         _yaml(facts, shards),
         f"# {_title(facts)}\n",
-        "Videos of ten seconds with sound, sentences that refer to one object each by what it looks like, what it "
-        f"sounds like and when, and that object's mask in ten frames. The task is that of {PAPER}.\n",
+        "Videos of ten seconds with sound, sentences that refer to one object each by what it "
+        "looks like, what it "
+        "sounds like and when, and that object's mask in ten frames. The task is that of "
+        f"{PAPER}.\n",
         '```python\nfrom datasets import load_dataset\n\nsentences = load_dataset("<this folder or id>", split="val")\n```\n',
         _table(facts, rows),
-        "Splits: `test_s` shows categories that were trained, `test_u` others, and the sentences of `test_n` are true "
+        "Splits: `test_s` shows categories that were trained, `test_u` others, and the sentences "
+        "of `test_n` are true "
         "of nothing in their clip (every mask is empty).\n",
     ]
     if facts.paper_splits:
         parts.append("`test_u` holds the unseen categories only, as the paper counts it.\n")
     if left_out:
         parts.append(
-            f"{left_out} sentences were left out because their frames, sound or masks are missing or damaged.\n"
+            f"{left_out} sentences were left out because their frames, sound or masks are missing "
+            "or damaged.\n"
         )
     parts += [_columns(facts)]
     if facts.is_ref_avs:
@@ -109,7 +113,8 @@ def _rows_by_split(shards: dict[str, dict]) -> tuple[dict[tuple[str, str], int],
 def _table(facts: CardFacts, rows: dict[tuple[str, str], int]) -> str:
     header = f"| rows | {' | '.join(SPLITS)} |\n|---|{'---|' * len(SPLITS)}\n"
     lines = (
-        f"| `{name}`: {COLUMNS[name]} | {' | '.join(f'{rows[name, split]:,}' for split in SPLITS)} |\n"
+        f"| `{name}`: {COLUMNS[name]} | {' | '.join(f'{rows[name, split]:,}' for split in SPLITS)} "
+        "|\n"
         for name in facts.configurations
     )
     return header + "".join(lines)
@@ -117,8 +122,12 @@ def _table(facts: CardFacts, rows: dict[tuple[str, str], int]) -> str:
 
 def _columns(facts: CardFacts) -> str:
     return (
-        "Columns: `clip_id`, `youtube_id`, `start_ms`, `null_kind`, `frames` (ten images, one a second), `audio` (a WAV "
-        "file's bytes), `sampling_rate` (Hz); of each sentence `uid`, `expression`, `raw_expression`, `category`, "
-        "`super_category`, `fid` (the object's number in its clip) and `masks` (ten images, any value above 0 is the "
-        "object). In `clips` the sentences are in `expressions` and the masks, once an object, in `objects`.\n"
+        "Columns: `clip_id`, `youtube_id`, `start_ms`, `null_kind`, `frames` (ten images, one a "
+        "second), `audio` (a WAV "
+        "file's bytes), `sampling_rate` (Hz); of each sentence `uid`, `expression`, "
+        "`raw_expression`, `category`, "
+        "`super_category`, `fid` (the object's number in its clip) and `masks` (ten images, any "
+        "value above 0 is the "
+        "object). In `clips` the sentences are in `expressions` and the masks, once an object, in "
+        "`objects`.\n"
     )

@@ -81,7 +81,8 @@ def find_csv(path: str | Path) -> Path:
         )
     if not (path / "metadata.csv").is_file():
         raise ValueError(
-            f"{path} holds no metadata.csv: give the folder that holds it beside media/ and gt_mask/"
+            f"{path} holds no metadata.csv: give the folder that holds it beside media/ and "
+            "gt_mask/"
         )
     return path / "metadata.csv"
 

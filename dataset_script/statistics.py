@@ -94,7 +94,8 @@ CUE_WORDS = {
     "acoustic": "audible audio emit emits emitting loud louder loudest noise quieter quietest resonating rhythm silent "
     "sound sounded sounding sounds tempo volume",
     "temporal": "after all appearing before continuous continuously duration entire faster fastest final first initial "
-    "intermittent keeps last longer longest over perpetual persistently shorter shortest slower slowest through "
+    "intermittent keeps last longer longest over perpetual persistently shorter shortest slower "
+    "slowest through "
     "throughout time times",
     "appearance": "bald big bigger biggest black blue brown clothes dress fur glasses gold golden gray green grey hair "
     "hat orange pink purple red shirt silver small smallest wearing white yellow",

@@ -63,7 +63,8 @@ def _is_ref_avs(statistics: Statistics) -> bool:
 
 def _left_aside(statistics: Statistics) -> str:
     return (
-        f"Skipped: {statistics.leftovers} leftover rows (split TODO, in none of the paper's splits), "
+        f"Skipped: {statistics.leftovers} leftover rows (split TODO, in none of the paper's "
+        "splits), "
         f"{statistics.malformed} malformed rows (`refavs dataset check` names them).\n"
     )
 
@@ -162,17 +163,20 @@ def _sentences(statistics: Statistics) -> str:
     lines += ["| words | expressions | share |", "|---|---|---|"]
     lines += [f"| {name} | {count:,} | {count / total:.0%} |" for name, count in bins.items()]
     lines += [
-        "\nCues, told by words of ours (the csv does not label them; a sentence may have several):\n"
+        "\nCues, told by words of ours (the csv does not label them; a sentence may have "
+        "several):\n"
     ]
     lines += ["| cue | expressions | share |", "|---|---|---|"]
     lines += [
         f"| {c} | {statistics.cues[c]:,} | {statistics.cues[c] / total:.0%} |" for c in CUE_WORDS
     ]
     lines += [
-        f"| none of these | {statistics.cues_per_sentence[0]:,} | {statistics.cues_per_sentence[0] / total:.0%} |"
+        f"| none of these | {statistics.cues_per_sentence[0]:,} | "
+        f"{statistics.cues_per_sentence[0] / total:.0%} |"
     ]
     lines += [
-        "\nGrades of difficulty (the paper: 20 % easy, 60 % medium, 20 % hard) are not in the csv: not counted."
+        "\nGrades of difficulty (the paper: 20 % easy, 60 % medium, 20 % hard) are not in the csv: "
+        "not counted."
     ]
     return "\n".join(lines) + "\n"
 

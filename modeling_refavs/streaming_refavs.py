@@ -51,11 +51,13 @@ class RefAVSStream:
     ):
         if model.config.model_type != "refavs":
             raise ValueError(
-                f"a stream needs a model of type refavs, got {model.config.model_type}: the released one sees whole clips"
+                f"a stream needs a model of type refavs, got {model.config.model_type}: the "
+                "released one sees whole clips"
             )
         if processor.feature_extractor.mode != "aligned":
             raise ValueError(
-                "a stream needs a feature extractor with mode='aligned', which gives one example a second"
+                "a stream needs a feature extractor with mode='aligned', which gives one example a "
+                "second"
             )
         if isinstance(expressions, str):
             raise ValueError(
@@ -122,7 +124,8 @@ class RefAVSStream:
         rgb = to_rgb(frame)
         if audio_second is not None and max(np.shape(audio_second), default=0) > sampling_rate:
             raise ValueError(
-                f"a step is one second: at most {sampling_rate} samples, got {max(np.shape(audio_second))}: call step() for each"
+                f"a step is one second: at most {sampling_rate} samples, got "
+                f"{max(np.shape(audio_second))}: call step() for each"
             )
         if not self._expressions:
             return self._output(
@@ -162,7 +165,8 @@ class RefAVSStream:
             expected = self._expected_shape(name, len(expressions))
             if tuple(tensor.shape) != expected:
                 raise ValueError(
-                    f"the state is of another model: {name} is {tuple(tensor.shape)}, not {expected}"
+                    f"the state is of another model: {name} is {tuple(tensor.shape)}, not "
+                    f"{expected}"
                 )
         self._encode_text(expressions)
         memory = RefAVSMemory.from_dict(tensors)

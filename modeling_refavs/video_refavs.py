@@ -87,7 +87,8 @@ def probe_video(source: VideoSource) -> VideoInfo:
         picture = next(decode(container, stream), None)
         if picture is None:
             raise ValueError(
-                f"{name_of(source)}: not one picture could be decoded: it is cut short, damaged or of an unknown codec"
+                f"{name_of(source)}: not one picture could be decoded: it is cut short, damaged or "
+                "of an unknown codec"
             )
         width, height = displayed_size(picture, stream)
         duration = stream.duration and float(stream.duration * stream.time_base)
@@ -172,7 +173,8 @@ def decode(container: InputContainer, stream: Stream) -> Iterator[av.VideoFrame 
             frames = packet.decode()
         except av.FFmpegError as error:
             warn_once(
-                f"{container.name}: part of its {stream.type} is damaged and left out ({error.strerror})"
+                f"{container.name}: part of its {stream.type} is damaged and left out "
+                f"({error.strerror})"
             )
         else:
             yield from frames
@@ -373,7 +375,8 @@ def read_steps(source: VideoSource, sampling_rate: int = 16000) -> Iterator[Step
         yield Step(frame, audio, length)
     if info.duration and duration < info.duration - 1:
         warn_once(
-            f"{info.name}: pictures end after {duration:.1f} s of the {info.duration:.1f} s that the file declares"
+            f"{info.name}: pictures end after {duration:.1f} s of the {info.duration:.1f} s that "
+            "the file declares"
         )
 
 

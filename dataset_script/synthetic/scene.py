@@ -160,6 +160,7 @@ def read_scenes(tree: Path, split: str) -> list[LabelledScene]:
             scenes.append(LabelledScene(path.stem, Scene.from_json(stored["scene"])))
     if not scenes:
         raise ValueError(
-            f"{tree} holds no scene graphs of split {split}: encoders are pretrained on synthetic clips"
+            f"{tree} holds no scene graphs of split {split}: encoders are pretrained on synthetic "
+            "clips"
         )
     return scenes

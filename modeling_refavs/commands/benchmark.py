@@ -19,7 +19,8 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         metavar="PART",
         help="one sentence of a clip, several of it; clip: the same from decoded 720p pictures and sound to masks of their size; a "
         "training step for several; live: a further second of a stream; parts: where the "
-        "time goes; reading: what of it is not the model's; memory: of refavs segment on a long video (default: one, several, live, parts, reading)",
+        "time goes; reading: what of it is not the model's; memory: of refavs segment on a long "
+        "video (default: one, several, live, parts, reading)",
     )
     parser.add_argument(
         "--settings",

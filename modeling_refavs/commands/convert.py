@@ -45,7 +45,8 @@ def _run_convert_released(args: argparse.Namespace) -> None:
     print(f"{args.output}: {report}")
     if not args.text_model:
         print(
-            "without --text-model there is no processor, and the model takes text_features in place of sentences"
+            "without --text-model there is no processor, and the model takes text_features in "
+            "place of sentences"
         )
     if not args.vggish:
         print("without --vggish the model takes audio_features in place of sound")

@@ -134,7 +134,8 @@ def _check_outputs(args: argparse.Namespace) -> None:
     for content, folder in folders.items():
         if folder and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ValueError(
-                f"{folder}: the folder for {content} must be new or empty, so that nothing older stays in it"
+                f"{folder}: the folder for {content} must be new or empty, so that nothing older "
+                "stays in it"
             )
     if args.contact_sheet and args.contact_sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise ValueError(f"{args.contact_sheet}: the contact sheet must end in .png or .jpg")

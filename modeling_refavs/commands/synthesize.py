@@ -8,7 +8,8 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         "synthesize",
         help="draw a synthetic Ref-AVS Bench",
         description="Draw a synthetic Ref-AVS Bench: clips, sounds, masks and sentences in the layout of the real one. "
-        "A run that was stopped goes on where it was; the same seed gives the same bytes, whatever the workers.",
+        "A run that was stopped goes on where it was; the same seed gives the same bytes, whatever "
+        "the workers.",
     )
     parser.add_argument("output", metavar="OUT", help="folder to write")
     parser.add_argument("--clips", type=int, required=True, metavar="N", help="how many clips")

@@ -134,7 +134,8 @@ USE = """\
 answers = segment("{clip}", text=["{sentence}"])
 print(answers[0]["expression"], answers[0]["masks"].shape, answers[0]["score"])"""
 NOTE_FROM_HUB = (
-    "A video is a file, bytes, or a dict of `frames` (one a second), `audio` and `sampling_rate`; files are decoded with PyAV "
+    "A video is a file, bytes, or a dict of `frames` (one a second), `audio` and `sampling_rate`; "
+    "files are decoded with PyAV "
     "(`pip install av`), all else needs transformers and torch alone."
 )
 NOTE_AT_HOME = "`refavs publish model` puts code and card beside the weights, so that a published model needs no such import."

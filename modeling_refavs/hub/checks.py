@@ -34,7 +34,8 @@ def check_files(folder: Path) -> None:
     for name in list_files(folder):
         if name.lower().endswith(PICKLES):
             raise ValueError(
-                f"{name}: a pickle runs code when it is opened: remove it; weights go as .safetensors"
+                f"{name}: a pickle runs code when it is opened: remove it; weights go as "
+                ".safetensors"
             )
         path = folder / name
         if not path.stat().st_size:
@@ -51,7 +52,8 @@ def _check_content(name: str, content: mmap.mmap) -> None:
     if found := re.search(TOKEN, content):
         place = f"{name}, line {_line(content, found.start())}"
         raise ValueError(
-            f"{place}: holds what looks like a token ({found[0][:6].decode()}...): take it out and revoke it"
+            f"{place}: holds what looks like a token ({found[0][:6].decode()}...): take it out and "
+            "revoke it"
         )
     if own_token and (start := content.find(own_token)) >= 0:
         raise ValueError(
@@ -63,7 +65,8 @@ def _check_content(name: str, content: mmap.mmap) -> None:
         if found := re.search(pattern, content):
             place = f"{name}, line {_line(content, found.start())}"
             raise ValueError(
-                f"{place}: {found[0].decode(errors='replace')} is a path of this machine: make it relative"
+                f"{place}: {found[0].decode(errors='replace')} is a path of this machine: make it "
+                "relative"
             )
 
 

@@ -83,7 +83,8 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
         isinstance(value, torch.Tensor) for value in loaded.values()
     ):
         raise ValueError(
-            f"{path}: not a state dict (names and tensors), but a {type(loaded).__name__} of other things"
+            f"{path}: not a state dict (names and tensors), but a {type(loaded).__name__} of other "
+            "things"
         )
     return dict(loaded)
 
@@ -387,7 +388,8 @@ def _read_text_config(name: str) -> RobertaConfig:
         raise ValueError(f"--text-model {name}: cannot be read: {reason}") from error
     if config.model_type != "roberta":
         raise ValueError(
-            f"--text-model {name}: a {config.model_type}, but distilroberta-base (a roberta) is needed"
+            f"--text-model {name}: a {config.model_type}, but distilroberta-base (a roberta) is "
+            "needed"
         )
     return config
 

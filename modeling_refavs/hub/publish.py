@@ -59,7 +59,8 @@ class Publication:
     def _compare(self, answer: Any) -> None:
         if self.answer is not None and answer != self.answer:
             raise ValueError(
-                f"{self.repo_id}: where this package is not installed it answers otherwise than here"
+                f"{self.repo_id}: where this package is not installed it answers otherwise than "
+                "here"
             )
 
 
@@ -119,11 +120,13 @@ class ModelPublication(Publication):
             ) from error
         if model_type != "refavs":
             raise ValueError(
-                f"{self.source}: holds a {model_type}, but a refavs (RefAVSForSegmentation) is published"
+                f"{self.source}: holds a {model_type}, but a refavs (RefAVSForSegmentation) is "
+                "published"
             )
         if not (self.source / "processor_config.json").is_file():
             raise ValueError(
-                f"{self.source}: has no processor: save it too, processor.save_pretrained({self.source})"
+                f"{self.source}: has no processor: save it too, "
+                f"processor.save_pretrained({self.source})"
             )
 
     def _write_code(self, work: Path) -> None:
@@ -147,7 +150,8 @@ class ModelPublication(Publication):
             shutil.copyfile(card, work / "README.md")
         else:
             raise ValueError(
-                f"{self.source}: has no card: put {CARD_FACTS} and {EVALUATION} (report.json of refavs evaluate) there"
+                f"{self.source}: has no card: put {CARD_FACTS} and {EVALUATION} (report.json of "
+                "refavs evaluate) there"
             )
 
     def expected(self, folder: Path) -> Any:
@@ -265,7 +269,8 @@ def _metrics(source: Path, repo_id: str) -> list[Publication]:
     if not chosen:
         names = ", ".join(folder.name for folder in folders) or "none"
         raise ValueError(
-            f"{source}: no metric for {repo_id}: evaluate loads USER/<name of the folder>, of {names}"
+            f"{source}: no metric for {repo_id}: evaluate loads USER/<name of the folder>, of "
+            f"{names}"
         )
     return [MetricPublication(folder, f"{user}/{folder.name}") for folder in chosen]
 
@@ -302,7 +307,8 @@ def publish(
         check_card(folder, publication.card)
         publication.load_folder(folder)
         say(
-            "checked: no path of this machine, no token, no pickle; the card is complete; it loads without this package"
+            "checked: no path of this machine, no token, no pickle; the card is complete; it loads "
+            "without this package"
         )
         if dry_run:
             say("dry run: nothing was sent")

@@ -200,7 +200,8 @@ def _load_clips(request: EvaluationRequest, split: str) -> Any:
     """A tree is trusted to be whole: `refavs dataset check` is the place to look at each file."""
     if not Path(request.data).exists() and not re.fullmatch(r"[\w.-]+/[\w.-]+", request.data):
         raise ValueError(
-            f"--data {request.data}: no such folder: give a tree, an export, or an export's id on the Hub"
+            f"--data {request.data}: no such folder: give a tree, an export, or an export's id on "
+            "the Hub"
         )
     if _is_tree(request.data):
         return load_refavs(

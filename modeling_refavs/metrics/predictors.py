@@ -66,7 +66,8 @@ class FolderPredictor:
         if lacking:
             sentences = len({path.parent for path in lacking})
             raise ValueError(
-                f"--predictions {self.folder}: lacks masks of {sentences} of {len(set(uids))} sentences, first {lacking[0]}"
+                f"--predictions {self.folder}: lacks masks of {sentences} of {len(set(uids))} "
+                f"sentences, first {lacking[0]}"
             )
 
     def __call__(self, clip: dict[str, Any], truths: Sequence[Truth]) -> Iterator[np.ndarray]:

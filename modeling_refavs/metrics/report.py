@@ -83,7 +83,8 @@ class SentenceFacts:
         self.knows_scenes = self.scenes.is_dir()
         if "grade" in breakdowns and not self.knows_scenes:
             raise ValueError(
-                f"--by grade: {data} has no scenes/: only a synthetic tree says how hard its sentences are"
+                f"--by grade: {data} has no scenes/: only a synthetic tree says how hard its "
+                "sentences are"
             )
 
     def of_clip(self, clip_id: str, sentences: list[dict]) -> list[dict[str, str]]:
@@ -383,7 +384,8 @@ def report_text(report: dict[str, Any]) -> str:
     parts += [breakdown_text(report, name) for name in report["breakdowns"]]
     seconds = report["seconds_per_sentence"]
     parts.append(
-        f"Seconds a sentence: {seconds['load']:.3f} reading, {seconds['predict']:.3f} predicting, {seconds['score']:.3f} scoring."
+        f"Seconds a sentence: {seconds['load']:.3f} reading, {seconds['predict']:.3f} predicting, "
+        f"{seconds['score']:.3f} scoring."
     )
     return "\n\n".join(parts) + "\n"
 
@@ -401,9 +403,12 @@ def conventions_text(report: dict[str, Any]) -> str:
         "released": f"pooled as the released code does, the mean over batches of {pooling['batch_size']} sentences",
     }[pooling["name"]]
     return (
-        f"Data: {report['data']}. J and F in % (higher is better), S (lower is better), {pooled}. Masks at {size}; "
-        f"J at threshold {rules['threshold']}, S at {rules['null_threshold']}; in J a frame without the object scores "
-        f"by `{rules['empty_truth']}`. In brackets: 95 % of {pooling['num_draws']} bootstrap draws of clips."
+        f"Data: {report['data']}. J and F in % (higher is better), S (lower is better), {pooled}. "
+        f"Masks at {size}; "
+        f"J at threshold {rules['threshold']}, S at {rules['null_threshold']}; in J a frame "
+        "without the object scores "
+        f"by `{rules['empty_truth']}`. In brackets: 95 % of {pooling['num_draws']} bootstrap draws "
+        "of clips."
     )
 
 
@@ -438,7 +443,8 @@ def _published(report: dict[str, Any]) -> str:
         pairs = [f"{j:.2f} / {f:.1f}" for j, f in (result["seen"], result["unseen"], result["mix"])]
         rows.append((result["method"], *pairs, f"{result['null']:.3f}"))
     note = (
-        "The published rows are of Ref-AVS Bench, in the released pooling at 256x256 (arXiv 2407.10957v1): "
+        "The published rows are of Ref-AVS Bench, in the released pooling at 256x256 (arXiv "
+        "2407.10957v1): "
         "other data or another pooling do not compare."
     )
     return f"{_table(('', 'Seen J / F', 'Unseen J / F', 'Mix J / F', 'Null S'), rows)}\n\n{note}"

@@ -70,7 +70,7 @@ def measure_choice(
 
     Args:
         model: of stage alignment or cues, in `eval()`.
-        split: prepared with `graded`, which knows the families.
+        split: prepared with `families`.
     """
     collator = ClipCollator(
         split, pixel_table(processor), processor.tokenizer.pad_token_id, decode=False
@@ -160,7 +160,7 @@ class ChoiceJudge:
         cache = ArrayCache(self.data.cache_dir, self.data.num_proc)
         rows = open_split(self.data, split, self.data.max_eval_clips, cache)
         prepared = Preparation(model, processor, cache).prepare(
-            rows, graded=True, cache_cues=self.data.cache_cues
+            rows, families=True, cache_cues=self.data.cache_cues
         )
         return measure_choice(model, processor, prepared)
 
@@ -187,7 +187,8 @@ class ChoiceJudge:
         seeds = max(len(group) for group in reports.values())
         parts = [
             "# Ablation",
-            "The share of sentences and seconds at which, of the objects in view that a sentence of the clip means, the right one "
+            "The share of sentences and seconds at which, of the objects in view that a sentence "
+            "of the clip means, the right one "
             f"lights up most, where there are two or more{_seeds(seeds)}.",
             _table(("", *reports), rows),
         ]
@@ -232,7 +233,8 @@ def ablation_text(reports: Reports) -> str:
         "# Ablation",
         f"J and F in % (higher is better), S (lower is better){_seeds(seeds)}.",
         _table(("", *COLUMNS), rows + published),
-        "The paper's rows are of Ref-AVS Bench, in the released pooling (arXiv 2407.10957v1): other data do not compare.",
+        "The paper's rows are of Ref-AVS Bench, in the released pooling (arXiv 2407.10957v1): "
+        "other data do not compare.",
     ]
     first = next(iter(reports.values()))[0]
     for breakdown in first["breakdowns"]:

@@ -95,7 +95,8 @@ def pretrain(
         folder = output / PARTS[part].folder
         if is_done(folder) and not resume:
             raise ValueError(
-                f"{folder} holds a model already: pass --resume to keep it, or choose another folder"
+                f"{folder} holds a model already: pass --resume to keep it, or choose another "
+                "folder"
             )
     return json.dumps(
         {part: _pretrain(part, tree, output, resume, given, seed) for part in parts}, indent=1

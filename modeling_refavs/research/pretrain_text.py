@@ -36,7 +36,8 @@ def read_sentences(tree: Path, split: str) -> list[str]:
     ]
     if not sentences:
         raise ValueError(
-            f"{tree / 'metadata.csv'} holds no sentence of split {split}: nothing to learn words from"
+            f"{tree / 'metadata.csv'} holds no sentence of split {split}: nothing to learn words "
+            "from"
         )
     return sentences
 

@@ -56,7 +56,8 @@ class ModelArguments:
         lacking = [name for name, part in parts.items() if part is None]
         if self.model and (self.config or len(lacking) < len(parts)):
             raise ValueError(
-                "model is a whole model: give no mask2former, text_model, vggish or config beside it"
+                "model is a whole model: give no mask2former, text_model, vggish or config beside "
+                "it"
             )
         if 0 < len(lacking) < len(parts):
             raise ValueError(
@@ -64,7 +65,8 @@ class ModelArguments:
             )
         if not self.model and lacking and not self.config:
             raise ValueError(
-                "nothing to start from: give model, or mask2former, text_model and vggish, or config"
+                "nothing to start from: give model, or mask2former, text_model and vggish, or "
+                "config"
             )
 
 
@@ -105,9 +107,6 @@ class DataArguments:
             "help": "of the clips drawn, those whose sentences refer to nothing; None: as they are"
         },
     )
-    mirror: float = field(
-        default=0.0, metadata={"help": "probability that a clip is seen in the mirror"}
-    )
     name_mixup: float = field(
         default=0.0,
         metadata={
@@ -118,12 +117,6 @@ class DataArguments:
         default_factory=list,
         metadata={
             "help": "categories whose names are such mixtures each time, in validation too, and in none"
-        },
-    )
-    curriculum: list | str | None = field(
-        default=None,
-        metadata={
-            "help": "[[from this share of the training on, sentences of this grade or less], ...]"
         },
     )
     families: list[str] | None = field(
@@ -154,7 +147,6 @@ class DataArguments:
             raise ValueError(
                 "data is missing: a folder with metadata.csv, an export, or its id on the Hub"
             )
-        self.curriculum = check_curriculum(_parse("curriculum", self.curriculum, list))
         for name in (
             "max_train_clips",
             "max_eval_clips",
@@ -167,15 +159,10 @@ class DataArguments:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if self.glance and self.steps_per_clip is not None:
             raise ValueError("glance is one step of each clip: it cannot go with steps_per_clip")
-        for name in ("mirror", "name_mixup"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a probability, got {getattr(self, name)}")
+        if not 0 <= self.name_mixup <= 1:
+            raise ValueError(f"name_mixup is a probability, got {self.name_mixup}")
         if self.null_share is not None and not 0 <= self.null_share < 1:
             raise ValueError(f"null_share must lie in [0, 1), got {self.null_share}")
-        if self.mirror and (self.cache_vision or self.cache_cues):
-            raise ValueError(
-                "cache_vision and cache_cues keep the features of frames as they are: they cannot go with mirror"
-            )
 
 
 @dataclass
@@ -213,20 +200,6 @@ class RefAVSTrainingArguments(TrainingArguments):
                 True  # unless told so, each process of torchrun takes itself for the only one
             )
         super().__post_init__()
-
-
-def check_curriculum(stages: list | None) -> list[tuple[float, int]] | None:
-    """`[[share, grade], ...]`, shares of the training from 0 upwards."""
-    if not stages:
-        return None
-    try:
-        stages = [(float(share), int(grade)) for share, grade in stages]
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"curriculum must be [[share, grade], ...], got {stages}") from error
-    shares = [share for share, _ in stages]
-    if shares[0] != 0 or sorted(set(shares)) != shares or shares[-1] >= 1:
-        raise ValueError(f"curriculum: the shares must rise from 0 and stay below 1, got {shares}")
-    return stages
 
 
 def _parse(name: str, value: Any, kind: type) -> Any:

@@ -100,7 +100,8 @@ class ArrayCache:
         )
         if size + SPARE > free:
             raise ValueError(
-                f"{self.folder}: {name} takes {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free: "
+                f"{self.folder}: {name} takes {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are "
+                "free: "
                 "make room, or name another folder as cache_dir"
             )
         unfinished = folder.with_name(folder.name + ".part")
@@ -262,14 +263,14 @@ class Preparation:
     def prepare(
         self,
         rows: SplitRows,
-        graded: bool = False,
+        families: bool = False,
         more_sentences: Sequence[str] = (),
         cache_cues: bool = False,
     ) -> PreparedSplit:
         """
         Args:
             rows: of the split.
-            graded: read grade and family of each sentence.
+            families: read the family of each sentence.
             more_sentences: that may be asked beside the clips' own.
             cache_cues: keep F_V, where not all steps are learned from.
 
@@ -279,7 +280,7 @@ class Preparation:
         """
         if cache_cues and not self.config.freeze_vision_encoder:
             raise ValueError("cache_cues needs a frozen Swin: set freeze_vision_encoder")
-        clips = rows.read_clips(graded)
+        clips = rows.read_clips(families)
         frames = self._frames(rows)
         sentences = sorted(
             {sentence.text for clip in clips for sentence in clip.sentences} | set(more_sentences)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from .augmentation import NameMixup, mirror_sentence
+from .augmentation import NameMixup
 from .cache import PreparedSplit, normalize
 from .dataset import PreparedClip, Sentence
 from .sampler import Draw
@@ -15,7 +15,8 @@ from .sampler import Draw
 
 Steps = slice | np.ndarray
 
-MIRROR, SENTENCES, STEPS, NAMES = range(4)  # what is drawn for a clip
+# What is drawn for a clip. The numbers are part of the seed of every draw, so they stay.
+SENTENCES, STEPS, NAMES = 1, 2, 3
 
 
 class ClipSample(NamedTuple):
@@ -24,7 +25,6 @@ class ClipSample(NamedTuple):
 
     clip: int
     sentences: tuple[Sentence, ...]
-    mirrored: bool
     draw: Draw | None
 
 
@@ -34,7 +34,6 @@ class ClipDataset(Dataset):
     Args:
         split: prepared.
         expressions_per_clip: so many sentences are drawn each time; None: all.
-        mirror: probability that a clip is seen in the mirror.
         name_mixup, unnamed: as in `DataArguments`.
     """
 
@@ -42,11 +41,10 @@ class ClipDataset(Dataset):
         self,
         split: PreparedSplit,
         expressions_per_clip: int | None = None,
-        mirror: float = 0.0,
         name_mixup: float = 0.0,
         unnamed: Collection[str] = (),
     ):
-        self.split, self.expressions_per_clip, self.mirror = split, expressions_per_clip, mirror
+        self.split, self.expressions_per_clip = split, expressions_per_clip
         self.mix_names: NameMixup | None = None
         if name_mixup or unnamed:
             self.mix_names = NameMixup(split.clips, name_mixup, split.text_spans, unnamed)
@@ -60,7 +58,6 @@ class ClipDataset(Dataset):
             return ClipSample(
                 item,
                 self._mix_names(clip, clip.sentences, np.random.default_rng(item)),
-                False,
                 None,
             )
         clip = self.split.clips[item.clip]
@@ -71,8 +68,7 @@ class ClipDataset(Dataset):
             ]
             sentences = tuple(sentences[index] for index in sorted(chosen))
         sentences = self._mix_names(clip, sentences, item.generator(NAMES))
-        mirrored = self.mirror > 0 and item.generator(MIRROR).random() < self.mirror
-        return ClipSample(item.clip, sentences, mirrored, item)
+        return ClipSample(item.clip, sentences, item)
 
     def _mix_names(
         self, clip: PreparedClip, sentences: tuple[Sentence, ...], rng: np.random.Generator
@@ -172,9 +168,6 @@ class ClipCollator:
                 for sample, own in zip(samples, steps, strict=True)
             ]
         )
-        for row, sample in enumerate(samples):
-            if sample.mirrored:
-                frames[row] = frames[row, ..., ::-1].copy()
         return normalize(torch.from_numpy(frames), self.table)
 
     def _masks(self, samples: Sequence[ClipSample], steps: list[Steps]) -> torch.Tensor:
@@ -191,8 +184,6 @@ class ClipCollator:
             .reshape(*bits.shape[:2], size, size)
             .astype(bool)
         )
-        mirrored = np.array([sample.mirrored for sample in samples for _ in sample.sentences])
-        masks[mirrored] = masks[mirrored][..., ::-1]
         return torch.from_numpy(masks)
 
     def _sound(self, samples: Sequence[ClipSample], passed: list[Steps]) -> dict[str, torch.Tensor]:
@@ -206,11 +197,9 @@ class ClipCollator:
         return arrays
 
     def _text(self, samples: Sequence[ClipSample]) -> dict[str, torch.Tensor]:
-        sentences = [
-            (sentence, sample.mirrored) for sample in samples for sentence in sample.sentences
-        ]
+        sentences = [sentence for sample in samples for sentence in sample.sentences]
         name = "text_features" if "text_features" in self.split.text else "input_ids"
-        rows = [torch.from_numpy(self._text_row(name, *asked)) for asked in sentences]
+        rows = [torch.from_numpy(self._text_row(name, sentence)) for sentence in sentences]
         lengths = torch.tensor([len(row) for row in rows])
         padding = self.padding if name == "input_ids" else 0.0
         return {
@@ -221,15 +210,11 @@ class ClipCollator:
             ),
         }
 
-    def _text_row(self, name: str, sentence: Sentence, mirrored: bool) -> np.ndarray:
+    def _text_row(self, name: str, sentence: Sentence) -> np.ndarray:
         """`(L,)` tokens or `(L, D)` F_T."""
 
         def read(text: str) -> np.ndarray:
-            return np.array(
-                self.split.text[name][
-                    slice(*self.split.text_spans[mirror_sentence(text) if mirrored else text])
-                ]
-            )
+            return np.array(self.split.text[name][slice(*self.split.text_spans[text])])
 
         if sentence.mixture is None:
             return read(sentence.text)

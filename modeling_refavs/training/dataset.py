@@ -42,7 +42,7 @@ class Sentence:
         is_null: it refers to nothing.
         mask_row: its object's place among all objects of the split.
         category: its object's.
-        grade, family: known in synthetic trees only.
+        family: known in synthetic trees only.
         mixture: in place of `text`, if it is given; drawn in training.
     """
 
@@ -50,7 +50,6 @@ class Sentence:
     is_null: bool
     mask_row: int
     category: str = ""
-    grade: int | None = None
     family: str | None = None
     mixture: NameMixture | None = None
 
@@ -119,23 +118,24 @@ class SplitRows:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def read_clips(self, graded: bool) -> list[PreparedClip]:
-        """Of all rows, in order; with `graded` sentences, from the scenes of a synthetic tree."""
-        if graded and not self.scenes.is_dir():
+    def read_clips(self, families: bool = False) -> list[PreparedClip]:
+        """Of all rows, in order; with the `families` of their sentences, from the scenes of a
+        synthetic tree."""
+        if families and not self.scenes.is_dir():
             raise ValueError(
-                f"curriculum and families: {self.scenes} does not exist: only a synthetic tree knows grades and families"
+                f"families: {self.scenes} does not exist: only a synthetic tree knows families"
             )
         clips, first_row = [], 0
         for row in _iterate(self.rows):
             fids = [thing["fid"] for thing in row["objects"]]
-            known = _read_grades(self.scenes / f"{row['clip_id']}.json") if graded else {}
+            known = _read_families(self.scenes / f"{row['clip_id']}.json") if families else {}
             sentences = [
                 Sentence(
                     text=" ".join(sentence["expression"].split()),
                     is_null=sentence["category"] == NULL_CATEGORY,
                     mask_row=first_row + fids.index(sentence["fid"]),
                     category=sentence["category"],
-                    **known.get(sentence["uid"], {}),
+                    family=known.get(sentence["uid"]),
                 )
                 for sentence in row["expressions"]
             ]
@@ -197,6 +197,6 @@ def _open(picture: dict[str, Any], name: str) -> Image.Image:
         ) from error
 
 
-def _read_grades(scene: Path) -> dict[str, dict[str, Any]]:
+def _read_families(scene: Path) -> dict[str, str]:
     entries = json.loads(scene.read_text(encoding="utf-8"))["expressions"]
-    return {entry["uid"]: {"grade": entry["grade"], "family": entry["family"]} for entry in entries}
+    return {entry["uid"]: entry["family"] for entry in entries}

@@ -15,24 +15,18 @@ from torch.utils.data import Sampler
 from .dataset import PreparedClip, Sentence
 
 
-HARDEST = 5  # grade
-
-
 class Draw(NamedTuple):
-    """One clip, seen at one place of the training. `grade` is the highest that its sentences may
-    have, `families` those that they
-    may be of; None: any."""
+    """One clip, seen at one place of the training. `families` are those that its sentences may be
+    of; None: any."""
 
     clip: int
     seed: int
     epoch: int
     place: int
-    grade: int | None
     families: frozenset[str] | None = None
 
     def may_ask(self, sentence: Sentence) -> bool:
-        graded = self.grade is None or sentence.grade <= self.grade
-        return graded and (self.families is None or sentence.family in self.families)
+        return self.families is None or sentence.family in self.families
 
     def generator(self, purpose: int) -> np.random.Generator:
         """`purpose` tells apart what is drawn for one clip."""
@@ -47,10 +41,8 @@ class ClipSampler(Sampler[Draw]):
         seed: of all draws.
         null_share: clips of null references are seen again until they are this share; None: as
             often as others.
-        curriculum: `(share of the training, highest grade)` from easy to hard. A clip with no
-            sentence so easy is replaced by another one.
-        families: of sentences, see `dataset_script.synthetic.templates`; others are not asked.
-        num_draws: clips seen in the whole training, which the shares of the curriculum are of.
+        families: of sentences, see `dataset_script.synthetic.templates`; others are not asked. A
+            clip with no such sentence is replaced by another one.
     """
 
     def __init__(
@@ -58,24 +50,18 @@ class ClipSampler(Sampler[Draw]):
         clips: Sequence[PreparedClip],
         seed: int,
         null_share: float | None = None,
-        curriculum: list[tuple[float, int]] | None = None,
         families: Collection[str] | None = None,
-        num_draws: int | None = None,
     ):
-        self.seed, self.curriculum, self.num_draws, self.epoch = seed, curriculum, num_draws, 0
+        self.seed, self.epoch = seed, 0
         self.families = frozenset(families) if families else None
         is_null = np.array([clip.is_null for clip in clips])
         self.once, self.nulls = np.arange(len(clips)), np.flatnonzero(is_null)
         self.num_again = 0
         if null_share is not None:
             self.num_again = _num_again(len(self.nulls), len(clips), null_share)
-        if curriculum or families:
-            self.easiest = np.array([self._easiest(clip) for clip in clips])
-            lowest = curriculum[0][1] if curriculum else HARDEST
-            if not (self.easiest <= lowest).any():
-                raise ValueError(
-                    f"curriculum and families: no clip has such a sentence of grade {lowest} or less"
-                )
+        self.askable = np.array([self._is_askable(clip) for clip in clips])
+        if not self.askable.any():
+            raise ValueError(f"families: no clip has a sentence of {', '.join(families)}")
 
     def __len__(self) -> int:
         return len(self.once) + self.num_again
@@ -88,24 +74,14 @@ class ClipSampler(Sampler[Draw]):
         ]
         clips = rng.permutation(np.concatenate([self.once, *again])[: len(self)])
         for place, clip in enumerate(clips.tolist()):
-            grade = self._grade(place)
-            if grade is not None and self.easiest[clip] > grade:
-                clip = int(rng.choice(np.flatnonzero(self.easiest <= grade)))
-            yield Draw(clip, self.seed, self.epoch, place, grade, self.families)
+            if not self.askable[clip]:
+                clip = int(rng.choice(np.flatnonzero(self.askable)))
+            yield Draw(clip, self.seed, self.epoch, place, self.families)
 
-    def _easiest(self, clip: PreparedClip) -> float:
-        asked = (
-            sentence
-            for sentence in clip.sentences
-            if self.families is None or sentence.family in self.families
+    def _is_askable(self, clip: PreparedClip) -> bool:
+        return self.families is None or any(
+            sentence.family in self.families for sentence in clip.sentences
         )
-        return min((sentence.grade for sentence in asked), default=math.inf)
-
-    def _grade(self, place: int) -> int | None:
-        if not self.curriculum:
-            return HARDEST if self.families else None
-        done = (self.epoch * len(self) + place) / (self.num_draws or len(self))
-        return [grade for share, grade in self.curriculum if share <= done][-1]
 
 
 def _num_again(nulls: int, clips: int, share: float) -> int:

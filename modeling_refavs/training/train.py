@@ -13,7 +13,7 @@ from ..feature_extraction_refavs import RefAVSFeatureExtractor
 from ..modeling_refavs import RefAVSForSegmentation, RefAVSPreTrainedModel
 from ..processing_refavs import RefAVSProcessor
 from .arguments import DataArguments, ModelArguments, RefAVSTrainingArguments, read_recipe
-from .augmentation import find_renamed, mirror_sentence
+from .augmentation import find_renamed
 from .cache import ArrayCache, Preparation
 from .checkpoints import (
     claim,
@@ -113,7 +113,8 @@ def run_training(
     classes = {"masks": RefAVSForSegmentation, **stage_classes}
     if model_args.stage not in classes:
         raise ValueError(
-            f"stage {model_args.stage} is one of modeling_refavs.research.stages: pass its stage_classes"
+            f"stage {model_args.stage} is one of modeling_refavs.research.stages: pass its "
+            "stage_classes"
         )
     outcome = train(model_args, data_args, args, classes[model_args.stage])
     return None if args.process_index else outcome
@@ -170,13 +171,14 @@ def make_trainer(
         )
     if model_args.stage != "masks" and args.eval_strategy != "no":
         raise ValueError(
-            f"stage {model_args.stage} trains no masks that could be validated: eval_strategy must be no"
+            f"stage {model_args.stage} trains no masks that could be validated: eval_strategy must "
+            "be no"
         )
     set_seed(args.seed)
     with args.main_process_first(desc="reading and preparing data"):
         cache = ArrayCache(data_args.cache_dir, data_args.num_proc)
         rows = open_split(data_args, data_args.train_split, data_args.max_train_clips, cache)
-        clips = rows.read_clips(graded=False)
+        clips = rows.read_clips()
         sentences = sorted({sentence.text for clip in clips for sentence in clip.sentences})
         model, processor = start_model(model_args, sentences, model_class)
         preparation = Preparation(
@@ -199,20 +201,14 @@ def make_trainer(
             if data_args.name_mixup or data_args.unnamed
             else []
         )
-        more += (
-            [mirror_sentence(sentence) for sentence in [*sentences, *more]]
-            if data_args.mirror
-            else []
+        train_split = preparation.prepare(
+            rows, bool(data_args.families), more, data_args.cache_cues
         )
-        graded = bool(data_args.curriculum or data_args.families)
-        train_split = preparation.prepare(rows, graded, more, data_args.cache_cues)
         eval_split = None
         if args.eval_strategy != "no":
             eval_rows = open_split(data_args, data_args.eval_split, data_args.max_eval_clips, cache)
             more = (
-                find_renamed(eval_rows.read_clips(graded=False), data_args.unnamed)
-                if data_args.unnamed
-                else []
+                find_renamed(eval_rows.read_clips(), data_args.unnamed) if data_args.unnamed else []
             )
             eval_split = preparation.prepare(eval_rows, more_sentences=more)
     return RefAVSTrainer(model, processor, args, data_args, train_split, eval_split)

@@ -181,7 +181,6 @@ class RefAVSTrainer(Trainer):
             train_dataset=ClipDataset(
                 train_split,
                 data_args.expressions_per_clip,
-                data_args.mirror,
                 data_args.name_mixup,
                 data_args.unnamed,
             ),
@@ -207,18 +206,10 @@ class RefAVSTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: ClipDataset | None = None) -> Sampler:
         clips = (train_dataset or self.train_dataset).split.clips
-        sampler = ClipSampler(
-            clips,
-            self._seed(),
-            self.data_args.null_share,
-            self.data_args.curriculum,
-            self.data_args.families,
+        self.sampler = ClipSampler(
+            clips, self._seed(), self.data_args.null_share, self.data_args.families
         )
-        total = self.args.max_steps * self.args.train_batch_size
-        total *= self.args.gradient_accumulation_steps * self.args.world_size
-        sampler.num_draws = total if total > 0 else round(self.args.num_train_epochs * len(sampler))
-        self.sampler = sampler
-        return sampler
+        return self.sampler
 
     def _seed(self) -> int:
         return self.args.seed if self.args.data_seed is None else self.args.data_seed
@@ -328,7 +319,8 @@ class RefAVSTrainer(Trainer):
             last = last_complete_checkpoint(unfinished.parent)
             raise ValueError(
                 f"{unfinished} cannot be written: {' '.join(str(error).split())}; "
-                f"{shutil.disk_usage(unfinished.parent).free / 1e9:.1f} GB are free. Make room and start again: the run goes "
+                f"{shutil.disk_usage(unfinished.parent).free / 1e9:.1f} GB are free. Make room and "
+                "start again: the run goes "
                 f"on from {f'step {step_of(last)}' if last else 'the start'}"
             ) from error
 
@@ -351,7 +343,8 @@ class RefAVSTrainer(Trainer):
                     self.state.save_to_json(str(unfinished))
         except Exception as error:
             raise ValueError(
-                f"{self.args.output_dir}: the trained model cannot be written: {' '.join(str(error).split())}. Make room and "
+                f"{self.args.output_dir}: the trained model cannot be written: "
+                f"{' '.join(str(error).split())}. Make room and "
                 "start again: nothing is trained twice"
             ) from error
         if self.args.push_to_hub:
@@ -364,7 +357,8 @@ class RefAVSTrainer(Trainer):
             super()._push_from_checkpoint(checkpoint_folder)
         except Exception as error:  # whatever the network's client of the day raises
             logger.warning(
-                f"{checkpoint_folder}: cannot be pushed: {' '.join(str(error).split())}. The training goes on"
+                f"{checkpoint_folder}: cannot be pushed: {' '.join(str(error).split())}. The "
+                "training goes on"
             )
 
     def _push(self) -> None:
@@ -372,8 +366,10 @@ class RefAVSTrainer(Trainer):
             self.push_to_hub()
         except Exception as error:
             raise ValueError(
-                f"{self.hub_model_id}: cannot be pushed: {' '.join(str(error).split())}. The trained model is in "
-                f"{self.args.output_dir}: refavs publish model {self.args.output_dir} {self.hub_model_id}"
+                f"{self.hub_model_id}: cannot be pushed: {' '.join(str(error).split())}. The "
+                "trained model is in "
+                f"{self.args.output_dir}: refavs publish model {self.args.output_dir} "
+                f"{self.hub_model_id}"
             ) from error
 
     def _load_from_checkpoint(

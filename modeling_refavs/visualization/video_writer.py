@@ -83,7 +83,8 @@ class VideoWriter:
         height, width, num_channels = picture.shape
         if (width, height) != self.size or num_channels != self.num_channels:
             raise ValueError(
-                f"pictures must be {self.size} (width, height) of {self.num_channels} channels as the video is, "
+                f"pictures must be {self.size} (width, height) of {self.num_channels} channels as "
+                "the video is, "
                 f"got {(width, height)} of {num_channels}"
             )
         even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
@@ -171,7 +172,8 @@ def encoding_of(path: str | Path) -> Encoding:
     encoding = ENCODINGS.get(Path(path).suffix.lower())
     if encoding is None:
         raise ValueError(
-            f"{path}: the output must end in {', '.join(ENCODINGS)} (H.264 with AAC; .webm: VP9 with Opus)"
+            f"{path}: the output must end in {', '.join(ENCODINGS)} (H.264 with AAC; .webm: VP9 "
+            "with Opus)"
         )
     return encoding
 

@@ -106,9 +106,7 @@ def prepared(shared, recipe):
     rows = SplitRows(
         data_args.data, "train", damaged="trust", cache_dir=shared / "cache" / "datasets"
     )
-    sentences = sorted(
-        {sentence.text for clip in rows.read_clips(False) for sentence in clip.sentences}
-    )
+    sentences = sorted({sentence.text for clip in rows.read_clips() for sentence in clip.sentences})
     model, processor = start_model(model_args, sentences)
-    split = Preparation(model, processor, ArrayCache(shared / "cache")).prepare(rows, graded=True)
+    split = Preparation(model, processor, ArrayCache(shared / "cache")).prepare(rows, families=True)
     return rows, split, model, processor

@@ -131,7 +131,7 @@ def test_the_text_of_a_batch_is_mixed_and_nothing_else(prepared, shared, three_s
     index = next(
         i for i, clip in enumerate(split.clips) if any(rename(s, names) for s in clip.sentences)
     )
-    collate, draw = ClipCollator(split, pixel_table(processor)), Draw(index, 0, 0, 0, None)
+    collate, draw = ClipCollator(split, pixel_table(processor)), Draw(index, 0, 0, 0)
     plain, mixed = ClipDataset(split)[draw], ClipDataset(split, name_mixup=1.0)[draw]
     assert ClipDataset(split, name_mixup=1.0)[draw] == mixed
     expected, found = collate([plain]), collate([mixed])

@@ -10,6 +10,7 @@ import torch
 
 from dataset_script.builder_refavs import load_refavs
 from dataset_script.export_parquet import export
+from dataset_script.synthetic.templates import FAMILIES
 from modeling_refavs.metrics.scoring import true_masks
 from modeling_refavs.processing_refavs import RefAVSProcessor
 from modeling_refavs.training import cache as cache_module
@@ -108,7 +109,7 @@ def test_kept_features_of_cues_spare_the_steps_that_are_not_learned_from(prepare
     kept = Preparation(model, processor, ArrayCache(shared / "cache")).prepare(
         rows, cache_cues=True
     )
-    samples = [ClipDataset(split)[Draw(clip, 0, 0, 0, None)] for clip in (0, 5)]
+    samples = [ClipDataset(split)[Draw(clip, 0, 0, 0)] for clip in (0, 5)]
     table = pixel_table(processor)
     computed, spared = (ClipCollator(s, table, steps_per_clip=2)(samples) for s in (split, kept))
     assert computed["pixel_values"].shape[1] == computed["step_index"][-1] + 1 > 2
@@ -226,24 +227,22 @@ def test_fewer_clips_are_spread_over_the_split(shared):
     options = {"damaged": "trust", "cache_dir": shared / "cache" / "datasets"}
     whole = SplitRows(str(shared / "tree"), "train", **options)
     part = SplitRows(str(shared / "tree"), "train", 3, **options)
-    names = [clip.clip_id for clip in whole.read_clips(False)]
-    assert [clip.clip_id for clip in part.read_clips(False)] == [names[0], names[6], names[11]]
+    names = [clip.clip_id for clip in whole.read_clips()]
+    assert [clip.clip_id for clip in part.read_clips()] == [names[0], names[6], names[11]]
     assert part.digest != whole.digest
 
 
-def test_grades_are_known_in_synthetic_trees_only(shared, prepared, tmp_path):
-    grades = [sentence.grade for clip in prepared[1].clips for sentence in clip.sentences]
-    assert set(grades) <= {1, 2, 3, 4, 5}
+def test_families_are_known_in_synthetic_trees_only(shared, prepared, tmp_path):
+    families = {sentence.family for clip in prepared[1].clips for sentence in clip.sentences}
+    assert families <= set(FAMILIES)
     tree = tmp_path / "tree"
     shutil.copytree(shared / "tree", tree, ignore=shutil.ignore_patterns("scenes"))
     rows = SplitRows(str(tree), "train", damaged="trust", cache_dir=tmp_path / "cache")
-    with pytest.raises(ValueError, match="only a synthetic tree knows grades and families"):
-        rows.read_clips(graded=True)
+    with pytest.raises(ValueError, match="only a synthetic tree knows families"):
+        rows.read_clips(families=True)
     assert [
-        replace(sentence, grade=None, family=None)
-        for clip in prepared[1].clips
-        for sentence in clip.sentences
-    ] == [sentence for clip in rows.read_clips(graded=False) for sentence in clip.sentences]
+        replace(sentence, family=None) for clip in prepared[1].clips for sentence in clip.sentences
+    ] == [sentence for clip in rows.read_clips() for sentence in clip.sentences]
 
 
 def test_data_that_are_not_there():

@@ -40,7 +40,7 @@ def test_every_recipe_is_understood(path, tmp_path):
 
 def test_defaults_suit_this_model(write):
     model_args, data_args, args = read_recipe(write("data: tree\nmodel: folder"))
-    assert (model_args.config, data_args.curriculum, data_args.max_eval_clips) == ({}, None, None)
+    assert (model_args.config, data_args.max_eval_clips) == ({}, None)
     assert args.metric_for_best_model == "eval_jaccard"
     assert args.label_names == ["mask_labels"]
     assert not args.remove_unused_columns
@@ -50,19 +50,19 @@ def test_values_of_every_kind(write):
     recipe = """
 data: tree
 config: {hidden_size: 64, mask2former_config: {num_queries: 10}}
-curriculum: [[0.0, 2], [0.3, 4], [0.6, 5]]
 learning_rate: 1e-4
 report_to: [none]
 max_steps: 7
 early_stopping_patience: null
-mirror: 0.5
+name_mixup: 0.5
+families: [semantic, acoustic + action]
 lr_scheduler_kwargs: {num_cycles: 2}
 """
     model_args, data_args, args = read_recipe(write(recipe))
     assert model_args.config == {"hidden_size": 64, "mask2former_config": {"num_queries": 10}}
-    assert data_args.curriculum == [(0.0, 2), (0.3, 4), (0.6, 5)]
+    assert data_args.families == ["semantic", "acoustic + action"]
     assert (args.learning_rate, args.max_steps, args.early_stopping_patience) == (1e-4, 7, None)
-    assert (data_args.mirror, args.lr_scheduler_kwargs) == (0.5, {"num_cycles": 2})
+    assert (data_args.name_mixup, args.lr_scheduler_kwargs) == (0.5, {"num_cycles": 2})
 
 
 def test_words_win(write):
@@ -77,8 +77,6 @@ def test_words_win(write):
     words += [
         "--config.mask2former_config.num_queries",
         "5",
-        "--curriculum",
-        "[[0, 1]]",
         "--learning-rate",
         "2e-3",
     ]
@@ -91,7 +89,7 @@ def test_words_win(write):
         "mask2former_config": {"num_queries": 5},
     }
     assert (args.max_steps, args.learning_rate) == (3, 2e-3)
-    assert (data_args.cache_vision, data_args.curriculum) == (True, [(0.0, 1)])
+    assert data_args.cache_vision
 
 
 MISTAKES = {
@@ -116,20 +114,12 @@ MISTAKES = {
         "model is a whole model",
     ),
     "no dict": ("data: tree\nconfig: 3", [], "config must be a dict, got 3"),
-    "no list": ("data: tree\nmodel: m\ncurriculum: 2", [], "curriculum must be a list"),
-    "curriculum": ("data: tree\nmodel: m\ncurriculum: [[0.5, 2]]", [], "must rise from 0"),
-    "probability": ("data: tree\nmodel: m\nmirror: 2", [], "mirror is a probability, got 2"),
     "mixup": ("data: tree\nmodel: m\nname_mixup: -1", [], "name_mixup is a probability, got -1"),
     "share": ("data: tree\nmodel: m\nnull_share: 1", [], "null_share must lie in"),
     "count": (
         "data: tree\nmodel: m\nsteps_per_clip: 0",
         [],
         "steps_per_clip must be at least 1, got 0",
-    ),
-    "mirrored cache": (
-        "data: tree\nmodel: m\nmirror: 0.5\ncache_vision: true",
-        [],
-        "cannot go with mirror",
     ),
     "not YAML": ("data: [", [], "cannot be read as a recipe"),
     "leftover word": ("data: tree\nmodel: m", ["word"], "word"),

@@ -43,8 +43,9 @@ CHANCE = (
         "0.2",
     ),
     *(
-        "--curriculum",
-        "[[0, 3], [0.4, 5]]",
+        "--families",
+        "semantic",
+        "acoustic",
         "--max_steps",
         "8",
         "--save_steps",

@@ -48,7 +48,8 @@ def editor(label: str, greys: list[str]) -> gr.ImageEditor:
 def build_demo() -> gr.Blocks:
     with gr.Blocks(title="Ref-AVS F") as demo:
         gr.Markdown(
-            "Draw two masks with the brush, or upload them (white is the object). Greys in the prediction are probabilities: **F** is "
+            "Draw two masks with the brush, or upload them (white is the object). Greys in the "
+            "prediction are probabilities: **F** is "
             "the F measure at the threshold that suits them best."
         )
         with gr.Row():

@@ -83,7 +83,8 @@ def to_probabilities(predictions: Any, logits: bool = False) -> np.ndarray:
             return 1 / (1 + np.exp(-values))
     if values.min() < 0 or values.max() > 1:
         raise ValueError(
-            f"probabilities must lie in [0, 1], got {values.min():g} to {values.max():g}: load with logits=True"
+            f"probabilities must lie in [0, 1], got {values.min():g} to {values.max():g}: load "
+            "with logits=True"
         )
     return values
 
@@ -94,7 +95,8 @@ def to_masks(references: Any, shape: tuple[int, ...]) -> np.ndarray:
     masks = masks.reshape(-1, *masks.shape[-2:]) if masks.ndim == 2 else masks
     if masks.shape != shape:
         raise ValueError(
-            f"references of a sentence must have the size of its predictions, {shape}, got {masks.shape}"
+            f"references of a sentence must have the size of its predictions, {shape}, got "
+            f"{masks.shape}"
         )
     return masks
 
@@ -216,7 +218,8 @@ class RefavsFscore(evaluate.Metric):
         check_options(kwargs)
         if num_thresholds < 2 or beta2 <= 0:
             raise ValueError(
-                f"num_thresholds must be at least 2 and beta2 above 0, got {num_thresholds} and {beta2}"
+                f"num_thresholds must be at least 2 and beta2 above 0, got {num_thresholds} and "
+                f"{beta2}"
             )
         self.num_thresholds, self.beta2, self.logits = num_thresholds, beta2, logits
         super().__init__(config_name, **kwargs)

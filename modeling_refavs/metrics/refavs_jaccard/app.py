@@ -49,7 +49,8 @@ def editor(label: str) -> gr.ImageEditor:
 def build_demo() -> gr.Blocks:
     with gr.Blocks(title="Ref-AVS J") as demo:
         gr.Markdown(
-            "Draw two masks with the brush, or upload them (white is the object). **J** is what both hold, over what either holds."
+            "Draw two masks with the brush, or upload them (white is the object). **J** is what "
+            "both hold, over what either holds."
         )
         with gr.Row():
             truth, prediction = editor("truth"), editor("prediction")

@@ -35,8 +35,10 @@ def editor(label: str) -> gr.ImageEditor:
 def build_demo() -> gr.Blocks:
     with gr.Blocks(title="Ref-AVS S") as demo:
         gr.Markdown(
-            "The sentence is true of nothing in the video: whatever is predicted is wrong. Draw the masks predicted for "
-            "two frames, or upload them (white is the object): **S** is the square root of the predicted part of all pixels."
+            "The sentence is true of nothing in the video: whatever is predicted is wrong. Draw "
+            "the masks predicted for "
+            "two frames, or upload them (white is the object): **S** is the square root of the "
+            "predicted part of all pixels."
         )
         with gr.Row():
             first, second = editor("prediction, first frame"), editor("prediction, second frame")

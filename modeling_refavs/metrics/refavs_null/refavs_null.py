@@ -77,7 +77,8 @@ def to_probabilities(predictions: Any, logits: bool = False) -> np.ndarray:
             return 1 / (1 + np.exp(-values))
     if values.min() < 0 or values.max() > 1:
         raise ValueError(
-            f"probabilities must lie in [0, 1], got {values.min():g} to {values.max():g}: load with logits=True"
+            f"probabilities must lie in [0, 1], got {values.min():g} to {values.max():g}: load "
+            "with logits=True"
         )
     return values
 
@@ -88,7 +89,8 @@ def to_masks(references: Any, shape: tuple[int, ...]) -> np.ndarray:
     masks = masks.reshape(-1, *masks.shape[-2:]) if masks.ndim == 2 else masks
     if masks.shape != shape:
         raise ValueError(
-            f"references of a sentence must have the size of its predictions, {shape}, got {masks.shape}"
+            f"references of a sentence must have the size of its predictions, {shape}, got "
+            f"{masks.shape}"
         )
     return masks
 
