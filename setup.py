@@ -18,7 +18,8 @@ DEV = ["pycocotools", "pytest>=8.0", "pytest-xdist", "ruff", "setuptools", *KERN
 setup(
     name="modeling_refavs",
     version="0.1.0",
-    description="Segment the object that a sentence means in any video with sound: EEMC (Ref-AVS, ECCV 2024) for transformers",
+    description="Segment the object that a sentence means in any video with sound: EEMC (Ref-AVS, "
+    "ECCV 2024) for transformers",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

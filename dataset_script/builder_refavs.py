@@ -49,7 +49,8 @@ class RefAVSBuilder(datasets.GeneratorBasedBuilder):
 
     def _info(self) -> datasets.DatasetInfo:
         return datasets.DatasetInfo(
-            description="Ref-AVS Bench: objects in videos with sound, referred to by sentences (arXiv 2407.10957)",
+            description="Ref-AVS Bench: objects in videos with sound, referred to by sentences "
+            "(arXiv 2407.10957)",
             features=features_of(self.config.name),
             homepage="https://gewu-lab.github.io/Ref-AVS",
         )

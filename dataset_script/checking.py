@@ -157,7 +157,10 @@ def _verdict(report: Report) -> str:
         )
     if not report.usable_rows["train"]:
         return "Training cannot go on: no row of split train can be used."
-    return f"Training cannot go on as it is: mend the errors, or load with damaged='skip' ({usable} of {rows} rows)."
+    return (
+        "Training cannot go on as it is: mend the errors, or load with damaged='skip' "
+        f"({usable} of {rows} rows)."
+    )
 
 
 def check_tree(path: str | Path, num_proc: int = 1, progress: bool = False) -> Report:

@@ -13,23 +13,25 @@ COLUMNS = {
     "clips": "one row a clip, with all its sentences and objects: encode a clip once, ask it often",
 }
 
-PAPER = "[Ref-AVS: Refer and Segment Objects in Audio-Visual Scenes](https://arxiv.org/abs/2407.10957) (ECCV 2024)"
+PAPER = (
+    "[Ref-AVS: Refer and Segment Objects in Audio-Visual "
+    "Scenes](https://arxiv.org/abs/2407.10957) (ECCV 2024)"
+)
 
 LICENCE_NOTE = """\
-The annotations are the Ref-AVS authors' (Zenodo record
-[12970978](https://zenodo.org/records/12970978)). The frames
-and sounds are cut from YouTube videos: their rights stay with those who made them, and this export
-grants none. Look at the terms of the record and of the videos before you publish or redistribute
-this folder."""
+The annotations are the Ref-AVS authors' (Zenodo record [12970978](https://zenodo.org/records/12970978)). The frames
+and sounds are cut from YouTube videos: their rights stay with those who made them, and this export grants none.
+Look at the terms of the record and of the videos before you publish or redistribute this folder."""  # noqa: E501
 
 CITATION = """\
 ```bibtex
 @inproceedings{wang2024refavs,
   title     = {Ref-AVS: Refer and Segment Objects in Audio-Visual Scenes},
-  author    = {Wang, Yaoting and Sun, Peiwen and Zhou, Dongzhan and Li, Guangyao and Zhang, Honggang
-  and Hu, Di}, booktitle = {European Conference on Computer Vision}, year      = {2024}
+  author    = {Wang, Yaoting and Sun, Peiwen and Zhou, Dongzhan and Li, Guangyao and Zhang, Honggang and Hu, Di},
+  booktitle = {European Conference on Computer Vision},
+  year      = {2024}
 }
-```"""
+```"""  # noqa: E501
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ def card_text(facts: CardFacts, shards: dict[str, dict]) -> str:
         "looks like, what it "
         "sounds like and when, and that object's mask in ten frames. The task is that of "
         f"{PAPER}.\n",
-        '```python\nfrom datasets import load_dataset\n\nsentences = load_dataset("<this folder or id>", split="val")\n```\n',
+        "```python\nfrom datasets import load_dataset\n\n"
+        'sentences = load_dataset("<this folder or id>", split="val")\n```\n',
         _table(facts, rows),
         "Splits: `test_s` shows categories that were trained, `test_u` others, and the sentences "
         "of `test_n` are true "

@@ -161,4 +161,7 @@ def _masks(tree: Tree, clip: Clip, fid: int) -> list[str | dict]:
 
 
 def _advice(root: Path) -> str:
-    return f"`refavs dataset check {root}` names every such place; damaged='skip' leaves these rows out"
+    return (
+        f"`refavs dataset check {root}` names every such place; damaged='skip' leaves these "
+        "rows out"
+    )

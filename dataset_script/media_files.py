@@ -1,4 +1,4 @@
-"""The media files of a clip: where they lie, how they are read and written, and what is wrong with them."""
+"""The media files of a clip: where they lie, how they are read and written, and their problems."""
 
 import io
 import os

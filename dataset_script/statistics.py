@@ -89,17 +89,22 @@ LONGEST_SHOWN = 25  # words, the length at which the model cuts a sentence
 # The csv does not say which cues a sentence uses. These words of ours tell, roughly; see
 # docs/data.md.
 CUE_WORDS = {
-    "spatial": "above adjacent behind below beneath beside between bottom center corner far front left leftmost middle "
+    "spatial": "above adjacent behind below beneath beside between bottom center corner far front "
+    "left leftmost middle "
     "near on right rightmost top under",
-    "acoustic": "audible audio emit emits emitting loud louder loudest noise quieter quietest resonating rhythm silent "
+    "acoustic": "audible audio emit emits emitting loud louder loudest noise quieter quietest "
+    "resonating rhythm silent "
     "sound sounded sounding sounds tempo volume",
-    "temporal": "after all appearing before continuous continuously duration entire faster fastest final first initial "
+    "temporal": "after all appearing before continuous continuously duration entire faster fastest "
+    "final first initial "
     "intermittent keeps last longer longest over perpetual persistently shorter shortest slower "
     "slowest through "
     "throughout time times",
-    "appearance": "bald big bigger biggest black blue brown clothes dress fur glasses gold golden gray green grey hair "
+    "appearance": "bald big bigger biggest black blue brown clothes dress fur glasses gold golden "
+    "gray green grey hair "
     "hat orange pink purple red shirt silver small smallest wearing white yellow",
-    "action": "barking beaten being driving eating flying held holding lying moving played playing sailing sang sat "
+    "action": "barking beaten being driving eating flying held holding lying moving played playing "
+    "sailing sang sat "
     "seated sing singing sitting speaking standing stood talking tapped walking",
 }
 

@@ -63,12 +63,14 @@ def read_taxonomy(root: str | Path) -> Taxonomy:
 
 def _paper_taxonomy() -> Taxonomy:
     groups = {
-        "instrument": "accordion bass cello clarinet drum flute guitar guzheng handpan harmonica harp marimba piano "
+        "instrument": "accordion bass cello clarinet drum flute guitar guzheng handpan harmonica "
+        "harp marimba piano "
         "pipa saxophone sitar tabla tuba ukulele violin",
         "animal": "cat dog leopard lion pig sheep tiger wolf",
         # `keyboard` is a computer's: its sentences speak of letters, blue light and tapping
         # fingers.
-        "machine": "airplane boat car clock emergency-car gun hair-dryer helicopter keyboard motorcycle mower razor "
+        "machine": "airplane boat car clock emergency-car gun hair-dryer helicopter keyboard "
+        "motorcycle mower razor "
         "saw truck vacuum-cleaner",
         "human": "baby boy girl man woman",
         "silent": "chair couch table",

@@ -39,8 +39,8 @@ class RefAVSDeformableAttention(Mask2FormerPixelDecoderEncoderMultiscaleDeformab
         Args:
             tokens: `(batch, pixels, D)`, the levels one after the other; each attends to all.
             position: `(pixels, D)`.
-            reference_points: `(1 or batch, pixels, levels, 2)`, where each pixel samples first: x and
-                y from 0 to 1.
+            reference_points: `(1 or batch, pixels, levels, 2)`, where each pixel samples first: x
+                and y from 0 to 1.
             shapes: height and width of each level.
 
         Returns:

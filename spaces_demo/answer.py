@@ -12,17 +12,19 @@ from modeling_refavs.visualization.overlay import colour_of
 STYLE = """
 .answer {display: flex; flex-direction: column; gap: 0.9rem}
 .answer .found {font-size: 1.05rem; margin-bottom: 0.25rem}
-.answer .dot {display: inline-block; width: 0.8em; height: 0.8em; border-radius: 50%; margin-right:
-0.5em} .answer .when {opacity: 0.8; margin-left: 0.5em} .answer .nothing {display: block;
-margin-left: 1.3em} .answer .bars {display: flex; align-items: flex-end; height: 2.5rem;
-border-bottom: 1px solid currentColor} .answer .bars i {display: block; box-sizing: border-box;
-margin-right: 1px; border: 1px solid; min-height: 1px} .answer .spectrogram {display: block; width:
-100%; height: 5rem} .answer .clock {display: flex; justify-content: space-between; font-size:
-0.85rem; opacity: 0.8} .refused {border-left: 0.3rem solid rgb(213, 94, 0); padding-left: 0.8rem}
-.answer .legend {font-size: 0.85rem; opacity: 0.8} #frames .grid-wrap {height: auto !important;
-min-height: 0; padding-top: 2rem} #frames .grid-container {grid-template: none / repeat(auto-fill,
-minmax(5.5rem, 1fr)); grid-auto-rows: auto} #frames .thumbnail-item {aspect-ratio: 4 / 3}
-"""
+.answer .dot {display: inline-block; width: 0.8em; height: 0.8em; border-radius: 50%; margin-right: 0.5em}
+.answer .when {opacity: 0.8; margin-left: 0.5em}
+.answer .nothing {display: block; margin-left: 1.3em}
+.answer .bars {display: flex; align-items: flex-end; height: 2.5rem; border-bottom: 1px solid currentColor}
+.answer .bars i {display: block; box-sizing: border-box; margin-right: 1px; border: 1px solid; min-height: 1px}
+.answer .spectrogram {display: block; width: 100%; height: 5rem}
+.answer .clock {display: flex; justify-content: space-between; font-size: 0.85rem; opacity: 0.8}
+.refused {border-left: 0.3rem solid rgb(213, 94, 0); padding-left: 0.8rem}
+.answer .legend {font-size: 0.85rem; opacity: 0.8}
+#frames .grid-wrap {height: auto !important; min-height: 0; padding-top: 2rem}
+#frames .grid-container {grid-template: none / repeat(auto-fill, minmax(5.5rem, 1fr)); grid-auto-rows: auto}
+#frames .thumbnail-item {aspect-ratio: 4 / 3}
+"""  # noqa: E501
 
 
 def draw_answer(answer: dict[str, Any], texts: dict[str, str]) -> str:
@@ -60,7 +62,8 @@ def _draw_sentence(
     lengths = _lengths(summary)
     bars = "".join(
         f'<i style="flex: {length:g} 0 0; height: {percent}%; border-color: {colour}; '
-        f'background: {colour if share else "none"}" title="{texts["second"].format(second=second, percent=percent)}"></i>'
+        f'background: {colour if share else "none"}" '
+        f'title="{texts["second"].format(second=second, percent=percent)}"></i>'
         for second, (percent, share, length) in enumerate(
             zip(percents, found["share"], lengths, strict=True)
         )
@@ -69,7 +72,8 @@ def _draw_sentence(
     sentence = (
         f'<span class="dot" style="background: {colour}"></span><b>{escape(found["text"])}</b>'
     )
-    return f'<div><div class="found">{sentence}{said}</div><div class="bars" role="img" aria-label="{label}">{bars}</div></div>'
+    bars = f'<div class="bars" role="img" aria-label="{label}">{bars}</div>'
+    return f'<div><div class="found">{sentence}{said}</div>{bars}</div>'
 
 
 def _lengths(summary: dict[str, Any]) -> list[float]:
@@ -79,7 +83,8 @@ def _lengths(summary: dict[str, Any]) -> list[float]:
 
 
 def _draw_sound(answer: dict[str, Any], texts: dict[str, str]) -> str:
-    clock = f'<div class="clock"><span>0 s</span><span>{answer["summary"]["video"]["duration"]:g} s</span></div>'
+    duration = f"{answer['summary']['video']['duration']:g} s"
+    clock = f'<div class="clock"><span>0 s</span><span>{duration}</span></div>'
     if not answer["spectrogram"]:
         return f"<div>{clock}<p>{texts['no_sound']}</p></div>"
     source = f"data:image/png;base64,{answer['spectrogram']}"
@@ -104,4 +109,4 @@ processor = RefAVSProcessor.from_pretrained({model!r})
 result = segment_video(model, processor, {video!r}, {expressions!r})
 print([result.intervals(number) for number in range(len(result.expressions))])  # when each is seen, in s
 render_video(result, "overlay.mp4")
-"""
+"""  # noqa: E501

@@ -51,8 +51,12 @@ class Page:
         return self.texts[choose_language(request and request.headers.get("accept-language"))]
 
     def segment(
-        self, video: str | None, sentences: str, request: gr.Request, progress=gr.Progress()
-    ):  # noqa: B008
+        self,
+        video: str | None,
+        sentences: str,
+        request: gr.Request,
+        progress=gr.Progress(),  # noqa: B008, gradio finds it there
+    ):
         """Colour in a video what each sentence means.
 
         Args:
@@ -97,8 +101,12 @@ class Page:
         )
 
     def show(
-        self, video: str | None, sentences: str, request: gr.Request, progress=gr.Progress()
-    ) -> list[Any]:  # noqa: B008
+        self,
+        video: str | None,
+        sentences: str,
+        request: gr.Request,
+        progress=gr.Progress(),  # noqa: B008, gradio finds it there
+    ) -> list[Any]:
         """As [`segment`], for the page: a refusal stands where the answer would be, and the results
         are not shown."""
         try:

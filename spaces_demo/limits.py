@@ -14,10 +14,12 @@ MESSAGES = {
     "size": "the file has {came} MB; at most {most} MB are taken: cut or compress it",
     "format": "this is not a video that can be read here: it must be a whole file in {most} format",
     "sound_only": "there is no moving picture in this file: choose a video",
-    "damaged": "not one picture of it can be decoded: it is damaged, or its pictures have more than {most} pixels",
+    "damaged": "not one picture of it can be decoded: it is damaged, or its pictures have more "
+    "than {most} pixels",
     "pixels": "the pictures have {came} pixels; at most {most} are taken: export a smaller video",
     "length": "the video lasts {came} s; at most {most} s are taken: cut it",
-    "pictures": "the video has {came} pictures; at most {most} are taken: cut it, or export fewer pictures a second",
+    "pictures": "the video has {came} pictures; at most {most} are taken: cut it, or export fewer "
+    "pictures a second",
     "no_sentence": "say in words which object is meant, one sentence a line",
     "too_many": "these are {came} sentences; at most {most} are taken at a time",
     "too_long": "sentence {number} has {came} characters; at most {most} are taken",

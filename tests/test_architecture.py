@@ -78,7 +78,10 @@ def test_the_page_leaves_the_work_to_another_process(name):
 
 
 def test_help_is_quick_because_it_imports_nothing_heavy():
-    code = "import sys, modeling_refavs.cli as c; c.make_parser(); print([m for m in ('torch', 'transformers', 'av') if m in sys.modules])"
+    code = (
+        "import sys, modeling_refavs.cli as c; c.make_parser(); print([m for m in ('torch', "
+        "'transformers', 'av') if m in sys.modules])"
+    )
     answer = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )

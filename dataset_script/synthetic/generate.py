@@ -1,4 +1,4 @@
-"""A synthetic Ref-AVS Bench on disk: frames, sounds, masks, videos and sentences in the real layout."""
+"""A synthetic Ref-AVS Bench on disk: frames, sounds, masks and sentences in the real layout."""
 
 import csv
 import io

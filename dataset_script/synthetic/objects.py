@@ -1,4 +1,4 @@
-"""What can be in a scene: categories with their silhouettes and timbres, and novel objects that have neither."""
+"""The objects of a scene: categories, each with a silhouette and a timbre, and novel objects."""
 
 from dataclasses import dataclass
 from functools import lru_cache

@@ -1,4 +1,4 @@
-"""How far guessers get that lack a modality: the shortcuts that the benchmark must not leave open."""
+"""How far guessers get that lack a modality: the benchmark must leave no such shortcut."""
 
 import json
 from collections import defaultdict

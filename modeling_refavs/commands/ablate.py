@@ -7,8 +7,10 @@ from pathlib import Path
 def add_command(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "ablate",
-        help="the paper's Table 4: train with everything and without each part, and score on the test splits",
-        description="Train a recipe as it is, without text, without audio, without the cached memory and without the modality "
+        help="the paper's Table 4: train with everything and without each part, and score on the "
+        "test splits",
+        description="Train a recipe as it is, without text, without audio, without the cached "
+        "memory and without the modality "
         "encoding, each into OUT/<variant>/seed<n>; score them on the test splits: J, F and S, or "
         "where the last stage ends with the "
         "cues, how often they choose the right object. Run again to go on when stopped.",

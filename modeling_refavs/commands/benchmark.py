@@ -8,7 +8,8 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "benchmark",
         help="how fast the model is, by part, and against the released way of running",
-        description="Time the model, one setting in turn with the others; without --model at the paper's size (Swin-base) with random "
+        description="Time the model, one setting in turn with the others; without --model at the "
+        "paper's size (Swin-base) with random "
         "weights. Leaves benchmark.json and benchmark.png in OUT.",
     )
     parser.add_argument(
@@ -17,7 +18,8 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         default=["one", "several", "live", "parts", "reading"],
         choices=["one", "several", "clip", "training", "live", "parts", "reading", "memory"],
         metavar="PART",
-        help="one sentence of a clip, several of it; clip: the same from decoded 720p pictures and sound to masks of their size; a "
+        help="one sentence of a clip, several of it; clip: the same from decoded 720p pictures and "
+        "sound to masks of their size; a "
         "training step for several; live: a further second of a stream; parts: where the "
         "time goes; reading: what of it is not the model's; memory: of refavs segment on a long "
         "video (default: one, several, live, parts, reading)",
@@ -27,7 +29,8 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         nargs="+",
         default=["released", "plain", "eemc"],
         metavar="SETTING",
-        help="of released, released_once, plain, eemc, checkpointed, bf16, graphs, int8, compiled; the others are held against the first (default: %(default)s)",
+        help="of released, released_once, plain, eemc, checkpointed, bf16, graphs, int8, compiled; "
+        "the others are held against the first (default: %(default)s)",
     )
     parser.add_argument(
         "--model", metavar="FOLDER", help="a saved model; then there is no released one"

@@ -13,7 +13,8 @@ def _add_convert_released(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "convert-released",
         help="turn the authors' checkpoint into a folder for from_pretrained",
-        description="Turn the checkpoint that the Ref-AVS authors released into a folder for from_pretrained.",
+        description="Turn the checkpoint that the Ref-AVS authors released into a folder for "
+        "from_pretrained.",
     )
     parser.add_argument(
         "checkpoint", type=Path, metavar="CKPT.pth", help="the released state dict; it is only read"

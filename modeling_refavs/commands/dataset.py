@@ -16,7 +16,8 @@ def add_command(commands: argparse._SubParsersAction) -> None:
 def _add_check(actions: argparse._SubParsersAction) -> None:
     check = actions.add_parser(
         "check",
-        help="count and name every irregularity; exit code 0: training can go on, 1: it cannot, 2: nothing to read",
+        help="count and name every irregularity; exit code 0: training can go on, 1: it cannot, 2: "
+        "nothing to read",
     )
     check.add_argument(
         "tree", metavar="DIR", help="folder with metadata.csv, media/ and gt_mask/, or a csv alone"
@@ -88,9 +89,15 @@ def _run_export(args: argparse.Namespace) -> None:
     from dataset_script.export_parquet import export
 
     manifest = export(
-        args.tree, args.output, tuple(args.configurations), paper_splits=args.paper_splits, damaged=args.damaged,
-        licence=args.licence, shard_bytes=args.shard_mb * 2**20, progress=True,
-    )  # fmt: skip
+        args.tree,
+        args.output,
+        tuple(args.configurations),
+        paper_splits=args.paper_splits,
+        damaged=args.damaged,
+        licence=args.licence,
+        shard_bytes=args.shard_mb * 2**20,
+        progress=True,
+    )
     shards = manifest["shards"].values()
     rows, left_out = (
         sum(shard["rows"] for shard in shards),

@@ -10,8 +10,10 @@ from . import PRECISIONS
 def add_command(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "evaluate",
-        help="the paper's tables: J, F and S with confidence intervals; run again to go on when stopped",
-        description="Score a model, or masks that another program wrote, on Ref-AVS Bench or a tree in its layout.",
+        help="the paper's tables: J, F and S with confidence intervals; run again to go on when "
+        "stopped",
+        description="Score a model, or masks that another program wrote, on Ref-AVS Bench or a "
+        "tree in its layout.",
     )
     subject = parser.add_mutually_exclusive_group(required=True)
     subject.add_argument("--model", help="folder of a model, or its id on the Hub")

@@ -11,7 +11,8 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "explain",
         help="draw what the model reads to find an object",
-        description="Draw what the model attends to, second by second: sound, places of the picture, words.",
+        description="Draw what the model attends to, second by second: sound, places of the "
+        "picture, words.",
     )
     parser.add_argument("video", type=Path, help="any video file; it is only read")
     parser.add_argument("expression", metavar="sentence", help='such as "the dog that is barking"')
@@ -54,8 +55,13 @@ def run(args: argparse.Namespace) -> None:
     probe_video(args.video)
     model, processor = load_model(args.model, choose_device(args.device), graphs=False)
     figure = plot_cues(
-        model, processor, args.video, args.expression,
-        start=args.start, num_steps=args.seconds, threshold=args.threshold,
-    )  # fmt: skip
+        model,
+        processor,
+        args.video,
+        args.expression,
+        start=args.start,
+        num_steps=args.seconds,
+        threshold=args.threshold,
+    )
     with whole_file(args.output) as unfinished:
         figure.savefig(unfinished)

@@ -13,10 +13,12 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "live",
         help="ask a camera, a microphone or any stream, second by second",
-        description="Ask sentences of a live source; print a line of JSON for each second. Where the model is too slow, "
+        description="Ask sentences of a live source; print a line of JSON for each second. Where "
+        "the model is too slow, "
         "seconds are dropped, and the line says how many. A file is played at its own pace. Ctrl-C "
         "ends it.",
-        epilog="camera and microphone on Linux: refavs live /dev/video0 --format v4l2 --sound default --sound-format alsa "
+        epilog="camera and microphone on Linux: refavs live /dev/video0 --format v4l2 --sound "
+        "default --sound-format alsa "
         '"the dog that is barking" --model MODEL',
     )
     parser.add_argument("source", help="device, URL or file: whatever FFmpeg opens")

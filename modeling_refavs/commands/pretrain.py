@@ -8,7 +8,8 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "pretrain",
         help="train on a synthetic tree the three encoders that EEMC starts from",
-        description="Train on a synthetic tree what Mask2Former, VGGish and RoBERTa are for Ref-AVS: folders for `refavs train`.",
+        description="Train on a synthetic tree what Mask2Former, VGGish and RoBERTa are for "
+        "Ref-AVS: folders for `refavs train`.",
     )
     parser.add_argument("tree", metavar="TREE", help="folder that `refavs synthesize` wrote")
     parser.add_argument(
@@ -42,7 +43,13 @@ def run(args: argparse.Namespace) -> None:
 
     print(
         pretrain(
-            Path(args.tree), Path(args.output), args.parts, args.resume, args.steps, args.batch_size,
-            args.learning_rate, args.seed,
+            Path(args.tree),
+            Path(args.output),
+            args.parts,
+            args.resume,
+            args.steps,
+            args.batch_size,
+            args.learning_rate,
+            args.seed,
         )
-    )  # fmt: skip
+    )

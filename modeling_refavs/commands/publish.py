@@ -28,7 +28,8 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     publish = commands.add_parser(
         "publish",
         help="push weights, metrics, data or the demo to the Hub, and load them back",
-        description="Build what goes to the Hub, show it, check it, push it, read it back and compare. Run again, it sends only "
+        description="Build what goes to the Hub, show it, check it, push it, read it back and "
+        "compare. Run again, it sends only "
         "what is missing.",
     )
     actions = publish.add_subparsers(dest="action", required=True, metavar="ACTION")

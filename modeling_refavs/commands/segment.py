@@ -21,7 +21,8 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "segment",
         help="colour what a sentence means in a video",
-        description="Colour what each sentence means in a video of any length; print, as JSON, when it is to be seen. "
+        description="Colour what each sentence means in a video of any length; print, as JSON, "
+        "when it is to be seen. "
         "A run that was stopped goes on when it is asked again.",
     )
     parser.add_argument("video", type=Path, help="any video file; it is only read")
@@ -55,7 +56,8 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
         "--mode",
         default="overlay",
         choices=["overlay", "cutout", "matte", "blur-rest"],
-        help="colour the object, show it alone, white on black, or blur all but it (default: %(default)s)",
+        help="colour the object, show it alone, white on black, or blur all but it (default: "
+        "%(default)s)",
     )
     parser.add_argument(
         "--coco", type=Path, metavar="JSON", help="also write the masks as COCO instances"
@@ -77,14 +79,16 @@ def _add_times(parser: argparse.ArgumentParser) -> None:
         type=_looks,
         default=1,
         metavar="N|video",
-        help="look N times a second, or at every picture: masks then move at the video's own frame rate; 1 (the default): "
+        help="look N times a second, or at every picture: masks then move at the video's own frame "
+        "rate; 1 (the default): "
         "one mask a second, held",
     )
     parser.add_argument(
         "--smooth",
         type=float,
         metavar="SECONDS",
-        help="average masks over this time to either side (default: 0.12 with --fps; 0: not at all)",
+        help="average masks over this time to either side (default: 0.12 with --fps; 0: not at "
+        "all)",
     )
 
 
@@ -116,9 +120,16 @@ def run(args: argparse.Namespace) -> None:
     journal = Journal(journal_of(args.output), request)
     with tqdm(total=info.duration and round(info.duration), unit="s", desc="segmenting") as bar:
         segmentation = segment_video(
-            model, processor, args.video, args.expressions, threshold=args.threshold, rate=args.fps, smoothing=args.smooth,
-            progress=bar.update, records=journal,
-        )  # fmt: skip
+            model,
+            processor,
+            args.video,
+            args.expressions,
+            threshold=args.threshold,
+            rate=args.fps,
+            smoothing=args.smooth,
+            progress=bar.update,
+            records=journal,
+        )
     _write_results(segmentation, args)
     if not args.summary:
         print(to_json(summarize(segmentation)))

@@ -7,7 +7,8 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "synthesize",
         help="draw a synthetic Ref-AVS Bench",
-        description="Draw a synthetic Ref-AVS Bench: clips, sounds, masks and sentences in the layout of the real one. "
+        description="Draw a synthetic Ref-AVS Bench: clips, sounds, masks and sentences in the "
+        "layout of the real one. "
         "A run that was stopped goes on where it was; the same seed gives the same bytes, whatever "
         "the workers.",
     )
@@ -33,7 +34,8 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         "--null-share",
         type=float,
         default=0.08,
-        help="of train's and val's clips, those whose sentences refer to nothing (default: %(default)s)",
+        help="of train's and val's clips, those whose sentences refer to nothing (default: "
+        "%(default)s)",
     )
     parser.add_argument(
         "--novelty-share",

@@ -22,7 +22,8 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         "overrides",
         nargs=argparse.REMAINDER,
         metavar="--name value",
-        help="win over the recipe: --learning_rate 1e-4 --config.num_cue_layers 2; --overwrite starts anew",
+        help="win over the recipe: --learning_rate 1e-4 --config.num_cue_layers 2; --overwrite "
+        "starts anew",
     )
     parser.set_defaults(run=run)
 

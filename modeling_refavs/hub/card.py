@@ -17,10 +17,11 @@ KINDS = {str: "a text", int: "a whole number", float: "a number", list[str]: "a 
 PAPER = """\
 @inproceedings{wang2024refavs,
   title     = {Ref-AVS: Refer and Segment Objects in Audio-Visual Scenes},
-  author    = {Wang, Yaoting and Sun, Peiwen and Zhou, Dongzhan and Li, Guangyao and Zhang, Honggang
-  and Hu, Di}, booktitle = {European Conference on Computer Vision}, year      = {2024}, note      =
-  {arXiv:2407.10957}
-}"""
+  author    = {Wang, Yaoting and Sun, Peiwen and Zhou, Dongzhan and Li, Guangyao and Zhang, Honggang and Hu, Di},
+  booktitle = {European Conference on Computer Vision},
+  year      = {2024},
+  note      = {arXiv:2407.10957}
+}"""  # noqa: E501
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,10 @@ NOTE_FROM_HUB = (
     "files are decoded with PyAV "
     "(`pip install av`), all else needs transformers and torch alone."
 )
-NOTE_AT_HOME = "`refavs publish model` puts code and card beside the weights, so that a published model needs no such import."
+NOTE_AT_HOME = (
+    "`refavs publish model` puts code and card beside the weights, so that a "
+    "published model needs no such import."
+)
 
 
 def render_card(

@@ -12,10 +12,10 @@ from ..utils.files import list_files
 
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")
-TOKEN = rb"\b(hf_[A-Za-z0-9]{20,}|api_org_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|AKIA[A-Z0-9]{16})\b"
+TOKEN = rb"\b(hf_[A-Za-z0-9]{20,}|api_org_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|AKIA[A-Z0-9]{16})\b"  # noqa: E501
 # A folder that only one machine has; those of a URL, a regular expression or a longer name do not
 # count.
-MACHINE_PATH = rb"(?<![\w.~/:*-])(/(home|Users|root|mnt|media|tmp|scratch|work|data)/[\w.~-]+|[A-Z]:\\\\?Users\\)"
+MACHINE_PATH = rb"(?<![\w.~/:*-])(/(home|Users|root|mnt|media|tmp|scratch|work|data)/[\w.~-]+|[A-Z]:\\\\?Users\\)"  # noqa: E501
 TEXT_SAMPLE = 8192  # bytes without a NUL are text
 
 

@@ -93,10 +93,17 @@ class ModelPublication(Publication):
     card = CardRules(
         metadata=("library_name", "pipeline_tag", "license", "datasets", "metrics", "model-index"),
         sections=(
-            "Use", "Intended use", "Limits", "Biases", "Training data", "Training procedure", "Evaluation",
-            "Environmental cost", "Citation",
+            "Use",
+            "Intended use",
+            "Limits",
+            "Biases",
+            "Training data",
+            "Training procedure",
+            "Evaluation",
+            "Environmental cost",
+            "Citation",
         ),
-    )  # fmt: skip
+    )
 
     def build(self, work: Path) -> Path:
         self._check_source()

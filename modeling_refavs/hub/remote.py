@@ -166,7 +166,10 @@ def _explain_refusal(status: int, message: str) -> str:
     if status == 402:
         return f"the Hub asks for a payment or a subscription ({message})"
     if status == 403:
-        return f"no right to write there ({message}): use a token that may write, and a namespace of yours"
+        return (
+            f"no right to write there ({message}): use a token that may write, and a "
+            "namespace of yours"
+        )
     if status == 404:
         return f"not found on the Hub ({message}): check the id and the branch"
     if status >= 500:

@@ -400,7 +400,8 @@ def conventions_text(report: dict[str, Any]) -> str:
     )
     pooled = {
         "dataset": "pooled over the data set, whatever the batches",
-        "released": f"pooled as the released code does, the mean over batches of {pooling['batch_size']} sentences",
+        "released": "pooled as the released code does, the mean over batches of "
+        f"{pooling['batch_size']} sentences",
     }[pooling["name"]]
     return (
         f"Data: {report['data']}. J and F in % (higher is better), S (lower is better), {pooled}. "

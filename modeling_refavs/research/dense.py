@@ -102,8 +102,9 @@ def answer_in_all_ways(model, processor, clip: Clip) -> dict[str, tuple[torch.Te
         ),
     }
     ways |= {
-        f"cues of the second, {looks} looks a second{', interpolated' * (looks < FPS)}": lambda looks=looks: (
-            retime(cues_of_the_second(model, processor, clip, looks), looks, 0.0)
+        f"cues of the second, {looks} frames a second"
+        + ", interpolated" * (looks < FPS): lambda looks=looks: retime(
+            cues_of_the_second(model, processor, clip, looks), looks, 0.0
         )
         for looks in (2, 5, FPS)
     }

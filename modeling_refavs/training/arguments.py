@@ -35,7 +35,8 @@ class ModelArguments:
     stage: str = field(
         default="masks",
         metadata={
-            "help": "what is learned: masks; or before that cues, which tell where the object is, and before that alignment of "
+            "help": "what is learned: masks; or before that cues, which tell where the object is, "
+            "and before that alignment of "
             "the projections that cues are made of"
         },
     )
@@ -98,7 +99,8 @@ class DataArguments:
     glance: bool = field(
         default=False,
         metadata={
-            "help": "one step alone of each clip is seen and learned from, in place of steps_per_clip"
+            "help": "one step alone of each clip is seen and learned from, in place of "
+            "steps_per_clip"
         },
     )
     null_share: float | None = field(
@@ -110,13 +112,15 @@ class DataArguments:
     name_mixup: float = field(
         default=0.0,
         metadata={
-            "help": "probability that an object's name becomes a mixture of others', as if it was never read"
+            "help": "probability that an object's name becomes a mixture of others', as if it was "
+            "never read"
         },
     )
     unnamed: list[str] = field(
         default_factory=list,
         metadata={
-            "help": "categories whose names are such mixtures each time, in validation too, and in none"
+            "help": "categories whose names are such mixtures each time, in validation too, and in "
+            "none"
         },
     )
     families: list[str] | None = field(
@@ -134,7 +138,8 @@ class DataArguments:
     cache_cues: bool = field(
         default=False,
         metadata={
-            "help": "keep what visual cues are made of: only the steps that are learned from go through Swin then"
+            "help": "keep what visual cues are made of: only the steps that are learned from go "
+            "through Swin then"
         },
     )
     cache_vision: bool = field(

@@ -154,7 +154,10 @@ def train(
     trainer.end()
     state, best = trainer.state, ""
     if state.best_metric is not None:
-        best = f", {args.metric_for_best_model} {state.best_metric:.4f} at step {state.best_global_step}"
+        best = (
+            f", {args.metric_for_best_model} {state.best_metric:.4f} at step "
+            f"{state.best_global_step}"
+        )
     return f"{output}: trained for {state.global_step} steps{best}"
 
 

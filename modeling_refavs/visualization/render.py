@@ -32,7 +32,7 @@ from .video_writer import (
 
 
 BLUR = 1 / 40  # standard deviation, of the picture's longer side
-# standard deviation in pixels at which a picture is blurred: a larger one is shrunk until that is enough
+# standard deviation in pixels, at which a frame is blurred; for a larger one the frame is shrunk
 FINE = 4
 
 

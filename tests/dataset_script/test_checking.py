@@ -78,7 +78,10 @@ def test_a_clean_tree_has_only_its_dash(tree):
         (copy_dog(), {"duplicate_uid": 1, "duplicate_row": 1}),
         (copy_dog(split="val"), {"duplicate_uid": 1, "leaked_clip": 1, "leaked_video": 1}),
         (
-            lambda rows: [replace(row, raw_expression="the cello" * 2) if row.uid.endswith("_1") else row for row in rows],
+            lambda rows: [
+                replace(row, raw_expression="the cello" * 2) if row.uid.endswith("_1") else row
+                for row in rows
+            ],
             {"ambiguous_sentence": 2},
         ),
         (
@@ -86,7 +89,7 @@ def test_a_clean_tree_has_only_its_dash(tree):
             {"fid_gap": 1},
         ),
     ],
-)  # fmt: skip
+)
 def test_irregular_rows(tree, edit, expected):
     edit_rows(tree, edit)
     assert findings(tree) == expected

@@ -85,5 +85,8 @@ def test_dataset_script_imports_nothing_of_the_models(source):
 
 
 def test_checking_and_counting_do_without_datasets():
-    code = "import sys, dataset_script.checking, dataset_script.statistics_report; sys.exit('datasets' in sys.modules)"
+    code = (
+        "import sys, dataset_script.checking, dataset_script.statistics_report; "
+        "sys.exit('datasets' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

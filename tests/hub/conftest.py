@@ -36,7 +36,7 @@ def released_state():
     }
     buffers = {
         "model_v.criterion.empty_weight": torch.ones(6),
-        "model_v.model.pixel_level_module.encoder.encoder.layers.0.blocks.0.attention.self.relative_position_index": torch.zeros(
+        "model_v.model.pixel_level_module.encoder.encoder.layers.0.blocks.0.attention.self.relative_position_index": torch.zeros(  # noqa: E501
             9, 9, dtype=torch.long
         ),
     }

@@ -88,8 +88,16 @@ class Routes(Connection):
             repo, commit, files = found
             siblings = [{"rfilename": path} for path in files]
             self.json(
-                {"id": repo_id, "sha": commit, "private": repo.private, "siblings": siblings, "tags": [], "downloads": 0, "likes": 0}
-            )  # fmt: skip
+                {
+                    "id": repo_id,
+                    "sha": commit,
+                    "private": repo.private,
+                    "siblings": siblings,
+                    "tags": [],
+                    "downloads": 0,
+                    "likes": 0,
+                }
+            )
 
     def tree(self, body: bytes, kind: str, repo_id: str, revision: str, folder: str = "") -> None:
         """Files and folders below a folder; without `recursive` those directly in it."""

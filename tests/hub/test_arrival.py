@@ -39,11 +39,11 @@ for name, value in {"refavs_jaccard": 0.5, "refavs_fscore": 1.0}.items():
     metric = evaluate.load(f"user/{name}")
     found = metric.compute(predictions=[[[0.9, 0.1], [0.8, 0.1]]], references=truth)[name]
     assert abs(found - value) < 0.5 and found > 0.4, (name, found)
-assert evaluate.load("user/refavs_null").compute(predictions=[[[0.0, 0.0]]], references=[[[0,
-0]]])["refavs_null"] == 0 data = load_dataset("user/ref-avs") assert {name: len(split) for name,
-split in data.items()} == {"train": 3, "test_s": 6, "test_u": 3, "test_n": 3} assert
-data["test_s"][0]["frames"][9].size == data["test_s"][0]["masks"][9].size == (48, 36)
-"""
+assert evaluate.load("user/refavs_null").compute(predictions=[[[0.0, 0.0]]], references=[[[0, 0]]])["refavs_null"] == 0
+data = load_dataset("user/ref-avs")
+assert {name: len(split) for name, split in data.items()} == {"train": 3, "test_s": 6, "test_u": 3, "test_n": 3}
+assert data["test_s"][0]["frames"][9].size == data["test_s"][0]["masks"][9].size == (48, 36)
+"""  # noqa: E501
 
 
 @pytest.fixture
@@ -95,9 +95,12 @@ def test_everything_is_loaded_by_somebody_else(
     )
     assert b"license: cc0-1.0" in hub.files("dataset", "user/ref-avs")["README.md"]
     assert sorted(hub.repos) == [
-        ("dataset", "user/ref-avs"), ("model", "user/refavs"), ("space", "user/refavs_fscore"),
-        ("space", "user/refavs_jaccard"), ("space", "user/refavs_null"),
-    ]  # fmt: skip
+        ("dataset", "user/ref-avs"),
+        ("model", "user/refavs"),
+        ("space", "user/refavs_fscore"),
+        ("space", "user/refavs_jaccard"),
+        ("space", "user/refavs_null"),
+    ]
     card = hub.files("model", "user/refavs")["README.md"].decode()
     snippet = re.search(r"```python\n(.*?)```", card, flags=re.DOTALL)[1]  # as written
     shutil.copyfile(CLIP, tmp_path / CLIP.name)
@@ -146,13 +149,25 @@ def test_a_space_holds_all_that_it_imports(hub, stand_in_space, capsys):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda space: (space / "app.py").write_text("import no_such_module"), "No module named 'no_such_module'"),
-        (lambda space: (space / "requirements.txt").unlink(), "no Space: it has no requirements.txt"),
-        (lambda space: (space / "README.md").write_text("---\ntitle: a\nsdk: gradio\n---\n"), "lacks sdk_version, app_file"),
-        (lambda space: (space / "a.json").write_text('"/home/me/x"'), "a.json, line 1: /home/me is a path of this machine"),
+        (
+            lambda space: (space / "app.py").write_text("import no_such_module"),
+            "No module named 'no_such_module'",
+        ),
+        (
+            lambda space: (space / "requirements.txt").unlink(),
+            "no Space: it has no requirements.txt",
+        ),
+        (
+            lambda space: (space / "README.md").write_text("---\ntitle: a\nsdk: gradio\n---\n"),
+            "lacks sdk_version, app_file",
+        ),
+        (
+            lambda space: (space / "a.json").write_text('"/home/me/x"'),
+            "a.json, line 1: /home/me is a path of this machine",
+        ),
     ],
     ids=["app", "requirements", "header", "path"],
-)  # fmt: skip
+)
 def test_a_space_that_would_not_run(stand_in_space, capsys, change, words):
     change(stand_in_space)
     assert main(["publish", "space", str(stand_in_space), "user/demo", "--dry-run"]) == 2
@@ -164,15 +179,30 @@ def test_a_space_that_would_not_run(stand_in_space, capsys, change, words):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda folder: (folder / "pytorch_model.bin").write_bytes(b"\x80"), "pytorch_model.bin: a pickle runs code"),
-        (lambda folder: (folder / "tokenizer.json").write_text("{"), "does not load where this package is not installed"),
-        (lambda folder: (folder / "processor_config.json").unlink(), "has no processor: save it too"),
+        (
+            lambda folder: (folder / "pytorch_model.bin").write_bytes(b"\x80"),
+            "pytorch_model.bin: a pickle runs code",
+        ),
+        (
+            lambda folder: (folder / "tokenizer.json").write_text("{"),
+            "does not load where this package is not installed",
+        ),
+        (
+            lambda folder: (folder / "processor_config.json").unlink(),
+            "has no processor: save it too",
+        ),
         (lambda folder: (folder / "config.json").unlink(), "no checkpoint: it has no config.json"),
-        (lambda folder: edit(folder / "config.json", model_type="bert"), "holds a bert, but a refavs"),
-        (lambda folder: edit(folder / "config.json", _name_or_path="/home/me/eemc"), "/home/me is a path of this machine"),
+        (
+            lambda folder: edit(folder / "config.json", model_type="bert"),
+            "holds a bert, but a refavs",
+        ),
+        (
+            lambda folder: edit(folder / "config.json", _name_or_path="/home/me/eemc"),
+            "/home/me is a path of this machine",
+        ),
     ],
     ids=["pickle", "clean room", "processor", "config", "type", "path"],
-)  # fmt: skip
+)
 def test_a_model_that_must_not_go(checkpoint, tmp_path, capsys, monkeypatch, change, words):
     folder = Path(shutil.copytree(checkpoint, tmp_path / "model"))
     change(folder)

@@ -17,17 +17,33 @@ CARD = (
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("config.json", '{\n "_name_or_path": "/home/someone/runs/eemc"}', "config.json, line 2: /home/someone is a path"),
+        (
+            "config.json",
+            '{\n "_name_or_path": "/home/someone/runs/eemc"}',
+            "config.json, line 2: /home/someone is a path",
+        ),
         ("notes.md", "see /mnt/disk/data for more", "notes.md, line 1: /mnt/disk is a path"),
         ("code.py", 'open("/tmp/x")', "code.py, line 1: /tmp/x is a path"),
         ("code.py", 'open("C:\\\\Users\\\\me")', "is a path of this machine"),
-        ("inner/settings.yaml", f"a: 1\ntoken: {TOKEN}\n", "inner/settings.yaml, line 2: holds what looks like a token (hf_aB3...)"),
-        ("weights.safetensors", b"\0\0\0" + TOKEN.encode() + b"\0", "holds what looks like a token"),
-        ("pytorch_model.bin", pickle.dumps({}), "pytorch_model.bin: a pickle runs code when it is opened"),
+        (
+            "inner/settings.yaml",
+            f"a: 1\ntoken: {TOKEN}\n",
+            "inner/settings.yaml, line 2: holds what looks like a token (hf_aB3...)",
+        ),
+        (
+            "weights.safetensors",
+            b"\0\0\0" + TOKEN.encode() + b"\0",
+            "holds what looks like a token",
+        ),
+        (
+            "pytorch_model.bin",
+            pickle.dumps({}),
+            "pytorch_model.bin: a pickle runs code when it is opened",
+        ),
         ("inner/Model.PT", b"", "a pickle runs code"),
     ],
     ids=lambda value: value[:24] if isinstance(value, str) else "bytes",
-)  # fmt: skip
+)
 def test_what_must_not_leave(tmp_path, name, content, words):
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)

@@ -69,8 +69,18 @@ def test_a_checkpoint_that_cannot_be_pushed_stops_no_training(
 def test_a_training_pushes_its_model(client, recipe, tmp_path):
     output = tmp_path / "run"
     run_training(
-        recipe, ["--output_dir", str(output), "--push_to_hub", "true", "--hub_model_id", "user/trained", "--max_steps", "2"]
-    )  # fmt: skip
+        recipe,
+        [
+            "--output_dir",
+            str(output),
+            "--push_to_hub",
+            "true",
+            "--hub_model_id",
+            "user/trained",
+            "--max_steps",
+            "2",
+        ],
+    )
     files = client.files("model", "user/trained")
     assert files["model.safetensors"] == (output / "model.safetensors").read_bytes()
     assert {

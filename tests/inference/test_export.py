@@ -57,8 +57,10 @@ def test_coco_holds_the_masks(result, tmp_path):
     coco = json.loads((tmp_path / "coco.json").read_text())
     assert [category["name"] for category in coco["categories"]] == SENTENCES
     assert [image["file_name"] for image in coco["images"]] == [
-        "frame_000000.png", "frame_000002.png", "frame_000005.png",
-    ]  # fmt: skip
+        "frame_000000.png",
+        "frame_000002.png",
+        "frame_000005.png",
+    ]
     assert [image["seconds"] for image in coco["images"]] == [0, 1, 2]
     masks = {(entry["image_id"], entry["category_id"]): entry for entry in coco["annotations"]}
     assert len(masks) == len(coco["annotations"])

@@ -75,8 +75,16 @@ def test_groups_and_journals_change_nothing(model, processor, video, tmp_path):
     done = []
     journal = Journal(tmp_path / "journal", {})
     parts = segment_video(
-        model, processor, video, SENTENCES[:2], rate="video", smoothing=0, steps_per_chunk=3, records=journal, progress=done.append,
-    )  # fmt: skip
+        model,
+        processor,
+        video,
+        SENTENCES[:2],
+        rate="video",
+        smoothing=0,
+        steps_per_chunk=3,
+        records=journal,
+        progress=done.append,
+    )
     assert (whole.num_steps, done, whole.duration) == (25, [1, 1, 1], pytest.approx(2.5, abs=2e-3))
     torch.testing.assert_close(parts.mask_logits, whole.mask_logits, rtol=2e-3, atol=1e-5)
     torch.testing.assert_close(
@@ -144,8 +152,13 @@ def test_which_answers_make_a_mask(timeline, step, expected):
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"rate": 0.5}, "at least 1"), ({"rate": "fast"}, "or 'video'"), ({"smoothing": -1.0}, "at least 0"), ({"rate": float("nan")}, "at least 1")],
-)  # fmt: skip
+    [
+        ({"rate": 0.5}, "at least 1"),
+        ({"rate": "fast"}, "or 'video'"),
+        ({"smoothing": -1.0}, "at least 0"),
+        ({"rate": float("nan")}, "at least 1"),
+    ],
+)
 def test_bad_requests(model, processor, video, change, words):
     with pytest.raises(ValueError, match=words):
         segment_video(model, processor, video, SENTENCES[:1], **change)

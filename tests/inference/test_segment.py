@@ -73,9 +73,15 @@ def test_summary(clip, fake_model):
     summary = summarize(segment_video(*fake_model, clip, SENTENCES))
     assert json.loads(to_json(summary)) == summary
     assert summary["video"] | {"path": ""} == {
-        "path": "", "width": 63, "height": 47, "frame_rate": 10.0, "duration": pytest.approx(3.5, abs=2e-3), "has_audio": True, "steps": 4,
+        "path": "",
+        "width": 63,
+        "height": 47,
+        "frame_rate": 10.0,
+        "duration": pytest.approx(3.5, abs=2e-3),
+        "has_audio": True,
+        "steps": 4,
         "steps_per_second": 1,
-    }  # fmt: skip
+    }
     half, everything, nothing = summary["expressions"]
     assert [entry["fits"] for entry in summary["expressions"]] == [True, True, False]
     assert half["text"] == "the brighter half"

@@ -118,9 +118,9 @@ class Killed(HalfRight):
         return super().__call__(clip, truths)
 
 tree, cache, output = sys.argv[1:]
-clips = {split: load_refavs(tree, "clips", split, damaged="trust", cache_dir=cache) for split in
-("test_s", "test_n")} evaluate_clips(clips, Killed(), OWN_SIZE, Journal(output, {}), Processes())
-"""
+clips = {split: load_refavs(tree, "clips", split, damaged="trust", cache_dir=cache) for split in ("test_s", "test_n")}
+evaluate_clips(clips, Killed(), OWN_SIZE, Journal(output, {}), Processes())
+"""  # noqa: E501
 
 
 def test_killed_and_gone_on(clips, tree, cache, uninterrupted, tmp_path):

@@ -83,10 +83,10 @@ def journal(tmp_path) -> Journal:
 
 
 def report_of(
-    journal: Journal, tmp_path, splits=("test_s", "test_u", "test_n"), by=(), pooling=Pooling()
+    journal: Journal, tmp_path, splits=("test_s", "test_u", "test_n"), by=(), pooling=None
 ) -> dict:
     return build_report(
-        read_splits(journal, splits, SentenceFacts(tmp_path, by)), by, pooling, REQUEST
+        read_splits(journal, splits, SentenceFacts(tmp_path, by)), by, pooling or Pooling(), REQUEST
     )
 
 

@@ -34,7 +34,7 @@ import sys
 
 sys.modules |= dict.fromkeys(["modeling_refavs", "dataset_script", "scipy", "av"])  # not installed here
 trust = {"trust_remote_code": True}
-"""
+"""  # noqa: E501
 
 ASK = """
 import torch
@@ -58,7 +58,7 @@ for pipe in (pipe, pipeline(task, model=f"again_{len(trust)}", **trust)):
     assert all((answer["masks"] == mask).mean() > 0.9999 for answer, mask in zip(answers, masks, strict=True))
     assert type(pipe).__module__.split(".")[0] == type(model).__module__.split(".")[0]
 print(type(model).__module__)
-"""
+"""  # noqa: E501
 
 
 @pytest.mark.parametrize(

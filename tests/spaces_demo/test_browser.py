@@ -126,7 +126,10 @@ def test_what_is_not_there_in_chinese_by_keyboard(open_page):
     page.keyboard.press("Enter")
     page.get_by_text("视频中没有符合的物体").wait_for()
     take(page, "chinese_phone")
-    nameless = "[...document.querySelectorAll('button')].filter(b => b.offsetParent && !(b.innerText.trim() || b.ariaLabel || b.title))"
+    nameless = (
+        "[...document.querySelectorAll('button')].filter(b => b.offsetParent && "
+        "!(b.innerText.trim() || b.ariaLabel || b.title))"
+    )
     assert page.evaluate(f"{nameless}.map(b => b.outerHTML.slice(0, 200))") == []
 
 

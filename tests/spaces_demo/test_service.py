@@ -87,9 +87,8 @@ for line in sys.stdin:
     if request["video"] == "slow": time.sleep(60)
     if request["video"] == "crash": os.abort()
     print(json.dumps({"stage": "drawing", "part": 0.5}), flush=True)
-    print(json.dumps({"failed": "no luck"} if request["video"] == "failed" else {"answer":
-    request}), flush=True)
-"""
+    print(json.dumps({"failed": "no luck"} if request["video"] == "failed" else {"answer": request}), flush=True)
+"""  # noqa: E501
 
 
 @pytest.mark.parametrize(

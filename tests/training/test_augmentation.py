@@ -35,12 +35,20 @@ def three_suffice(monkeypatch):
 @pytest.mark.parametrize(
     ("text", "category", "renamed"),
     [
-        ("The red Bell.", "bell", {"acoustic_guitar": "The red acoustic guitar.", "cat": "The red cat."}),
-        ("The acoustic guitar by the bell.", "acoustic_guitar", {"bell": "The bell by the bell.", "cat": "The cat by the bell."}),
+        (
+            "The red Bell.",
+            "bell",
+            {"acoustic_guitar": "The red acoustic guitar.", "cat": "The red cat."},
+        ),
+        (
+            "The acoustic guitar by the bell.",
+            "acoustic_guitar",
+            {"bell": "The bell by the bell.", "cat": "The cat by the bell."},
+        ),
         ("The doorbell.", "bell", {}),
         ("The sounding object.", "bell", {}),
     ],
-)  # fmt: skip
+)
 def test_a_name_gives_way_to_others(text, category, renamed):
     assert rename(Sentence(text, False, 0, category), NAMES) == renamed
     assert rename(Sentence(text, True, 0, category), NAMES) == {}

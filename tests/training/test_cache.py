@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from dataset_script.synthetic.templates import FAMILIES
 
 from dataset_script.builder_refavs import load_refavs
 from dataset_script.export_parquet import export
-from dataset_script.synthetic.templates import FAMILIES
 from modeling_refavs.metrics.scoring import true_masks
 from modeling_refavs.processing_refavs import RefAVSProcessor
 from modeling_refavs.training import cache as cache_module

@@ -11,43 +11,39 @@ import numpy as np
 
 
 _DESCRIPTION = """
-F, the F measure of predicted and true masks: a curve over thresholds for each frame, the mean curve
-of all frames, and its maximum. It says which convention it uses: pooled over the data set
-(default), or over batches as the code released with Ref-AVS pools it.
-"""
+F, the F measure of predicted and true masks: a curve over thresholds for each frame, the mean curve of all frames, and its
+maximum. It says which convention it uses: pooled over the data set (default), or over batches as the code released with
+Ref-AVS pools it.
+"""  # noqa: E501
 
 _CITATION = """
 @inproceedings{wang2024refavs,
   title = {Ref-AVS: Refer and Segment Objects in Audio-Visual Scenes},
-  author = {Wang, Yaoting and Sun, Peiwen and Zhou, Dongzhan and Li, Guangyao and Zhang, Honggang
-  and Hu, Di}, booktitle = {European Conference on Computer Vision}, year = {2024}
+  author = {Wang, Yaoting and Sun, Peiwen and Zhou, Dongzhan and Li, Guangyao and Zhang, Honggang and Hu, Di},
+  booktitle = {European Conference on Computer Vision},
+  year = {2024}
 }
-"""
+"""  # noqa: E501
 
 _KWARGS_DESCRIPTION = """
 Args:
-    predictions: one entry a sentence, `(frames, height, width)`, or `(height, width)` for a single
-        frame. Floats are probabilities in [0, 1], or logits if the metric was loaded with
-        `logits=True`; booleans and integers are masks, where any value above 0 is the object.
-        Sentences may differ in size.
-    references: true masks, alike; any value above 0 is the object. A frame without the object is
-        left out.
-    pooling: "dataset": every frame weighs the same, whatever the batches, and one threshold is best
-        for all. "released": the mean over batches of `batch_size` sentences in the order given,
-        each with its own best threshold; a batch without any object scores 0.
+    predictions: one entry a sentence, `(frames, height, width)`, or `(height, width)` for a single frame. Floats are
+        probabilities in [0, 1], or logits if the metric was loaded with `logits=True`; booleans and integers are masks,
+        where any value above 0 is the object. Sentences may differ in size.
+    references: true masks, alike; any value above 0 is the object. A frame without the object is left out.
+    pooling: "dataset": every frame weighs the same, whatever the batches, and one threshold is best for all. "released":
+        the mean over batches of `batch_size` sentences in the order given, each with its own best threshold; a batch
+        without any object scores 0.
     batch_size: sentences in a batch of the released pooling (the released code evaluates 4).
 
 Loaded with:
-    num_thresholds: from 0 to 1, evenly; a pixel is predicted if its probability is at or above (255
-        in the released code).
+    num_thresholds: from 0 to 1, evenly; a pixel is predicted if its probability is at or above (255 in the released code).
     beta2: beta squared, the weight of recall against precision (0.3 in the released code).
     logits: floats are logits.
-    At threshold 0 every pixel is predicted: an empty prediction scores what "everything" would, not
-        0.
+    At threshold 0 every pixel is predicted: an empty prediction scores what "everything" would, not 0.
 
 Returns:
-    refavs_fscore: in [0, 1], higher is better. Without any object: NaN, or 0 in the released
-        pooling.
+    refavs_fscore: in [0, 1], higher is better. Without any object: NaN, or 0 in the released pooling.
 
 Examples:
     >>> metric = evaluate.load("refavs_fscore")
@@ -55,7 +51,7 @@ Examples:
     >>> truth = [[1, 0], [1, 0]]
     >>> metric.compute(predictions=[prediction], references=[truth])
     {'refavs_fscore': 1.0}
-"""
+"""  # noqa: E501
 
 POOLINGS = ("dataset", "released")
 NUM_THRESHOLDS = 255

@@ -25,7 +25,10 @@ def compare(
 ) -> tuple[str, np.ndarray]:
     true, predicted = mask_of(truth), mask_of(prediction)
     score = score_frames(predicted[None].astype(np.float32), true[None], empty_truth=empty_truth)[0]
-    text = f"# J = {score:.4f}\n{(true & predicted).sum():,} pixels in both, {(true | predicted).sum():,} in either."
+    text = (
+        f"# J = {score:.4f}\n{(true & predicted).sum():,} pixels in both, "
+        f"{(true | predicted).sum():,} in either."
+    )
     if not true.any():
         text = f"# J = {score:.4f}\nThe truth is empty: `{empty_truth}` decides."
     return text, picture_of(true, predicted)

@@ -10,39 +10,34 @@ import numpy as np
 
 
 _DESCRIPTION = """
-J, the Jaccard index (intersection over union) of predicted and true masks, averaged over frames. It
-says which convention
-it uses: pooled over the data set (default), or over batches as the code released with Ref-AVS pools
-it.
-"""
+J, the Jaccard index (intersection over union) of predicted and true masks, averaged over frames. It says which convention
+it uses: pooled over the data set (default), or over batches as the code released with Ref-AVS pools it.
+"""  # noqa: E501
 
 _CITATION = """
 @inproceedings{wang2024refavs,
   title = {Ref-AVS: Refer and Segment Objects in Audio-Visual Scenes},
-  author = {Wang, Yaoting and Sun, Peiwen and Zhou, Dongzhan and Li, Guangyao and Zhang, Honggang
-  and Hu, Di}, booktitle = {European Conference on Computer Vision}, year = {2024}
+  author = {Wang, Yaoting and Sun, Peiwen and Zhou, Dongzhan and Li, Guangyao and Zhang, Honggang and Hu, Di},
+  booktitle = {European Conference on Computer Vision},
+  year = {2024}
 }
-"""
+"""  # noqa: E501
 
 _KWARGS_DESCRIPTION = """
 Args:
-    predictions: one entry a sentence, `(frames, height, width)`, or `(height, width)` for a single
-        frame. Floats are probabilities in [0, 1], or logits if the metric was loaded with
-        `logits=True`; booleans and integers are masks, where any value above 0 is the object.
-        Sentences may differ in size.
+    predictions: one entry a sentence, `(frames, height, width)`, or `(height, width)` for a single frame. Floats are
+        probabilities in [0, 1], or logits if the metric was loaded with `logits=True`; booleans and integers are masks,
+        where any value above 0 is the object. Sentences may differ in size.
     references: true masks, alike; any value above 0 is the object.
-    pooling: "dataset": every frame weighs the same, whatever the batches. "released": the mean over
-        batches of
-        `batch_size` sentences in the order given, so that a small last batch weighs as much as a
-        full one.
+    pooling: "dataset": every frame weighs the same, whatever the batches. "released": the mean over batches of
+        `batch_size` sentences in the order given, so that a small last batch weighs as much as a full one.
     batch_size: sentences in a batch of the released pooling (the released code evaluates 4).
 
 Loaded with:
     threshold: a pixel is predicted if its probability is above it (0.4 in the released code).
     logits: floats are logits.
-    empty_truth: what a frame without the object scores. "true_negatives": the part of its pixels
-        that is not predicted (released code, the default); "exact": 1 if nothing is predicted, else
-        0; "skip": nothing, it is left out.
+    empty_truth: what a frame without the object scores. "true_negatives": the part of its pixels that is not predicted
+        (released code, the default); "exact": 1 if nothing is predicted, else 0; "skip": nothing, it is left out.
     A frame with the object and without prediction scores 0.
 
 Returns:
@@ -54,7 +49,7 @@ Examples:
     >>> truth = [[1, 0], [0, 0]]
     >>> metric.compute(predictions=[prediction], references=[truth])
     {'refavs_jaccard': 0.5}
-"""
+"""  # noqa: E501
 
 POOLINGS = ("dataset", "released")
 EMPTY_TRUTHS = ("true_negatives", "exact", "skip")

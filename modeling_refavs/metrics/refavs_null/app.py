@@ -21,7 +21,10 @@ def judge(first: dict | None, second: dict | None) -> str:
     masks = np.stack([mask_of(first), mask_of(second)]).astype(np.float32)
     shares = score_frames(masks)
     value = pool(shares.sum(keepdims=True), np.array([len(shares)]))
-    return f"# S = {value:.4f}\n{shares[0]:.1%} of the first frame is predicted, {shares[1]:.1%} of the second. Lower is better."
+    return (
+        f"# S = {value:.4f}\n{shares[0]:.1%} of the first frame is predicted, "
+        f"{shares[1]:.1%} of the second. Lower is better."
+    )
 
 
 def editor(label: str) -> gr.ImageEditor:

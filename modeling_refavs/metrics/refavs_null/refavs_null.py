@@ -10,33 +10,29 @@ import numpy as np
 
 
 _DESCRIPTION = """
-S, of null references: sentences that are true of nothing in their clip, so that every predicted
-pixel is wrong. The square root of the part of all pixels that is predicted. It says which
-convention it uses: pooled over the data set (default), or over batches as the code released with
-Ref-AVS pools it.
-"""
+S, of null references: sentences that are true of nothing in their clip, so that every predicted pixel is wrong. The square
+root of the part of all pixels that is predicted. It says which convention it uses: pooled over the data set (default), or
+over batches as the code released with Ref-AVS pools it.
+"""  # noqa: E501
 
 _CITATION = """
 @inproceedings{wang2024refavs,
   title = {Ref-AVS: Refer and Segment Objects in Audio-Visual Scenes},
-  author = {Wang, Yaoting and Sun, Peiwen and Zhou, Dongzhan and Li, Guangyao and Zhang, Honggang
-  and Hu, Di}, booktitle = {European Conference on Computer Vision}, year = {2024}
+  author = {Wang, Yaoting and Sun, Peiwen and Zhou, Dongzhan and Li, Guangyao and Zhang, Honggang and Hu, Di},
+  booktitle = {European Conference on Computer Vision},
+  year = {2024}
 }
-"""
+"""  # noqa: E501
 
 _KWARGS_DESCRIPTION = """
 Args:
-    predictions: one entry a sentence, `(frames, height, width)`, or `(height, width)` for a single
-        frame. Floats are probabilities in [0, 1], or logits if the metric was loaded with
-        `logits=True`; booleans and integers are masks, where any value above 0 is the object.
-        Sentences may differ in size: every frame weighs the same.
-    references: true masks, alike, or None: all sentences are null references. With them, a sentence
-        whose object is seen in any frame is no null reference and is left out, so that S may stand
-        beside J and F over a whole data set.
-    pooling: "dataset": the square root over all frames, whatever the batches. "released": the mean
-        over batches of
-        `batch_size` sentences in the order given, of the square root over each; one without null
-        references is left out.
+    predictions: one entry a sentence, `(frames, height, width)`, or `(height, width)` for a single frame. Floats are
+        probabilities in [0, 1], or logits if the metric was loaded with `logits=True`; booleans and integers are masks,
+        where any value above 0 is the object. Sentences may differ in size: every frame weighs the same.
+    references: true masks, alike, or None: all sentences are null references. With them, a sentence whose object is
+        seen in any frame is no null reference and is left out, so that S may stand beside J and F over a whole data set.
+    pooling: "dataset": the square root over all frames, whatever the batches. "released": the mean over batches of
+        `batch_size` sentences in the order given, of the square root over each; one without null references is left out.
     batch_size: sentences in a batch of the released pooling (the released code evaluates 4).
 
 Loaded with:
@@ -44,14 +40,13 @@ Loaded with:
     logits: floats are logits.
 
 Returns:
-    refavs_null: in [0, 1], lower is better, 0 for empty predictions; NaN if there is no null
-        reference.
+    refavs_null: in [0, 1], lower is better, 0 for empty predictions; NaN if there is no null reference.
 
 Examples:
     >>> metric = evaluate.load("refavs_null")
     >>> metric.compute(predictions=[[[0.9, 0.1], [0.2, 0.1]]])
     {'refavs_null': 0.5}
-"""
+"""  # noqa: E501
 
 POOLINGS = ("dataset", "released")
 

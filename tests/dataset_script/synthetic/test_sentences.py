@@ -212,40 +212,109 @@ def _sign(word):
 
 
 RULES = [
-    (r"near the (first|last) (?:sounding object|object to make a sound)", lambda r, o: r.beside("near", r.unique(_ordinal(r, o)))),
+    (
+        r"near the (first|last) (?:sounding object|object to make a sound)",
+        lambda r, o: r.beside("near", r.unique(_ordinal(r, o))),
+    ),
     (r"near the sounding object", lambda r: r.beside("near", r.unique(r.whether(r.sounds)))),
     (rf"({PLACES}) the (\w+)", lambda r, place, other: r.beside(place, r.named(other))),
-    (r"(?:appearing|appears) (before|after) the (\w+)", lambda r, o, other: r.more(_first_seen(r), r.named(other), 1, _order(o))),
-    (r"(?:appearing|in view) (longer) than the (\w+)", lambda r, o, other: r.more(_stay(r), r.named(other), 1)),
-    (r"appearing for a (shorter) time than the (\w+)", lambda r, o, other: r.more(_stay(r), r.named(other), 1, -1)),
-    (r"(?:making|makes) a (louder|quieter) sound than the (\w+)", lambda r, o, other: r.more(r.loudness(), r.named(other), 5, _sign(o))),
-    (r"making a sound (before|after) the (\w+)", lambda r, o, other: r.more(r.beginning(), r.named(other), 1, _order(o))),
-    (r"with a (longer|shorter) sound duration than the (\w+)", lambda r, o, other: r.more(r.seconds(), r.named(other), 1.5, _sign(o))),
-    (r"making a sound with a (faster|slower) rhythm than the (\w+)", lambda r, o, other: r.more(_log_rates(r), r.named(other), 0.58, _sign(o))),
-    (r"making a sound with the (fastest|slowest) rhythm", lambda r, o: r.most(_log_rates(r), 0.58, _sign(o))),
-    (r"with the (longest|shortest) sound duration", lambda r, o: r.most(r.seconds(), 1.5, _sign(o))),
+    (
+        r"(?:appearing|appears) (before|after) the (\w+)",
+        lambda r, o, other: r.more(_first_seen(r), r.named(other), 1, _order(o)),
+    ),
+    (
+        r"(?:appearing|in view) (longer) than the (\w+)",
+        lambda r, o, other: r.more(_stay(r), r.named(other), 1),
+    ),
+    (
+        r"appearing for a (shorter) time than the (\w+)",
+        lambda r, o, other: r.more(_stay(r), r.named(other), 1, -1),
+    ),
+    (
+        r"(?:making|makes) a (louder|quieter) sound than the (\w+)",
+        lambda r, o, other: r.more(r.loudness(), r.named(other), 5, _sign(o)),
+    ),
+    (
+        r"making a sound (before|after) the (\w+)",
+        lambda r, o, other: r.more(r.beginning(), r.named(other), 1, _order(o)),
+    ),
+    (
+        r"with a (longer|shorter) sound duration than the (\w+)",
+        lambda r, o, other: r.more(r.seconds(), r.named(other), 1.5, _sign(o)),
+    ),
+    (
+        r"making a sound with a (faster|slower) rhythm than the (\w+)",
+        lambda r, o, other: r.more(_log_rates(r), r.named(other), 0.58, _sign(o)),
+    ),
+    (
+        r"making a sound with the (fastest|slowest) rhythm",
+        lambda r, o: r.most(_log_rates(r), 0.58, _sign(o)),
+    ),
+    (
+        r"with the (longest|shortest) sound duration",
+        lambda r, o: r.most(r.seconds(), 1.5, _sign(o)),
+    ),
     (r"sounds longest", lambda r: r.most(r.seconds(), 1.5)),
-    (r"making the (loudest|quietest) sound|loudest", lambda r, o="loudest": r.most(r.loudness(), 5, _sign(o))),
+    (
+        r"making the (loudest|quietest) sound|loudest",
+        lambda r, o="loudest": r.most(r.loudness(), 5, _sign(o)),
+    ),
     (r"whose volume (rises|falls) over time", lambda r, o: r.grows(r.loudness(), 9, 1, _sign(o))),
     (r"getting (louder|quieter) over time", lambda r, o: r.grows(r.loudness(), 9, 1, _sign(o))),
-    (r"whose rhythm (?:gets (faster|slower) over time|(speeds up|slows down))", lambda r, o: r.grows([None if s is None else np.log2(s["rate"] or [1, 1]) for s in r.sounds], 0.7, 0.1, _sign(o))),
-    (r"keeps making sound at all times", lambda r: [-1 if s is None else 1 if s > 9.7 else -1 if s < 8.3 else 0 for s in r.seconds()]),
-    (r"making an intermittent sound", lambda r: [-1 if s is None else 1 if len(s["intervals"]) > 1 else 0 if s["rate"] else -1 for s in r.sounds]),
-    (r"making a continuous sound", lambda r: [-1 if s is None or len(s["intervals"]) > 1 else 0 if s["rate"] else 1 for s in r.sounds]),
+    (
+        r"whose rhythm (?:gets (faster|slower) over time|(speeds up|slows down))",
+        lambda r, o: r.grows(
+            [None if s is None else np.log2(s["rate"] or [1, 1]) for s in r.sounds],
+            0.7,
+            0.1,
+            _sign(o),
+        ),
+    ),
+    (
+        r"keeps making sound at all times",
+        lambda r: [
+            -1 if s is None else 1 if s > 9.7 else -1 if s < 8.3 else 0 for s in r.seconds()
+        ],
+    ),
+    (
+        r"making an intermittent sound",
+        lambda r: [
+            -1 if s is None else 1 if len(s["intervals"]) > 1 else 0 if s["rate"] else -1
+            for s in r.sounds
+        ],
+    ),
+    (
+        r"making a continuous sound",
+        lambda r: [
+            -1 if s is None or len(s["intervals"]) > 1 else 0 if s["rate"] else 1 for s in r.sounds
+        ],
+    ),
     (r"(first|last)(?= sounding object)", lambda r, o: _ordinal(r, o)),
     (r"(first|last)(?= object to make)", lambda r, o: _ordinal(r, o)),
     (r"to make a sound", lambda r: None),
     (r"making no sound|silent", lambda r: r.whether([s is None for s in r.sounds])),
     (r"making a sound|sounding", lambda r: r.whether(r.sounds)),
-    (r"appearing through the entire video|in view all the time", lambda r: [1 if s == 10 else -1 if s <= 8 else 0 for s in _stay(r)]),
+    (
+        r"appearing through the entire video|in view all the time",
+        lambda r: [1 if s == 10 else -1 if s <= 8 else 0 for s in _stay(r)],
+    ),
     (r"(first|last)(?= object to appear)", lambda r, o: r.most(_first_seen(r), 1, _order(o))),
     (r"appearing (first|last) in the video", lambda r, o: r.most(_first_seen(r), 1, _order(o))),
     (r"to appear in the video", lambda r: None),
-    (f"({'|'.join(MOTIONS)})", lambda r, o: r.whether([item["motion"] == MOTIONS[o] for item in r.objects])),
-    (r"(red|yellow|green|blue|purple|white)", lambda r, o: r.whether([item["colour"] == o for item in r.objects])),
-    (r"(plain|striped|spotted)", lambda r, o: r.whether([item["surface"] == o for item in r.objects])),
+    (
+        f"({'|'.join(MOTIONS)})",
+        lambda r, o: r.whether([item["motion"] == MOTIONS[o] for item in r.objects]),
+    ),
+    (
+        r"(red|yellow|green|blue|purple|white)",
+        lambda r, o: r.whether([item["colour"] == o for item in r.objects]),
+    ),
+    (
+        r"(plain|striped|spotted)",
+        lambda r, o: r.whether([item["surface"] == o for item in r.objects]),
+    ),
     (f"({CATEGORIES})", lambda r, o: r.whether([item["category"] == o for item in r.objects])),
-]  # fmt: skip
+]
 
 
 def stored_masks(folder, name, count):
