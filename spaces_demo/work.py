@@ -76,7 +76,7 @@ def work(
         "spectrogram": spectrogram and _encode(spectrogram),
         "frames": _draw_frames(segmentation, folder),
     }
-    segmentation.records.remove()
+    segmentation.store.remove()
     return answer
 
 

@@ -132,7 +132,7 @@ MISTAKES = {
     "a folder": ({"video": "."}, "a folder"),
     "an empty sentence": ({"sentences": ["a dog", "  "]}, "sentence 2 is empty"),
     "a threshold out of range": ({"--threshold": "1.5"}, "threshold must lie between 0 and 1"),
-    "too few looks": ({"--fps": "0.5"}, "at least 1, or 'video', got 0.5"),
+    "too few frames": ({"--fps": "0.5"}, "at least 1, or 'video', got 0.5"),
     "smoothing into the past": ({"--smooth": "-1"}, "at least 0, got -1"),
     "no number": ({"--threshold": "nan"}, "threshold must lie between 0 and 1"),
     "output over input": (

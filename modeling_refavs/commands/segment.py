@@ -76,10 +76,10 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
 def _add_times(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fps",
-        type=_looks,
+        type=_frame_rate,
         default=1,
         metavar="N|video",
-        help="look N times a second, or at every picture: masks then move at the video's own frame "
+        help="segment N frames a second, or every one: masks then move at the video's own frame "
         "rate; 1 (the default): "
         "one mask a second, held",
     )
@@ -92,7 +92,7 @@ def _add_times(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _looks(text: str) -> float | str:
+def _frame_rate(text: str) -> float | str:
     return text if text == "video" else float(text)
 
 
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> None:
 
     from ..inference.export import summarize, to_json
     from ..inference.loading import choose_device, load_model
-    from ..inference.mask_store import Journal, describe_request, journal_of
+    from ..inference.mask_store import PersistentMaskStore, describe_request, store_folder_of
     from ..inference.segment import check_request, segment_video
     from ..video_refavs import probe_video
 
@@ -115,9 +115,9 @@ def run(args: argparse.Namespace) -> None:
     model, processor = load_model(args.model, device, args.dtype, args.compile)
     # Beside the output, so that a run that was stopped goes on when the same is asked again.
     request = describe_request(
-        args.video, args.expressions, args.model, dtype=args.dtype, looks=args.fps
+        args.video, args.expressions, args.model, dtype=args.dtype, fps=args.fps
     )
-    journal = Journal(journal_of(args.output), request)
+    store = PersistentMaskStore(store_folder_of(args.output), request)
     with tqdm(total=info.duration and round(info.duration), unit="s", desc="segmenting") as bar:
         segmentation = segment_video(
             model,
@@ -128,12 +128,12 @@ def run(args: argparse.Namespace) -> None:
             rate=args.fps,
             smoothing=args.smooth,
             progress=bar.update,
-            records=journal,
+            store=store,
         )
     _write_results(segmentation, args)
     if not args.summary:
         print(to_json(summarize(segmentation)))
-    journal.remove()
+    store.remove()
 
 
 def _check_outputs(args: argparse.Namespace) -> None:

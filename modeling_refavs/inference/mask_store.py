@@ -1,4 +1,4 @@
-"""The model's answers about a video of any length, on disk; a run that was stopped goes on after
+"""The model's outputs about a video of any length, on disk; a run that was stopped goes on after
 the last of them."""
 
 import json
@@ -16,17 +16,17 @@ from ..eemc import RefAVSMemory
 from ..utils.files import whole_file
 
 
-RECORD = np.dtype(
+STORED_TYPE = np.dtype(
     "<f2"
-)  # half precision: 18 kB for each sentence and answer at 96x96; no sign is lost
+)  # half precision: 18 kB for each sentence and output at 96x96; no sign is lost
 PRESENCE = "presence"
 
 
-class Records:
-    """Mask logits and presence of one answer after the other.
+class MaskStore:
+    """Mask logits and presence of one output after the other.
 
     In memory stands the presence alone: the masks' logits are in a file that is gone with this
-        object, or in a journal.
+        object, or in a [`PersistentMaskStore`].
 
     Args:
         file: for the logits, open for reading and writing; by default a nameless temporary one.
@@ -35,7 +35,7 @@ class Records:
     def __init__(self, file: BinaryIO | None = None):
         self.file = file or tempfile.TemporaryFile()  # noqa: SIM115, it lives as long as this object
         self.shape: tuple[int, ...] | None = None  # (expressions, h, w)
-        self.presence: np.ndarray | None = None  # (expressions, answers)
+        self.presence: np.ndarray | None = None  # (expressions, outputs)
         self.memory: RefAVSMemory | None = None
         self.duration = 0.0
 
@@ -52,16 +52,16 @@ class Records:
         """What the model said of the next pictures.
 
         Args:
-            mask_logits: `(expressions, answers, h, w)`.
-            presence: `(expressions, answers)`, probabilities.
+            mask_logits: `(expressions, outputs, h, w)`.
+            presence: `(expressions, outputs)`, probabilities.
             memory: of the model, after the last of them.
             duration: s, that they cover.
         """
         block = (
-            mask_logits.float().cpu().numpy().astype(RECORD).swapaxes(0, 1)
-        )  # -> (answers, expressions, h, w)
+            mask_logits.float().cpu().numpy().astype(STORED_TYPE).swapaxes(0, 1)
+        )  # -> (outputs, expressions, h, w)
         self.shape = block.shape[1:]
-        self.file.seek(len(self) * self._record_size)
+        self.file.seek(len(self) * self._output_size)
         self.file.write(block.tobytes())
         self.file.flush()
         self.presence = (
@@ -70,9 +70,9 @@ class Records:
         self.memory, self.duration = memory, self.duration + duration
 
     def read(self, index: int) -> torch.Tensor:
-        """`(expressions, h, w)` float32 of one answer."""
-        self.file.seek(index * self._record_size)
-        record = np.frombuffer(self.file.read(self._record_size), dtype=RECORD)
+        """`(expressions, h, w)` float32 of one output."""
+        self.file.seek(index * self._output_size)
+        record = np.frombuffer(self.file.read(self._output_size), dtype=STORED_TYPE)
         return torch.from_numpy(record.reshape(self.shape).astype(np.float32))
 
     def remove(self) -> None:
@@ -80,31 +80,31 @@ class Records:
         self.file.close()
 
     @property
-    def _record_size(self) -> int:
-        return 0 if self.shape is None else int(np.prod(self.shape)) * RECORD.itemsize
+    def _output_size(self) -> int:
+        return 0 if self.shape is None else int(np.prod(self.shape)) * STORED_TYPE.itemsize
 
 
-class Journal(Records):
-    """Records in a folder that outlives the run.
+class PersistentMaskStore(MaskStore):
+    """MaskStore in a folder that outlives the run.
 
     Args:
         folder: is made, or continued if its request is the same, or begun anew.
-        request: what the answers depend on, as JSON has it; see [`describe_request`].
+        request: what the outputs depend on, as JSON has it; see [`describe_request`].
     """
 
     def __init__(self, folder: str | Path, request: dict[str, Any]):
         self.folder, self.request = Path(folder), json.loads(json.dumps(request))
         self.folder.mkdir(exist_ok=True)
         state = self._read_state()
-        answers = self.folder / "mask_logits.f16"
-        super().__init__(answers.open("r+b" if state and answers.exists() else "w+b"))
+        outputs = self.folder / "mask_logits.f16"
+        super().__init__(outputs.open("r+b" if state and outputs.exists() else "w+b"))
         if state:
             facts, tensors = state
             self.shape, self.duration = tuple(facts["shape"]), facts["duration"]
             self.presence = tensors.pop(PRESENCE).numpy()
             self.memory = RefAVSMemory.from_dict(tensors)
             if (
-                self.file.seek(0, 2) < len(self) * self._record_size
+                self.file.seek(0, 2) < len(self) * self._output_size
             ):  # not what the state says: begin anew
                 super().__init__(self.file)
 
@@ -115,7 +115,7 @@ class Journal(Records):
         memory: RefAVSMemory | None,
         duration: float,
     ) -> None:
-        """As in [`Records`]; when it returns, a later run goes on from here."""
+        """As in [`MaskStore`]; when it returns, a later run goes on from here."""
         super().append(mask_logits, presence, memory, duration)
         tensors = (
             {name: value.cpu().contiguous() for name, value in memory.to_dict().items()}
@@ -128,7 +128,7 @@ class Journal(Records):
             unfinished.write_bytes(save(tensors, {"facts": json.dumps(facts)}))
 
     def remove(self) -> None:
-        """As in [`Records`]; the folder goes."""
+        """As in [`MaskStore`]; the folder goes."""
         super().remove()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -146,8 +146,8 @@ class Journal(Records):
         return (facts, tensors) if facts.get("request") == self.request else None
 
 
-def journal_of(output: str | Path) -> Path:
-    """The folder beside an output in which its answers wait: `.out.mp4.journal` of `out.mp4`."""
+def store_folder_of(output: str | Path) -> Path:
+    """The folder beside an output in which its outputs wait: `.out.mp4.journal` of `out.mp4`."""
     output = Path(output)
     return output.with_name(f".{output.name}.journal")
 
@@ -155,7 +155,7 @@ def journal_of(output: str | Path) -> Path:
 def describe_request(
     video: str | Path, expressions: list[str], model: str, **options: Any
 ) -> dict[str, Any]:
-    """What the answers depend on: another file under the same name, or other weights in the same
+    """What the outputs depend on: another file under the same name, or other weights in the same
     folder, are another request."""
     files = [
         Path(video).resolve(),

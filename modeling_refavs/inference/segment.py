@@ -1,4 +1,9 @@
-"""Reading while the model works."""
+"""A whole video through the model, a few seconds at a time: one frame a second, or every frame.
+
+At one frame a second a step is a frame and its second of sound, as in the paper. At more, the cues
+of a second (Eq. 1 to 4) come from its first frame and its sound, and with them the decoder (Eq. 5,
+Sec. 4.4) is run on every frame of that second; `research/dense.py` compares this with other ways.
+"""
 
 import math
 import time
@@ -16,15 +21,30 @@ import torch
 from transformers import BatchFeature
 
 from ..eemc import RefAVSMemory
+from ..feature_extraction_refavs import SAMPLING_RATE
 from ..modeling_outputs_refavs import RefAVSClipFeatures, RefAVSSegmentationOutput
-from ..video_refavs import VideoInfo, probe_video, read_frames, read_steps, sound_by_second
-from .mask_store import Records
+from ..video_refavs import (
+    VideoInfo,
+    VideoSource,
+    probe_video,
+    read_frames,
+    read_steps,
+    sound_by_second,
+)
+from .mask_store import MaskStore
 
+
+SMOOTHING = 0.12  # s, of masks at the video's frame rate: see research/dense.py
+FASTEST = 120.0  # frames a second; a file that declares more has no meaningful frame rate
+ROUNDING = 0.05  # of a step: time stamps are rounded, in Matroska to milliseconds
 
 Item = TypeVar("Item")
+# Mask logits `(expressions, frames, h, w)`, presence logits `(expressions, frames)`, the memory
+# after them, their length in s.
+StepOutputs = tuple[torch.Tensor, torch.Tensor, RefAVSMemory | None, float]
 
 
-def read_ahead(items: Iterator[Item]) -> Iterator[Item]:
+def prefetch(items: Iterator[Item]) -> Iterator[Item]:
     """The same items; while one is in use, a thread makes the next, and no more than that. An error
     comes where its item would."""
     end = object()
@@ -35,39 +55,39 @@ def read_ahead(items: Iterator[Item]) -> Iterator[Item]:
             yield item
 
 
-SMOOTHING = 0.12  # s, of masks at the video's frame rate: see benchmarks/dense.py
-FASTEST = 120.0  # pictures a second; a file that declares more has no meaningful frame rate
-ROUNDING = 0.05  # of a step: time stamps are rounded, in Matroska to milliseconds
-
-
 @dataclass(frozen=True)
 class Timeline:
-    """Masks are on display `rate` times a second; the model answered `looks` times a second.
+    """Masks are on display `rate` times a second; the model saw `frames_per_second` frames a
+    second.
 
-    Masks between two answers, and with smoothing all masks, are means of logits, weighted with a
-    triangle in time.
+    Masks between two such frames, and with smoothing all masks, are means of logits, weighted with
+    a triangle in time.
 
     Args:
         rate: of masks, per second: 1, or the video's frame rate.
-        looks: of answers, per second; answer k is of the picture at k / looks s.
-        smoothing: s, half the triangle's width; between answers it is never narrower than their
-            distance. 0: none.
+        frames_per_second: that the model saw; output k is of the frame at k / frames_per_second s.
+        smoothing: s, half the triangle's width; it is never narrower than the distance of two
+            outputs. 0: none.
     """
 
     rate: float = 1.0
-    looks: float = 1.0
+    frames_per_second: float = 1.0
     smoothing: float = 0.0
 
     @property
     def reach(self) -> float:
-        """s; an answer nearer than that has its part in a mask. 0: the last answer alone counts."""
-        return 0.0 if self.rate == 1 and not self.smoothing else max(self.smoothing, 1 / self.looks)
+        """s; an output nearer than that has its part in a mask. 0: the last output alone counts."""
+        return (
+            0.0
+            if self.rate == 1 and not self.smoothing
+            else max(self.smoothing, 1 / self.frames_per_second)
+        )
 
-    def num_steps(self, duration: float, num_answers: int) -> int:
+    def num_steps(self, duration: float, num_outputs: int) -> int:
         """How many masks cover a video of `duration` s."""
         return (
-            num_answers
-            if self.rate == self.looks
+            num_outputs
+            if self.rate == self.frames_per_second
             else max(1, math.ceil(duration * self.rate - ROUNDING))
         )
 
@@ -79,108 +99,103 @@ class Timeline:
         """When a step begins, s."""
         return step / self.rate
 
-    def answers(self, step: int, num_answers: int) -> tuple[np.ndarray, np.ndarray]:
-        """The answers that make the masks of `step`, and the weight of each; weights sum up to
+    def sources(self, step: int, num_outputs: int) -> tuple[np.ndarray, np.ndarray]:
+        """The outputs that make the masks of `step`, and the weight of each; weights sum up to
         1."""
-        place = self.time_of(step) * self.looks  # in answers
+        place = self.time_of(step) * self.frames_per_second  # in outputs
         if not self.reach:
-            return np.array([min(int(place + ROUNDING), num_answers - 1)]), np.ones(1)
-        reach = self.reach * self.looks
+            return np.array([min(int(place + ROUNDING), num_outputs - 1)]), np.ones(1)
+        reach = self.reach * self.frames_per_second
         first, last = (
             max(0, math.floor(place - reach) + 1),
-            min(num_answers - 1, math.ceil(place + reach) - 1),
+            min(num_outputs - 1, math.ceil(place + reach) - 1),
         )
-        indices = np.arange(min(first, last), last + 1)  # beyond the last answer, that one
+        indices = np.arange(min(first, last), last + 1)  # beyond the last output, that one
         weights = np.maximum(1 - np.abs(indices - place) / reach, 1e-6)
         return indices, weights / weights.sum()
 
 
 def make_timeline(info: VideoInfo, rate: float | str, smoothing: float | None) -> Timeline:
-    """Of what [`segment_video`] is asked for; no more looks than the video has pictures."""
-    looks = (
+    """The timeline of a `rate` of [`segment_video`]; the model sees no more frames than there
+    are."""
+    frames_per_second = (
         min(info.frame_rate, FASTEST)
         if rate == "video"
         else min(float(rate), info.frame_rate, FASTEST)
     )
-    if looks <= 1:
+    if frames_per_second <= 1:
         return Timeline(smoothing=smoothing or 0.0)
     return Timeline(
-        min(info.frame_rate, FASTEST), looks, SMOOTHING if smoothing is None else smoothing
+        min(info.frame_rate, FASTEST),
+        frames_per_second,
+        SMOOTHING if smoothing is None else smoothing,
     )
 
 
-SAMPLING_RATE = 16000  # Hz, what VGGish hears
-Answer = tuple[torch.Tensor, torch.Tensor, RefAVSMemory | None, float]
-
-
-"""Mask logits `(expressions, looks, h, w)`, presence logits `(expressions, looks)`, the memory
-after them, their length in s."""
-
-
 @dataclass(frozen=True)
-class Request:
+class ModelRequest:
     """What is asked of a video that may have been begun.
 
     Args:
-        looks: a second.
-        group_size: looks that go through the model together.
-        skip: looks that are answered already, whole seconds.
+        frames_per_second: that the model sees.
+        group_size: frames that go through the model together.
+        skip: frames that were segmented before, of whole seconds.
         memory: what they left.
     """
 
-    looks: float
+    frames_per_second: float
     group_size: int
     skip: int
     memory: RefAVSMemory | None
 
 
 @dataclass(frozen=True)
-class Look:
-    """A picture that the model sees.
+class TimedFrame:
+    """A frame that the model sees.
 
     Args:
-        frame: `(height, width, 3)` uint8 RGB.
+        rgb: `(height, width, 3)` uint8 RGB.
         second: in which it is.
         audio: `(samples,)` float32, the sound of that second; None without a sound track.
-        end: s, when the next look begins or the video ends.
+        end: s, when the next of them begins or the video ends.
     """
 
-    frame: np.ndarray
+    rgb: np.ndarray
     second: int
     audio: np.ndarray | None
     end: float
 
 
-def read_looks(path: str | Path, rate: float) -> Iterator[Look]:
-    """The pictures on display at 0, 1/rate, 2/rate, ... s; one second's sound is held in memory.
+def read_frames_at(source: VideoSource, rate: float) -> Iterator[TimedFrame]:
+    """The frames on display at 0, 1/rate, 2/rate, ... s; one second's sound is held in memory.
 
     Args:
-        path: any file that PyAV reads.
+        source: any file that PyAV reads.
         rate: per second, more than 1 and at most the video's frame rate.
 
     Raises:
         ValueError: the file is no video.
     """
-    info = probe_video(path)
+    info = probe_video(source)
     sounds, second, number, waiting, end = sound_by_second(info, SAMPLING_RATE), -1, 0, None, 0.0
-    for frame in read_frames(path):
+    for frame in read_frames(info):
         while number / rate + ROUNDING / info.frame_rate < frame.end or not number:
             if waiting:
                 yield replace(waiting, end=number / rate)
             if int(number / rate + 1e-6) > second:
                 second, audio = second + 1, next(sounds)
-            waiting, number = Look(frame.rgb, second, audio, end), number + 1
+            waiting, number = TimedFrame(frame.rgb, second, audio, end), number + 1
         end = frame.end
     if waiting:
         yield replace(waiting, end=end)
 
 
-def answer_seconds(
-    model: Any, processor: Any, info: VideoInfo, expressions: list[str], request: Request
-) -> Iterator[Answer]:
-    """One look a second, `request.group_size` of them at a time."""
+def segment_steps(
+    model: Any, processor: Any, info: VideoInfo, expressions: list[str], request: ModelRequest
+) -> Iterator[StepOutputs]:
+    """One frame a second, `request.group_size` of them at a time."""
     memory = request.memory
-    for inputs, duration in read_ahead(
+    for inputs, duration in prefetch(
         _prepare_seconds(model.device, processor, info, expressions, request)
     ):
         outputs = model(**inputs.to(dtype=model.dtype), memory=memory)
@@ -189,10 +204,14 @@ def answer_seconds(
 
 
 def _prepare_seconds(
-    device: torch.device, processor: Any, info: VideoInfo, expressions: list[str], request: Request
+    device: torch.device,
+    processor: Any,
+    info: VideoInfo,
+    expressions: list[str],
+    request: ModelRequest,
 ) -> Iterator[tuple[BatchFeature, float]]:
     """What the model is given of each group of seconds, and their length in s."""
-    steps = islice(read_steps(info.path, SAMPLING_RATE), request.skip, None)
+    steps = islice(read_steps(info, SAMPLING_RATE), request.skip, None)
     while chunk := list(islice(steps, request.group_size)):
         inputs = processor(
             text=expressions,
@@ -204,18 +223,18 @@ def _prepare_seconds(
         yield inputs, sum(step.duration for step in chunk)
 
 
-def answer_pictures(
-    model: Any, processor: Any, info: VideoInfo, expressions: list[str], request: Request
-) -> Iterator[Answer]:
-    """`request.looks` looks a second; an answer is of a second."""
+def segment_frames(
+    model: Any, processor: Any, info: VideoInfo, expressions: list[str], request: ModelRequest
+) -> Iterator[StepOutputs]:
+    """`request.frames_per_second` frames a second; an output is of a whole second."""
     tokens = dict(processor(text=expressions, device=model.device))
     memory = request.memory
-    looks = read_ahead(islice(read_looks(info.path, request.looks), request.skip, None))
-    for second, group in groupby(looks, key=lambda look: look.second):
-        cues, answers, end = None, [], 0.0
+    frames = prefetch(islice(read_frames_at(info, request.frames_per_second), request.skip, None))
+    for second, group in groupby(frames, key=lambda frame: frame.second):
+        cues, parts, end = None, [], 0.0
         while chunk := list(islice(group, request.group_size)):
             inputs = processor(
-                frames=[look.frame for look in chunk],
+                frames=[frame.rgb for frame in chunk],
                 audio=chunk[0].audio,
                 sampling_rate=SAMPLING_RATE,
                 device=model.device,
@@ -223,12 +242,10 @@ def answer_pictures(
             features = model.encode_clips(**inputs.to(dtype=model.dtype))
             cues = features if cues is None else cues
             outputs = decode_with_cues(model, cues, features, tokens, memory)
-            answers.append((outputs.mask_logits, outputs.presence_logits))
+            parts.append((outputs.mask_logits, outputs.presence_logits))
             end = chunk[-1].end
         memory = outputs.memory
-        mask_logits, presence_logits = (
-            torch.cat(part, dim=1) for part in zip(*answers, strict=True)
-        )
+        mask_logits, presence_logits = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
         yield mask_logits, presence_logits, memory, min(end - second, 1.0)
 
 
@@ -246,13 +263,13 @@ def decode_with_cues(
         for name in ("frame_features", "audio_features", "audio_mask", "frame_mask")
         if name in cues
     }
-    num_looks, num_expressions = pixels.mask_features.shape[1], len(tokens["input_ids"])
+    num_frames, num_expressions = pixels.mask_features.shape[1], len(tokens["input_ids"])
     device = pixels.mask_features.device
     features = RefAVSClipFeatures(
         **first,
         mask_features=pixels.mask_features,
         multi_scale_features=pixels.multi_scale_features,
-        step_index=torch.zeros(num_looks, dtype=torch.long, device=device),
+        step_index=torch.zeros(num_frames, dtype=torch.long, device=device),
     )
     clip_index = torch.zeros(num_expressions, dtype=torch.long, device=device)
     return model.segment(features, **tokens, clip_index=clip_index, memory=memory)
@@ -266,7 +283,7 @@ class VideoSegmentation:
         info: of the video.
         expressions: the sentences.
         duration: s, as decoded.
-        records: the model's answers, on disk.
+        store: the model's outputs, on disk.
         timeline: which of them make the masks of which step.
         presence: `(expressions, steps)`, the probability that the object is to be seen.
         threshold: of both probabilities.
@@ -278,7 +295,7 @@ class VideoSegmentation:
     info: VideoInfo
     expressions: tuple[str, ...]
     duration: float
-    records: Records
+    store: MaskStore
     timeline: Timeline
     presence: np.ndarray
     threshold: float
@@ -297,8 +314,8 @@ class VideoSegmentation:
 
     def logits(self, step: int) -> torch.Tensor:
         """`(expressions, h, w)` float32 at the model's resolution."""
-        answers = zip(*self.timeline.answers(step, len(self.records)), strict=True)
-        return sum(weight * self.records.read(index) for index, weight in answers)
+        sources = zip(*self.timeline.sources(step, len(self.store)), strict=True)
+        return sum(weight * self.store.read(index) for index, weight in sources)
 
     def step_at(self, time: float) -> int:
         """The step whose masks are on display at `time` (s)."""
@@ -352,14 +369,13 @@ def segment_video(
     rate: float | str = 1,
     smoothing: float | None = None,
     progress: Callable[[int], None] | None = None,
-    records: Records | None = None,
+    store: MaskStore | None = None,
 ) -> VideoSegmentation:
     """Segment what each sentence means, in a video of any length.
 
     EEMC is causal, and its state is a running mean (Eq. 3): `steps_per_chunk` seconds at a time,
     with the memory passed on, give what the whole video at once would give. Frames, sound and
-    answers take constant
-    memory: the answers wait on disk.
+    outputs take constant memory: the outputs wait on disk.
 
     Args:
         model, processor: [`RefAVSForSegmentation`] and [`RefAVSProcessor`].
@@ -367,15 +383,15 @@ def segment_video(
         expressions: sentences; all are asked of the video in one pass.
         steps_per_chunk: pictures that go through the model together.
         threshold: the probability above which a pixel is of the object, in (0, 1).
-        rate: pictures a second that the model looks at. 1: masks of whole seconds, as in the paper.
+        rate: frames a second that the model sees. 1: masks of whole seconds, as in the paper.
             More, or "video" for
-            every picture: masks at the video's own frame rate, see [`answer_pictures`]; between
-                looks they are interpolated.
+            every picture: masks at the video's own frame rate, see [`segment_frames`]; between
+                such frames they are interpolated.
         smoothing: s, half the width of a triangle over which masks are averaged in time; by default
             0.12 at the video's frame rate and 0 at one mask a second.
         progress: called with the number of seconds done, after each chunk.
-        records: where the answers go, a [`Journal`] for a run that can be continued; by default a
-            temporary file.
+        store: where the outputs go, a [`PersistentMaskStore`] for a run that can be continued; by
+            default a temporary file.
 
     Raises:
         ValueError: a sentence is empty, a number out of range, or the file no video.
@@ -385,40 +401,40 @@ def segment_video(
         raise ValueError(f"steps_per_chunk must be at least 1, got {steps_per_chunk}")
     info = probe_video(path)
     timeline = make_timeline(info, rate, smoothing)
-    records = Records() if records is None else records
-    done, begin = records.duration, time.perf_counter()
+    store = MaskStore() if store is None else store
+    done, begin = store.duration, time.perf_counter()
     _tell(progress, 0, done)
-    memory = records.memory and records.memory.map(lambda rows: rows.to(model.device))
-    request = Request(timeline.looks, steps_per_chunk, len(records), memory)
-    answer = answer_seconds if timeline.looks == 1 else answer_pictures
-    for mask_logits, presence_logits, memory, length in answer(
+    memory = store.memory and store.memory.map(lambda rows: rows.to(model.device))
+    request = ModelRequest(timeline.frames_per_second, steps_per_chunk, len(store), memory)
+    segment = segment_steps if timeline.frames_per_second == 1 else segment_frames
+    for mask_logits, presence_logits, memory, length in segment(
         model, processor, info, list(expressions), request
     ):
-        before = records.duration
-        records.append(mask_logits, presence_logits.float().sigmoid().cpu().numpy(), memory, length)
-        _tell(progress, before, records.duration)
+        before = store.duration
+        store.append(mask_logits, presence_logits.float().sigmoid().cpu().numpy(), memory, length)
+        _tell(progress, before, store.duration)
     elapsed = time.perf_counter() - begin
     return VideoSegmentation(
         info=info,
         expressions=tuple(expressions),
-        duration=records.duration,
-        records=records,
+        duration=store.duration,
+        store=store,
         timeline=timeline,
-        presence=_presence(records, timeline),
+        presence=_presence(store, timeline),
         threshold=threshold,
         processor=processor,
-        throughput=(records.duration - done) / elapsed if records.duration > done else None,
+        throughput=(store.duration - done) / elapsed if store.duration > done else None,
     )
 
 
-def _presence(records: Records, timeline: Timeline) -> np.ndarray:
-    """Of answers `(expressions, answers)` to that of steps `(expressions, steps)`."""
-    num_answers = len(records)
+def _presence(store: MaskStore, timeline: Timeline) -> np.ndarray:
+    """Of outputs `(expressions, outputs)` to that of steps `(expressions, steps)`."""
+    num_outputs = len(store)
     steps = [
-        timeline.answers(step, num_answers)
-        for step in range(timeline.num_steps(records.duration, num_answers))
+        timeline.sources(step, num_outputs)
+        for step in range(timeline.num_steps(store.duration, num_outputs))
     ]
-    return np.stack([records.presence[:, indices] @ weights for indices, weights in steps], axis=1)
+    return np.stack([store.presence[:, indices] @ weights for indices, weights in steps], axis=1)
 
 
 def _tell(progress: Callable[[int], None] | None, before: float, after: float) -> None:
@@ -433,7 +449,7 @@ def check_request(
     rate: float | str = 1,
     smoothing: float | None = None,
 ) -> None:
-    """`ValueError` for a request that cannot be answered."""
+    """`ValueError` for a request that cannot be carried out."""
     if isinstance(expressions, str) or not expressions:
         raise ValueError("expressions must be a list of at least one sentence")
     for number, expression in enumerate(expressions, start=1):
@@ -443,7 +459,7 @@ def check_request(
         raise ValueError(f"the threshold must lie between 0 and 1, both excluded, got {threshold}")
     if rate != "video" and (isinstance(rate, str) or not rate >= 1):
         raise ValueError(
-            f"the rate must be a number of looks a second, at least 1, or 'video', got {rate!r}"
+            f"the rate must be a number of frames a second, at least 1, or 'video', got {rate!r}"
         )
     if smoothing is not None and not 0 <= smoothing < math.inf:
         raise ValueError(f"smoothing must be a number of seconds, at least 0, got {smoothing}")

@@ -23,6 +23,7 @@ from ..training.checkpoints import is_finished
 from ..training.collator import ClipCollator, ClipDataset
 from ..training.train import open_split
 from ..utils.files import whole_file
+from ..utils.markdown import table
 from .stages import STAGE_CLASSES
 
 
@@ -190,7 +191,7 @@ class ChoiceJudge:
             "The share of sentences and seconds at which, of the objects in view that a sentence "
             "of the clip means, the right one "
             f"lights up most, where there are two or more{_seeds(seeds)}.",
-            _table(("", *reports), rows),
+            table(("", *reports), rows),
         ]
         return "\n\n".join(parts) + "\n"
 
@@ -232,7 +233,7 @@ def ablation_text(reports: Reports) -> str:
     parts = [
         "# Ablation",
         f"J and F in % (higher is better), S (lower is better){_seeds(seeds)}.",
-        _table(("", *COLUMNS), rows + published),
+        table(("", *COLUMNS), rows + published),
         "The paper's rows are of Ref-AVS Bench, in the released pooling (arXiv 2407.10957v1): "
         "other data do not compare.",
     ]
@@ -265,7 +266,7 @@ def _breakdown(reports: Reports, breakdown: str) -> str:
                 ),
             )
         )
-    return _table((breakdown, *reports), rows)
+    return table((breakdown, *reports), rows)
 
 
 def _row(runs: list[Scores]) -> list[str]:
@@ -283,11 +284,6 @@ def _spread(values: list[float], digits: int) -> str:
 
 def _value(part: dict[str, Any], name: str) -> float:
     return float("nan") if part.get(name) is None else part[name]["value"]
-
-
-def _table(head: tuple, rows: list[tuple]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def _share(counts: list[Sequence[int]]) -> float:
