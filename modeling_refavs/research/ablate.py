@@ -32,13 +32,13 @@ CLIPS_AT_ONCE = 8
 
 
 def find_choices(
-    cue_logits: torch.Tensor, mask_labels: torch.Tensor, clip_index: torch.Tensor
+    grounding_logits: torch.Tensor, mask_labels: torch.Tensor, clip_index: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Of the objects in view that any sentence of the clip means, is the one that lights up most
     the right one?
 
     Args:
-        cue_logits: `(expressions, steps, tokens)`, of a square grid.
+        grounding_logits: `(expressions, steps, tokens)`, of a square grid.
         mask_labels: `(expressions, steps, H, W)`.
         clip_index: `(expressions,)`.
 
@@ -47,14 +47,14 @@ def find_choices(
             in view. A null reference is
         never asked.
     """
-    grid = round(cue_logits.shape[-1] ** 0.5)
+    grid = round(grounding_logits.shape[-1] ** 0.5)
     covers = nn.functional.adaptive_avg_pool2d(mask_labels.float(), grid).flatten(2)
     right, asked = (torch.zeros(covers.shape[:2], dtype=torch.bool) for _ in range(2))
     for clip in clip_index.unique():
         rows = (clip_index == clip).nonzero().squeeze(1)
         objects, own = covers[rows].unique(dim=0, return_inverse=True)  # (objects, steps, tokens)
         seen = objects.sum(-1) >= VISIBLE  # (objects, steps)
-        light = cue_logits[rows].float().sigmoid()
+        light = grounding_logits[rows].float().sigmoid()
         lit = torch.einsum("est,ost->eos", light, objects) / objects.sum(-1).clamp(min=VISIBLE)
         brightest = lit.masked_fill(~seen, -1.0).argmax(dim=1)  # (expressions, steps)
         right[rows] = (brightest == own[:, None]).cpu()
@@ -81,7 +81,9 @@ def measure_choice(
     for batch in DataLoader(ClipDataset(split), CLIPS_AT_ONCE, collate_fn=collator):
         masks = batch.pop("mask_labels")
         batch = {name: value.to(model.device) for name, value in batch.items()}
-        choices = find_choices(model(**batch).cue_logits.cpu(), masks, batch["clip_index"].cpu())
+        choices = find_choices(
+            model(**batch).grounding_logits.cpu(), masks, batch["clip_index"].cpu()
+        )
         for chosen, choice in zip(*choices, strict=True):
             family = next(sentences).family
             right[family] += int(chosen.sum())

@@ -81,7 +81,7 @@ def test_choices_are_counted_by_family(prepared):
     _, split, model, processor = prepared
     torch.manual_seed(0)
     config = copy.deepcopy(model.config)
-    config.cue_loss_weight = 1.0
+    config.grounding_config.loss_weight = 1.0
     stage = RefAVSForCueAlignment(config).eval()
     counts = measure_choice(stage, processor, split)
     sentences = [

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from dataset_script.synthetic.templates import FAMILIES
+from dataset_script.synthetic.sentences import FAMILIES
 
 from dataset_script.builder_refavs import load_refavs
 from dataset_script.export_parquet import export
