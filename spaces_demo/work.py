@@ -1,4 +1,4 @@
-"""The process that works on files from strangers, one after the other: `python work.py MODEL`, JSON
+"""The process that works on uploaded files, one after the other: `python work.py MODEL`, JSON
 lines in and out.
 
 It is a process of its own so that it can be ended when a file takes too long or makes a decoder

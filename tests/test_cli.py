@@ -141,7 +141,7 @@ MISTAKES = {
     ),
     "masks over input": ({"--summary": "clip.mkv"}, "would overwrite the video"),
     "a container that is not written": ({"--output": "out.avi"}, "must end in .mp4"),
-    "an unknown picture": ({"--contact-sheet": "sheet.pdf"}, "must end in .png"),
+    "an unknown frame": ({"--contact-sheet": "sheet.pdf"}, "must end in .png"),
     "a folder that is not there": (
         {"--output": "nowhere/out.mp4"},
         "cannot be written to (No such file",
@@ -151,7 +151,7 @@ MISTAKES = {
         "cannot be written to (Not a directory",
     ),
     "masks among other files": ({"--masks": "."}, "must be new or empty"),
-    "pictures among other files": ({"--output": "."}, "folder for pictures must be new or empty"),
+    "frames among other files": ({"--output": "."}, "folder for frames must be new or empty"),
     "two outputs with one name": (
         {"--summary": "s.json", "--masks": "s.json"},
         "two outputs with one name",

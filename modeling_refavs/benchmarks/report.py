@@ -152,7 +152,7 @@ COLOURS = {
 TITLES = {
     "one": "one sentence",
     "several": "{sentences} sentences",
-    "clip": "pictures and sound to masks, {sentences} sentences",
+    "clip": "frames and sound to masks, {sentences} sentences",
     "training": "a training step, a sentence",
     "live": "one more second, live",
     "parts": "where the time goes",

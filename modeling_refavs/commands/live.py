@@ -32,13 +32,13 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         help="of the source, as FFmpeg calls it: v4l2, avfoundation, dshow",
     )
     parser.add_argument(
-        "--sound", metavar="SOURCE", help="where the sound comes from, if not with the pictures"
+        "--sound", metavar="SOURCE", help="where the sound comes from, if not with the frames"
     )
     parser.add_argument("--sound-format", metavar="NAME", help="of the sound's source: alsa, dshow")
     parser.add_argument(
         "--output",
         type=Path,
-        help="also record pictures, sound and masks: .mp4, .mov, .mkv or .webm",
+        help="also record frames, sound and masks: .mp4, .mov, .mkv or .webm",
     )
     parser.add_argument(
         "--seconds",

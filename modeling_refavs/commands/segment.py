@@ -139,7 +139,7 @@ def run(args: argparse.Namespace) -> None:
 def _check_outputs(args: argparse.Namespace) -> None:
     from ..visualization.video_writer import encoding_of
 
-    folders = {"masks": args.masks, "pictures": None if args.output.suffix else args.output}
+    folders = {"masks": args.masks, "frames": None if args.output.suffix else args.output}
     if args.output.suffix:
         encoding_of(args.output)
     for content, folder in folders.items():

@@ -17,7 +17,7 @@ from .segment import VideoSegmentation
 
 
 def frame_name(index: int) -> str:
-    """Of picture number `index` of a video, from 0; CVAT names a video's pictures so too."""
+    """Of frame number `index` of a video, from 0; CVAT names a video's frames so too."""
     return f"frame_{index:06d}.png"
 
 
@@ -86,8 +86,8 @@ def write_cvat(segmentation: VideoSegmentation, path: str | Path) -> None:
 
 
 def frames_of_steps(segmentation: VideoSegmentation) -> tuple[list[int], int]:
-    """The number in the video, from 0, of the picture on display when each step begins; and how
-    many pictures there are."""
+    """The number in the video, from 0, of the frame on display when each step begins; and how
+    many frames there are."""
     frames, num_frames = [], 0
     for num_frames, frame in enumerate(read_frames(segmentation.info), start=1):
         while (
@@ -246,7 +246,7 @@ def _summarize_expression(segmentation: VideoSegmentation, index: int) -> dict[s
         .astype(float)
         .round(4)
         .tolist(),  # probability, per step
-        "share": segmentation.shares[index].round(6).tolist(),  # of the picture, per step
+        "share": segmentation.shares[index].round(6).tolist(),  # of the frame, per step
     }
 
 

@@ -134,7 +134,7 @@ class LiveSecond:
     Args:
         number: of the second, from 0 at the first picture.
         frame: on display at its start.
-        pictures: all of it, where they are wanted.
+        pictures: all frames of it, where they are wanted.
         sounds: `(channels, samples)` float32 of each waveform of the source; fewer samples where
             sound has not come.
     """
@@ -150,10 +150,10 @@ class LiveSource:
     at its own pace.
 
     Args:
-        pictures: where they come from.
+        pictures: where the frames come from.
         sound: where it comes from, if not with the pictures.
         waveforms: (sampling rate in Hz, layout) of each that is wanted; see [`Waveform`].
-        keep_pictures: hand out every picture, not only the first of each second.
+        keep_pictures: hand out every frame, not only the first of each second.
         speed: of a file; 1 is real time.
 
     Raises:
@@ -178,7 +178,7 @@ class LiveSource:
         self._sound_is_apart = sound is not None
         containers = [pictures.open()] + ([sound.open()] if sound else [])
         if not containers[0].streams.video:
-            raise ValueError(f"{pictures.source}: no moving picture in it")
+            raise ValueError(f"{pictures.source}: no video track in it")
         self._video, audio = containers[0].streams.video[0], [*containers[-1].streams.audio[:1]]
         self._waveforms = [Waveform(*form) for form in waveforms] if audio else []
         self.has_sound, self.frame_rate = (
@@ -196,11 +196,11 @@ class LiveSource:
 
     @property
     def clock(self) -> float:
-        """s since the first picture was seen, times the speed."""
+        """s since the first frame was seen, times the speed."""
         return 0.0 if self.begun is None else (time.monotonic() - self.begun) * self.speed
 
     def take(self, wait: bool = True) -> list[LiveSecond]:
-        """All complete seconds, the oldest first; waits for one unless told not to. None when the
+        """All complete seconds, the oldest first; waits for one if `wait`. None when the
         source has ended."""
         with self.condition:
             if wait:
@@ -236,7 +236,7 @@ class LiveSource:
     def _timed(
         self, container: InputContainer, streams: list[Stream], shows: bool, paced: bool
     ) -> Iterator[tuple[av.VideoFrame | av.AudioFrame, float]]:
-        """(frame, s since the first picture of the source); sound from before that is left out."""
+        """(frame, s since the first frame of the source); sound from before that is left out."""
         offsets: dict[int, float] = {}  # of each stream's own clock, s
         latest: dict[int, float] = {}
         for packet in container.demux(streams):
@@ -259,7 +259,7 @@ class LiveSource:
                 yield frame, now
 
     def _has_begun(self, frame: av.VideoFrame | av.AudioFrame, paced: bool) -> bool:
-        """Whether there has been a picture; a file of sound waits for it."""
+        """Whether there has been a frame; a file of sound waits for it."""
         with self.condition:
             if self.begun is None and isinstance(frame, av.VideoFrame):
                 self.begun = time.monotonic()

@@ -256,7 +256,7 @@ def decode_with_cues(
     tokens: dict[str, torch.Tensor],
     memory: RefAVSMemory | None,
 ) -> RefAVSSegmentationOutput:
-    """The sentences asked of every picture of one clip's `pixels`, with the cues of the first step
+    """The sentences asked of every frame of one clip's `pixels`, with the cues of the first step
     of `cues`."""
     first = {
         name: None if cues[name] is None else cues[name][:, :1]
@@ -277,7 +277,7 @@ def decode_with_cues(
 
 @dataclass(frozen=True)
 class VideoSegmentation:
-    """What the sentences mean in a video, step by step: second by second, or picture by picture.
+    """What the sentences mean in a video, step by step: second by second, or frame by frame.
 
     Args:
         info: of the video.
@@ -340,7 +340,7 @@ class VideoSegmentation:
 
     @cached_property
     def shares(self) -> np.ndarray:
-        """`(expressions, steps)`: the part of the picture that each object covers, 0 where it is
+        """`(expressions, steps)`: the part of the frame that each object covers, 0 where it is
         absent."""
         return np.stack(
             [self.masks(step).mean(axis=(1, 2)) for step in range(self.num_steps)], axis=1
@@ -381,11 +381,11 @@ def segment_video(
         model, processor: [`RefAVSForSegmentation`] and [`RefAVSProcessor`].
         path: any file that PyAV reads.
         expressions: sentences; all are asked of the video in one pass.
-        steps_per_chunk: pictures that go through the model together.
+        steps_per_chunk: frames that go through the model together.
         threshold: the probability above which a pixel is of the object, in (0, 1).
         rate: frames a second that the model sees. 1: masks of whole seconds, as in the paper.
             More, or "video" for
-            every picture: masks at the video's own frame rate, see [`segment_frames`]; between
+            every frame: masks at the video's own frame rate, see [`segment_frames`]; between
                 such frames they are interpolated.
         smoothing: s, half the width of a triangle over which masks are averaged in time; by default
             0.12 at the video's frame rate and 0 at one mask a second.

@@ -65,7 +65,7 @@ class SentenceFacts:
     """The groups that a sentence belongs to.
 
     A synthetic tree says in `scenes/<clip>.json` how hard a sentence is and which cues it needs.
-    Ref-AVS Bench does not: there the dimension is told from words, roughly, and the grade is not
+    Ref-AVS Bench does not: there the dimension is estimated from words, and the grade is not
     known.
 
     Args:

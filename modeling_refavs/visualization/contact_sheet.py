@@ -1,4 +1,4 @@
-"""One picture that tells a whole segmented video: a row of seconds for each sentence, and the sound
+"""One frame that tells a whole segmented video: a row of seconds for each sentence, and the sound
 below."""
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ def draw_contact_sheet(segmentation: VideoSegmentation) -> Image.Image:
     """At most ten evenly spaced seconds of a video, each sentence's masks on them, and the whole
     waveform.
 
-    The waveform below a picture is the sound from that second to the next one shown.
+    The waveform below a frame is the sound from that second to the next one shown.
     """
     num_seconds = int(segmentation.time_of(segmentation.num_steps - 1)) + 1
     num_columns = min(MAX_COLUMNS, num_seconds)
@@ -45,7 +45,7 @@ def draw_contact_sheet(segmentation: VideoSegmentation) -> Image.Image:
 def _read_columns(
     segmentation: VideoSegmentation, seconds: list[int]
 ) -> tuple[list[Image.Image], np.ndarray | None]:
-    """The pictures of `seconds`, and the loudest sample of each 1/160 s; None without a sound
+    """The frames of `seconds`, and the loudest sample of each 1/160 s; None without a sound
     track."""
     scale = min(limit / side for limit, side in zip(THUMBNAIL, segmentation.info.size, strict=True))
     size = tuple(max(1, round(side * scale)) for side in segmentation.info.size)
@@ -97,7 +97,7 @@ class _Grid:
         return MARGIN + TEXT + expression * self.row
 
     def draw_sentence(self, sheet: Image.Image, expression: int) -> None:
-        """The sentence, when it fits, and its masks on every column; a bar marks the pictures that
+        """The sentence, when it fits, and its masks on every column; a bar marks the frames that
         show its object."""
         pen, top, colour = ImageDraw.Draw(sheet), self.top(expression), colour_of(expression)
         font = font_of(TEXT)
@@ -133,7 +133,7 @@ class _Grid:
                 )
 
     def draw_waveform(self, pen: ImageDraw.ImageDraw, peaks: np.ndarray | None) -> None:
-        """The sound under the pictures, as loud as the loudest is high."""
+        """The sound under the frames, as loud as the loudest is high."""
         top = self.top(len(self.segmentation.expressions))
         if peaks is None:
             pen.text((MARGIN, top), "no sound track", font=font_of(TEXT - 3), fill=FAINT)

@@ -1,4 +1,4 @@
-"""The object alone, its shape alone, or all around it blurred: pictures for editing, of the video's
+"""The object alone, its shape alone, or all around it blurred: frames for editing, of the video's
 own size.
 
 Several sentences are taken together: what any of them means is the object. Where nothing fits there
@@ -31,13 +31,13 @@ from .video_writer import (
 )
 
 
-BLUR = 1 / 40  # standard deviation, of the picture's longer side
+BLUR = 1 / 40  # standard deviation, of the frame's longer side
 # standard deviation in pixels, at which a frame is blurred; for a larger one the frame is shrunk
 FINE = 4
 
 
 class Composite:
-    """Draws a video's pictures in one of the modes `cutout`, `matte` and `blur-rest`.
+    """Draws a video's frames in one of the modes `cutout`, `matte` and `blur-rest`.
 
     Args:
         segmentation: of [`segment_video`].
@@ -137,7 +137,7 @@ def render_frames(
     progress: Callable[[int], None] | None = None,
     mode: str = "overlay",
 ) -> None:
-    """As [`render_video`], but a PNG for each picture of the video, cutouts transparent; a folder
+    """As [`render_video`], but a PNG for each frame of the video, cutouts transparent; a folder
     has no sound."""
     with write_frame_folder(folder) as frames:
         _draw_all(
@@ -175,7 +175,7 @@ def _draw_all(
 
 
 class Scene:
-    """The layout of an overlay: a picture, enlarged if tiny, over its captions."""
+    """The layout of an overlay: a frame, enlarged if tiny, over its captions."""
 
     def __init__(self, segmentation: VideoSegmentation):
         self.segmentation = segmentation
@@ -222,7 +222,7 @@ class _Blocks(deque):
 
 
 class Recorder:
-    """The source's own pictures and sound in a file, coloured with the newest answer; opened by the
+    """The source's own frames and sound in a file, coloured with the newest answer; opened by the
     first second."""
 
     def __init__(self, path: Path, source: LiveSource):

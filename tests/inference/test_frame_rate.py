@@ -1,4 +1,4 @@
-"""Masks at the video's frame rate: which answers make them, which pictures and sounds the model is
+"""Masks at the video's frame rate: which answers make them, which frames and sounds the model is
 shown, what it is asked."""
 
 import numpy as np
@@ -26,7 +26,7 @@ def model():
 
 @pytest.fixture
 def video(write_clip):
-    """2.5 s at ten pictures a second, brighter each time; the sound ends in the middle of second
+    """2.5 s at ten frames a second, brighter each time; the sound ends in the middle of second
     1."""
     return write_clip(times=tuple(np.arange(25) / 10), end=2.5, sound=[(0.0, tone(1.5))])
 

@@ -89,7 +89,7 @@ def test_a_picture_that_stays_is_of_each_second_it_stays(write_clip):
     path = write_clip(times=(0, 0.1, 0.9, 1.05, 3.5, 3.6), end=5.2)
     shown = [second.frame.rgb for second in drain(LiveSource(LiveInput(str(path)), speed=20))]
     np.testing.assert_array_equal(shown, [step.frame for step in read_steps(path)][: len(shown)])
-    assert len(shown) == 4  # how long the last picture stays, a live source does not tell
+    assert len(shown) == 4  # how long the last frame stays, a live source does not tell
 
 
 def test_a_live_source_gets_the_answers_of_the_file(video, model, processor, monkeypatch):
