@@ -57,7 +57,7 @@ def work(
     info = check_video(request["video"], limits)
     expected = info.duration or limits.seconds
     segmentation = segment_video(
-        model, processor, info.path, expressions, progress=_counter(tell, "segmenting", expected)
+        model, processor, info, expressions, progress=_counter(tell, "segmenting", expected)
     )
     render_video(
         segmentation, folder / "overlay.mp4", _counter(tell, "drawing", segmentation.duration)
@@ -112,7 +112,7 @@ def _draw_frames(segmentation: VideoSegmentation, folder: Path) -> list[tuple[st
     count = min(MOST_FRAMES, segmentation.num_steps)
     seconds = {index * segmentation.num_steps // count for index in range(count)}
     frames = []
-    for second, step in enumerate(read_steps(segmentation.info.path)):
+    for second, step in enumerate(read_steps(segmentation.info)):
         if second in seconds:
             picture = Image.fromarray(step.frame)
             picture.thumbnail((FRAME_SIZE, FRAME_SIZE))

@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> None:
     journal = Journal(journal_of(args.output), request)
     with tqdm(total=info.duration and round(info.duration), unit="s", desc="segmenting") as bar:
         segmentation = segment_video(
-            model, processor, args.video, args.expressions, threshold=args.threshold, rate=args.fps, smoothing=args.smooth,
+            model, processor, info, args.expressions, threshold=args.threshold, rate=args.fps, smoothing=args.smooth,
             progress=bar.update, records=journal,
         )  # fmt: skip
     _write_results(segmentation, args)

@@ -89,7 +89,7 @@ def frames_of_steps(segmentation: VideoSegmentation) -> tuple[list[int], int]:
     """The number in the video, from 0, of the picture on display when each step begins; and how
     many pictures there are."""
     frames, num_frames = [], 0
-    for num_frames, frame in enumerate(read_frames(segmentation.info.path), start=1):
+    for num_frames, frame in enumerate(read_frames(segmentation.info), start=1):
         while (
             len(frames) < segmentation.num_steps
             and frame.end > segmentation.time_of(len(frames)) + ROUNDING

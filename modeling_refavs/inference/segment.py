@@ -17,7 +17,7 @@ from transformers import BatchFeature
 
 from ..eemc import RefAVSMemory
 from ..modeling_outputs_refavs import RefAVSClipFeatures, RefAVSSegmentationOutput
-from ..video_refavs import VideoInfo, probe_video, read_frames, read_steps, sound_by_second
+from ..video_refavs import VideoInfo, VideoSource, probe_video, read_frames, read_steps, sound_by_second
 from .mask_store import Records
 
 
@@ -151,7 +151,7 @@ class Look:
     end: float
 
 
-def read_looks(path: str | Path, rate: float) -> Iterator[Look]:
+def read_looks(path: VideoSource, rate: float) -> Iterator[Look]:
     """The pictures on display at 0, 1/rate, 2/rate, ... s; one second's sound is held in memory.
 
     Args:
@@ -163,7 +163,7 @@ def read_looks(path: str | Path, rate: float) -> Iterator[Look]:
     """
     info = probe_video(path)
     sounds, second, number, waiting, end = sound_by_second(info, SAMPLING_RATE), -1, 0, None, 0.0
-    for frame in read_frames(path):
+    for frame in read_frames(info):
         while number / rate + ROUNDING / info.frame_rate < frame.end or not number:
             if waiting:
                 yield replace(waiting, end=number / rate)
@@ -192,7 +192,7 @@ def _prepare_seconds(
     device: torch.device, processor: Any, info: VideoInfo, expressions: list[str], request: Request
 ) -> Iterator[tuple[BatchFeature, float]]:
     """What the model is given of each group of seconds, and their length in s."""
-    steps = islice(read_steps(info.path, SAMPLING_RATE), request.skip, None)
+    steps = islice(read_steps(info, SAMPLING_RATE), request.skip, None)
     while chunk := list(islice(steps, request.group_size)):
         inputs = processor(
             text=expressions,
@@ -210,7 +210,7 @@ def answer_pictures(
     """`request.looks` looks a second; an answer is of a second."""
     tokens = dict(processor(text=expressions, device=model.device))
     memory = request.memory
-    looks = read_ahead(islice(read_looks(info.path, request.looks), request.skip, None))
+    looks = read_ahead(islice(read_looks(info, request.looks), request.skip, None))
     for second, group in groupby(looks, key=lambda look: look.second):
         cues, answers, end = None, [], 0.0
         while chunk := list(islice(group, request.group_size)):
@@ -344,7 +344,7 @@ class VideoSegmentation:
 def segment_video(
     model: Any,
     processor: Any,
-    path: str | Path,
+    path: VideoSource,
     expressions: Sequence[str],
     *,
     steps_per_chunk: int = 10,

@@ -49,7 +49,7 @@ def _read_columns(
     scale = min(limit / side for limit, side in zip(THUMBNAIL, segmentation.info.size, strict=True))
     size = tuple(max(1, round(side * scale)) for side in segmentation.info.size)
     pictures, peaks = [], []
-    for index, step in enumerate(read_steps(segmentation.info.path, SAMPLING_RATE)):
+    for index, step in enumerate(read_steps(segmentation.info, SAMPLING_RATE)):
         if index in seconds:
             pictures.append(Image.fromarray(step.frame).resize(size, Image.Resampling.LANCZOS))
         if step.audio is not None:

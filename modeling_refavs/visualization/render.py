@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from ..inference.live import LiveAnswer, LiveSecond, LiveSource
 from ..inference.segment import VideoSegmentation
 from ..modeling_outputs_refavs import RefAVSStreamOutput
-from ..video_refavs import read_frames, read_sound
+from ..video_refavs import VideoInfo, read_frames, read_sound
 from .overlay import PAPER, Captions, colour_of, font_of, tint_of
 from .video_writer import (
     SOUND_LAYOUT,
@@ -127,10 +127,10 @@ def render_video(
     )
     scene = _make_scene(segmentation, mode, transparent)
     sound = (
-        read_sound(info.path, SOUND_RATE, SOUND_LAYOUT, info.start_time) if info.has_audio else None
+        read_sound(info, SOUND_RATE, SOUND_LAYOUT, info.start_time) if info.has_audio else None
     )
     with write_video(path, scene.size, info.frame_rate, sound, transparent) as video:
-        _draw_all(scene, info.path, video, progress)
+        _draw_all(scene, info, video, progress)
 
 
 def render_frames(
@@ -144,7 +144,7 @@ def render_frames(
     with write_frame_folder(folder) as frames:
         _draw_all(
             _make_scene(segmentation, mode, _is_transparent(mode)),
-            segmentation.info.path,
+            segmentation.info,
             frames,
             progress,
         )
@@ -164,7 +164,7 @@ def _make_scene(
 
 def _draw_all(
     scene: "Scene | Composite",
-    video: Path,
+    video: VideoInfo,
     writer: VideoWriter | FrameFolderWriter,
     progress: Callable[[int], None] | None,
 ) -> None:
