@@ -21,7 +21,8 @@ from torch.nn.functional import interpolate
 
 from dataset_script.synthetic.drawing import draw
 from modeling_refavs import RefAVSForSegmentation, RefAVSProcessor
-from modeling_refavs.inference.segment import SAMPLING_RATE, Timeline, decode_with_cues
+from modeling_refavs.feature_extraction_refavs import SAMPLING_RATE
+from modeling_refavs.inference.segment import Timeline, decode_with_cues
 from modeling_refavs.video_refavs import read_frames, read_sound
 from spaces_demo.draw_examples import CLIPS, EXAMPLES, SECONDS, SIZE, THINGS, make_scene
 
@@ -178,7 +179,7 @@ def retime(logits: torch.Tensor, looks: int, smoothing: float | None) -> torch.T
     if smoothing is None:
         return logits[:, torch.arange(SECONDS * FPS) * looks // FPS]
     timeline = Timeline(FPS, looks, smoothing)
-    pictures = [timeline.answers(number, num_answers) for number in range(SECONDS * FPS)]
+    pictures = [timeline.frames_of(number, num_answers) for number in range(SECONDS * FPS)]
     return torch.stack(
         [torch.einsum("erhw,r->ehw", logits[:, i], torch.tensor(w).float()) for i, w in pictures],
         dim=1,
