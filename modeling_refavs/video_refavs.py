@@ -69,6 +69,11 @@ class VideoInfo:
         return name_of(self.path)
 
     @property
+    def file_name(self) -> str:
+        """Of the file without its folder; or how many bytes there are."""
+        return self.name if isinstance(self.path, bytes) else self.path.name
+
+    @property
     def size(self) -> tuple[int, int]:
         """(width, height)"""
         return self.width, self.height

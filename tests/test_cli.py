@@ -113,7 +113,7 @@ def test_an_old_output_stays_until_the_new_one_is_complete(
         raise OSError("No space left on device")
 
     arguments = ["segment", str(write_clip()), "a dog", "--model", "m", "--output", str(output)]
-    monkeypatch.setattr("modeling_refavs.visualization.render.Scene.draw", fail)
+    monkeypatch.setattr("modeling_refavs.visualization.render.Overlay.draw", fail)
     assert main(arguments) == 2
     assert "No space left" in capsys.readouterr().err
     assert output.read_text() == "old"
@@ -253,7 +253,7 @@ def test_stopped_by_hand_it_goes_on_when_asked_again(
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("modeling_refavs.visualization.render.Scene.draw", stop)
+    monkeypatch.setattr("modeling_refavs.visualization.render.Overlay.draw", stop)
     arguments = [
         "segment",
         str(write_clip()),

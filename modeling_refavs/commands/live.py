@@ -63,11 +63,10 @@ def run(args: argparse.Namespace) -> None:
     each second, and at last how
     many were answered and how many dropped, on standard error."""
     from ..feature_extraction_refavs import SAMPLING_RATE
-    from ..inference.live import LiveInput, LiveSource, describe, follow
+    from ..inference.live import LiveInput, LiveSource, Recorder, describe, follow
     from ..inference.loading import choose_device, load_model
     from ..inference.segment import check_request
     from ..streaming_refavs import RefAVSStream
-    from ..visualization.render import Recorder
     from ..visualization.video_writer import SOUND_LAYOUT, SOUND_RATE, encoding_of
 
     check_request(args.expressions, args.threshold)

@@ -11,7 +11,6 @@ import av
 import numpy as np
 from PIL import Image
 
-from ..inference.export import frame_name
 from ..utils.files import whole_file, whole_folder
 
 
@@ -180,6 +179,11 @@ def encoding_of(path: str | Path) -> Encoding:
 
 # of PNG's compression levels 0 to 9: half the time of the usual 6, files a few percent larger
 FAST = 3
+
+
+def frame_name(index: int) -> str:
+    """Return the file name of frame number `index` of a video, from 0; CVAT names frames so too."""
+    return f"frame_{index:06d}.png"
 
 
 class FrameFolderWriter:

@@ -10,7 +10,7 @@ from modeling_refavs.inference.mask_store import PersistentMaskStore
 from modeling_refavs.inference.segment import (
     Timeline,
     decode_with_cues,
-    read_frames_at,
+    sample_frames,
     segment_video,
 )
 from modeling_refavs.visualization.contact_sheet import draw_contact_sheet
@@ -31,8 +31,8 @@ def video(write_clip):
     return write_clip(times=tuple(np.arange(25) / 10), end=2.5, sound=[(0.0, tone(1.5))])
 
 
-def test_every_frame_comes_with_the_sound_of_its_second(video):
-    frames = list(read_frames_at(video, 10.0))
+def test_looks_are_at_every_picture_with_the_sound_of_its_second(video):
+    frames = list(sample_frames(video, 10.0))
     assert [grey_of(frame.rgb) for frame in frames] == list(range(25))
     assert [frame.second for frame in frames] == [0] * 10 + [1] * 10 + [2] * 5
     assert [len(frame.audio) for frame in frames[::10]] == [16000, 8000, 0]
@@ -42,14 +42,14 @@ def test_every_frame_comes_with_the_sound_of_its_second(video):
 @pytest.mark.parametrize(
     ("rate", "expected"), [(2.0, [0, 5, 10, 15, 20]), (4.0, [0, 2, 5, 7, 10, 12, 15, 17, 20, 22])]
 )
-def test_lower_rate_takes_frames_on_display(video, rate, expected):
-    assert [grey_of(frame.rgb) for frame in read_frames_at(video, rate)] == expected
+def test_fewer_looks_than_pictures(video, rate, expected):
+    assert [grey_of(frame.rgb) for frame in sample_frames(video, rate)] == expected
 
 
 def test_time_stamps_that_are_rounded_cost_no_picture(write_clip):
     times = tuple(np.round(np.arange(60) / 29.97, 3))
     path = write_clip(times=times, end=2.002)
-    assert [grey_of(frame.rgb) for frame in read_frames_at(path, 29.97)][:60] == list(range(60))
+    assert [grey_of(frame.rgb) for frame in sample_frames(path, 29.97)][:60] == list(range(60))
 
 
 def test_with_a_pictures_own_cues_it_is_the_usual_answer(model, processor, clip):
@@ -80,16 +80,8 @@ def test_groups_and_journals_change_nothing(model, processor, video, tmp_path):
     done = []
     journal = PersistentMaskStore(tmp_path / "journal", {})
     parts = segment_video(
-        model,
-        processor,
-        video,
-        SENTENCES[:2],
-        rate="video",
-        smoothing=0,
-        steps_per_chunk=3,
-        store=journal,
-        progress=done.append,
-    )
+        model, processor, video, SENTENCES[:2], rate="video", smoothing=0, steps_per_chunk=3, store=journal, progress=done.append,
+    )  # fmt: skip
     assert (whole.num_steps, done, whole.duration) == (25, [1, 1, 1], pytest.approx(2.5, abs=2e-3))
     torch.testing.assert_close(parts.mask_logits, whole.mask_logits, rtol=2e-3, atol=1e-5)
     torch.testing.assert_close(
@@ -153,7 +145,7 @@ def test_what_is_told_of_pictures_agrees(model, processor, video):
     ],
 )
 def test_which_answers_make_a_mask(timeline, step, expected):
-    indices, weights = timeline.sources(step, num_outputs=10)
+    indices, weights = timeline.frames_of(step, num_frames=10)
     found = {
         int(index): weight for index, weight in zip(indices, weights, strict=True) if weight > 1e-4
     }

@@ -18,6 +18,7 @@ from modeling_refavs.inference.live import (
     LiveAnswer,
     LiveInput,
     LiveSource,
+    Recorder,
     Waveform,
     box_of,
     follow,
@@ -26,7 +27,6 @@ from modeling_refavs.inference.segment import segment_video
 from modeling_refavs.modeling_outputs_refavs import RefAVSStreamOutput
 from modeling_refavs.streaming_refavs import RefAVSStream
 from modeling_refavs.video_refavs import read_frames, read_sound, read_steps
-from modeling_refavs.visualization.render import Recorder
 from tests.conftest import SENTENCES
 from tests.media_kit import tone
 

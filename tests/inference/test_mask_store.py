@@ -108,10 +108,8 @@ def test_what_does_not_fit_is_begun_anew(video, tmp_path, change):
 
 
 def test_no_sign_is_lost_on_disk():
-    store, logits = (
-        MaskStore(),
-        torch.tensor([[1e-3, -1e-3, 2.0, -17.23, 60.0, -3e-5]]).reshape(1, 1, 2, 3),
-    )
+    logits = torch.tensor([[1e-3, -1e-3, 2.0, -17.23, 60.0, -3e-5]]).reshape(1, 1, 2, 3)
+    store = MaskStore()
     store.append(logits, np.ones((1, 1), dtype=np.float32), None, 1.0)
     torch.testing.assert_close(store.read(0), logits[:, 0], rtol=1e-3, atol=1e-6)
     assert ((store.read(0) > 0) == (logits[:, 0] > 0)).all()
