@@ -32,13 +32,13 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         help="of the source, as FFmpeg calls it: v4l2, avfoundation, dshow",
     )
     parser.add_argument(
-        "--sound", metavar="SOURCE", help="where the sound comes from, if not with the frames"
+        "--sound", metavar="SOURCE", help="where the sound comes from, if not with the pictures"
     )
     parser.add_argument("--sound-format", metavar="NAME", help="of the sound's source: alsa, dshow")
     parser.add_argument(
         "--output",
         type=Path,
-        help="also record frames, sound and masks: .mp4, .mov, .mkv or .webm",
+        help="also record pictures, sound and masks: .mp4, .mov, .mkv or .webm",
     )
     parser.add_argument(
         "--seconds",
@@ -63,10 +63,11 @@ def run(args: argparse.Namespace) -> None:
     each second, and at last how
     many were answered and how many dropped, on standard error."""
     from ..feature_extraction_refavs import SAMPLING_RATE
-    from ..inference.live import LiveInput, LiveSource, Recorder, describe, follow
+    from ..inference.live import LiveInput, LiveSource, describe, follow
     from ..inference.loading import choose_device, load_model
     from ..inference.segment import check_request
     from ..streaming_refavs import RefAVSStream
+    from ..visualization.render import Recorder
     from ..visualization.video_writer import SOUND_LAYOUT, SOUND_RATE, encoding_of
 
     check_request(args.expressions, args.threshold)

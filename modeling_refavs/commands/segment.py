@@ -112,10 +112,10 @@ def run(args: argparse.Namespace) -> None:
     info = probe_video(args.video)
     device = choose_device(args.device)
     model, processor = load_model(args.model, device, args.dtype, args.compile)
-    # Beside the output, so that a run that was stopped resumes when the same is asked again. `looks`
-    # is what its state has always called the frames a second.
+    # Beside the output, so that a run that was stopped resumes when the same is asked again.
+    # `looks` is what its state has always called the frames a second.
     request = describe_request(
-        args.video, args.expressions, args.model, dtype=args.dtype, fps=args.fps
+        args.video, args.expressions, args.model, dtype=args.dtype, looks=args.fps
     )
     store = PersistentMaskStore(store_folder_of(args.output), request)
     with tqdm(total=info.duration and round(info.duration), unit="s", desc="segmenting") as bar:
@@ -163,7 +163,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
 
     if args.output.suffix:
         encoding_of(args.output)
-    folders = {"masks": args.masks, "pictures": None if args.output.suffix else args.output}
+    folders = {"masks": args.masks, "frames": None if args.output.suffix else args.output}
     for content, folder in folders.items():
         if folder and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ValueError(

@@ -1,4 +1,5 @@
-"""What becomes of a segmentation: all outputs in one pass over the decoded frames; masks as PNGs, as
+"""What becomes of a segmentation: all outputs in one pass over the decoded frames; masks as PNGs,
+as
 COCO instances, as CVAT annotations; and a summary."""
 
 import json
@@ -14,7 +15,6 @@ from PIL import Image
 
 from ..mask_rle import count_runs, encode_rle
 from ..utils.files import whole_file, whole_folder
-from ..visualization.video_writer import frame_name
 from .segment import MaskedFrame, VideoSegmentation
 
 
@@ -294,3 +294,8 @@ def write_summary(segmentation: VideoSegmentation, path: str | Path) -> None:
     """Write [`summarize`] as JSON."""
     with whole_file(path) as unfinished:
         unfinished.write_text(to_json(summarize(segmentation)) + "\n", encoding="utf-8")
+
+
+def frame_name(index: int) -> str:
+    """Return the file name of frame number `index` of a video, from 0; CVAT names frames so too."""
+    return f"frame_{index:06d}.png"

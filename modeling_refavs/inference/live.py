@@ -4,7 +4,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.stream import Stream
-from PIL import Image, ImageDraw
 
 from ..modeling_outputs_refavs import RefAVSStreamOutput
 from ..streaming_refavs import RefAVSStream
@@ -26,8 +24,6 @@ from ..video_refavs import (
     displayed_size,
     warn_once,
 )
-from ..visualization.overlay import PAPER, colour_of, font_of, tint_of
-from ..visualization.video_writer import SOUND_RATE, VideoWriter, write_video
 
 
 LIVE_TIMEOUT = 20.0  # s, to wait for a stream to open
@@ -138,7 +134,7 @@ class LiveSecond:
     Args:
         number: of the second, from 0 at the first picture.
         frame: on display at its start.
-        pictures: all frames of it, where they are wanted.
+        pictures: all of it, where they are wanted.
         sounds: `(channels, samples)` float32 of each waveform of the source; fewer samples where
             sound has not come.
     """
@@ -154,10 +150,10 @@ class LiveSource:
     at its own pace.
 
     Args:
-        pictures: where the frames come from.
+        pictures: where they come from.
         sound: where it comes from, if not with the pictures.
         waveforms: (sampling rate in Hz, layout) of each that is wanted; see [`Waveform`].
-        keep_pictures: hand out every frame, not only the first of each second.
+        keep_pictures: hand out every picture, not only the first of each second.
         speed: of a file; 1 is real time.
 
     Raises:
@@ -182,7 +178,7 @@ class LiveSource:
         self._sound_is_apart = sound is not None
         containers = [pictures.open()] + ([sound.open()] if sound else [])
         if not containers[0].streams.video:
-            raise ValueError(f"{pictures.source}: no video track in it")
+            raise ValueError(f"{pictures.source}: no moving picture in it")
         self._video, audio = containers[0].streams.video[0], [*containers[-1].streams.audio[:1]]
         self._waveforms = [Waveform(*form) for form in waveforms] if audio else []
         self.has_sound, self.frame_rate = (
@@ -200,11 +196,11 @@ class LiveSource:
 
     @property
     def clock(self) -> float:
-        """s since the first frame was seen, times the speed."""
+        """s since the first picture was seen, times the speed."""
         return 0.0 if self.begun is None else (time.monotonic() - self.begun) * self.speed
 
     def take(self, wait: bool = True) -> list[LiveSecond]:
-        """All complete seconds, the oldest first; waits for one if `wait`. None when the
+        """All complete seconds, the oldest first; waits for one unless told not to. None when the
         source has ended."""
         with self.condition:
             if wait:
@@ -240,7 +236,7 @@ class LiveSource:
     def _timed(
         self, container: InputContainer, streams: list[Stream], shows: bool, paced: bool
     ) -> Iterator[tuple[av.VideoFrame | av.AudioFrame, float]]:
-        """(frame, s since the first frame of the source); sound from before that is left out."""
+        """(frame, s since the first picture of the source); sound from before that is left out."""
         offsets: dict[int, float] = {}  # of each stream's own clock, s
         latest: dict[int, float] = {}
         for packet in container.demux(streams):
@@ -263,7 +259,7 @@ class LiveSource:
                 yield frame, now
 
     def _has_begun(self, frame: av.VideoFrame | av.AudioFrame, paced: bool) -> bool:
-        """Whether there has been a frame; a file of sound waits for it."""
+        """Whether there has been a picture; a file of sound waits for it."""
         with self.condition:
             if self.begun is None and isinstance(frame, av.VideoFrame):
                 self.begun = time.monotonic()
@@ -396,80 +392,3 @@ def box_of(mask: np.ndarray) -> list[int] | None:
         if len(rows)
         else None
     )
-
-
-class _Blocks(deque):
-    """Sound as an iterator that may run dry and go on later."""
-
-    def __next__(self) -> np.ndarray:
-        if not self:
-            raise StopIteration
-        return self.popleft()
-
-
-class Recorder:
-    """The source's own pictures and sound in a file, coloured with the newest answer; opened by the
-    first second."""
-
-    def __init__(self, path: Path, source: LiveSource):
-        self.path, self.source, self.stack = path, source, ExitStack()
-        self.video: VideoWriter | None = None
-        self.sounds, self.num_sounds = _Blocks(), 0  # of a second each
-        self.layer: Image.Image | None = None
-
-    def __enter__(self) -> "Recorder":
-        self.stack.__enter__()
-        return self
-
-    def __exit__(self, *failure) -> None:
-        self.stack.__exit__(*failure)
-
-    def record(self, answer: LiveAnswer) -> None:
-        """Dropped seconds keep the masks from before."""
-        for second in answer.dropped:
-            self._write(second)
-        self.layer = self._draw_layer(answer.output)
-        self._write(answer.second)
-
-    def _write(self, second: LiveSecond) -> None:
-        if self.video is None:
-            sound = self.sounds if self.source.has_sound else None
-            writer = write_video(self.path, second.frame.size, self.source.frame_rate, sound)
-            self.video = self.stack.enter_context(writer)
-        if self.source.has_sound:
-            self._add_sound(second.number, second.sounds[1])
-        for frame in second.pictures:
-            picture = Image.fromarray(frame.rgb)
-            if self.layer:
-                picture.paste(self.layer, mask=self.layer)
-            self.video.write(np.asarray(picture), frame.time, frame.end)
-
-    def _add_sound(self, number: int, samples: np.ndarray) -> None:
-        """Silence stands for seconds that were lost, and for what has not come."""
-        silence = np.zeros((2, SOUND_RATE), dtype=np.float32)
-        while self.num_sounds < number:
-            self.sounds.append(silence)
-            self.num_sounds += 1
-        self.sounds.append(np.concatenate([samples, silence], axis=1)[:, :SOUND_RATE])
-        self.num_sounds += 1
-
-    def _draw_layer(self, output: RefAVSStreamOutput) -> Image.Image:
-        """The masks, and each sentence in its colour behind a full disc or, where its object is not
-        there, a ring."""
-        layer = tint_of(output.masks)
-        pen, unit = ImageDraw.Draw(layer), max(12, layer.height // 24)
-        for index, (text, mask) in enumerate(zip(output.expressions, output.masks, strict=True)):
-            top, colour = unit * (0.4 + 1.4 * index), colour_of(index)
-            disc = (unit * 0.4, top + unit * 0.15, unit * 1.2, top + unit * 0.95)
-            pen.ellipse(
-                disc, fill=colour if mask.any() else None, outline=colour, width=max(1, unit // 8)
-            )
-            pen.text(
-                (unit * 1.7, top),
-                text,
-                font=font_of(unit),
-                fill=colour,
-                stroke_width=2,
-                stroke_fill=PAPER,
-            )
-        return layer

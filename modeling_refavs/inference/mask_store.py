@@ -1,4 +1,5 @@
-"""Where the mask logits of a video of any length wait: on disk; a run that was stopped resumes after
+"""Where the mask logits of a video of any length wait: on disk; a run that was stopped resumes
+after
 the last of them."""
 
 import json

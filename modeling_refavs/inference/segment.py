@@ -36,9 +36,6 @@ STEP_ROUNDING = 0.05  # of a step: time stamps are rounded, in Matroska to milli
 TIME_ROUNDING = 1e-3  # s, of time stamps
 
 Item = TypeVar("Item")
-# Mask logits `(expressions, frames, h, w)`, presence logits `(expressions, frames)`, the memory
-# after them, their length in s.
-StepOutputs = tuple[torch.Tensor, torch.Tensor, RefAVSMemory | None, float]
 
 
 def check_request(

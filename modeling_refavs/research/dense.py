@@ -173,8 +173,8 @@ def retime(logits: torch.Tensor, rate: int, smoothing: float | None) -> torch.Te
     """Answers to pictures; `smoothing` None holds each answer."""
     num_answers = logits.shape[1]
     if smoothing is None:
-        return logits[:, torch.arange(SECONDS * FPS) * looks // FPS]
-    timeline = Timeline(FPS, looks, smoothing)
+        return logits[:, torch.arange(SECONDS * FPS) * rate // FPS]
+    timeline = Timeline(FPS, rate, smoothing)
     pictures = [timeline.frames_of(number, num_answers) for number in range(SECONDS * FPS)]
     return torch.stack(
         [torch.einsum("erhw,r->ehw", logits[:, i], torch.tensor(w).float()) for i, w in pictures],

@@ -6,17 +6,20 @@ refers to is the object. Where nothing fits there is no object.
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
 from ..inference.export import write_outputs
+from ..inference.live import LiveAnswer, LiveSecond, LiveSource
 from ..inference.segment import MaskedFrame, VideoSegmentation
+from ..modeling_outputs_refavs import RefAVSStreamOutput
 from ..video_refavs import read_sound
-from .overlay import PAPER, Captions, tint_of
+from .overlay import PAPER, Captions, colour_of, font_of, tint_of
 from .video_writer import (
     SOUND_LAYOUT,
     SOUND_RATE,
@@ -220,3 +223,80 @@ __all__ = [
     "rendered_folder_writer",
     "rendered_video_writer",
 ]
+
+
+class _Blocks(deque):
+    """Sound as an iterator that may run dry and go on later."""
+
+    def __next__(self) -> np.ndarray:
+        if not self:
+            raise StopIteration
+        return self.popleft()
+
+
+class Recorder:
+    """The source's own pictures and sound in a file, coloured with the newest answer; opened by the
+    first second."""
+
+    def __init__(self, path: Path, source: LiveSource):
+        self.path, self.source, self.stack = path, source, ExitStack()
+        self.video: VideoWriter | None = None
+        self.sounds, self.num_sounds = _Blocks(), 0  # of a second each
+        self.layer: Image.Image | None = None
+
+    def __enter__(self) -> "Recorder":
+        self.stack.__enter__()
+        return self
+
+    def __exit__(self, *failure) -> None:
+        self.stack.__exit__(*failure)
+
+    def record(self, answer: LiveAnswer) -> None:
+        """Dropped seconds keep the masks from before."""
+        for second in answer.dropped:
+            self._write(second)
+        self.layer = self._draw_layer(answer.output)
+        self._write(answer.second)
+
+    def _write(self, second: LiveSecond) -> None:
+        if self.video is None:
+            sound = self.sounds if self.source.has_sound else None
+            writer = write_video(self.path, second.frame.size, self.source.frame_rate, sound)
+            self.video = self.stack.enter_context(writer)
+        if self.source.has_sound:
+            self._add_sound(second.number, second.sounds[1])
+        for frame in second.pictures:
+            picture = Image.fromarray(frame.rgb)
+            if self.layer:
+                picture.paste(self.layer, mask=self.layer)
+            self.video.write(np.asarray(picture), frame.time, frame.end)
+
+    def _add_sound(self, number: int, samples: np.ndarray) -> None:
+        """Silence stands for seconds that were lost, and for what has not come."""
+        silence = np.zeros((2, SOUND_RATE), dtype=np.float32)
+        while self.num_sounds < number:
+            self.sounds.append(silence)
+            self.num_sounds += 1
+        self.sounds.append(np.concatenate([samples, silence], axis=1)[:, :SOUND_RATE])
+        self.num_sounds += 1
+
+    def _draw_layer(self, output: RefAVSStreamOutput) -> Image.Image:
+        """The masks, and each sentence in its colour behind a full disc or, where its object is not
+        there, a ring."""
+        layer = tint_of(output.masks)
+        pen, unit = ImageDraw.Draw(layer), max(12, layer.height // 24)
+        for index, (text, mask) in enumerate(zip(output.expressions, output.masks, strict=True)):
+            top, colour = unit * (0.4 + 1.4 * index), colour_of(index)
+            disc = (unit * 0.4, top + unit * 0.15, unit * 1.2, top + unit * 0.95)
+            pen.ellipse(
+                disc, fill=colour if mask.any() else None, outline=colour, width=max(1, unit // 8)
+            )
+            pen.text(
+                (unit * 1.7, top),
+                text,
+                font=font_of(unit),
+                fill=colour,
+                stroke_width=2,
+                stroke_fill=PAPER,
+            )
+        return layer

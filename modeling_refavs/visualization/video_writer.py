@@ -11,6 +11,7 @@ import av
 import numpy as np
 from PIL import Image
 
+from ..inference.export import frame_name
 from ..utils.files import whole_file, whole_folder
 
 
@@ -28,7 +29,7 @@ class Encoding:
     options: dict[str, str]
 
 
-# No B-frames and no alternate reference: the last frame's length, variable rates and transparency
+# No B-frames and no alternate reference: the last picture's length, variable rates and transparency
 # survive.
 H264 = Encoding("libx264", "aac", {"crf": "20", "preset": "veryfast", "bf": "0"})
 VP9 = Encoding(
@@ -48,7 +49,7 @@ TRANSPARENT_SUFFIXES = (".webm",)
 
 
 class VideoWriter:
-    """Writes frames at their own times, and a sound track beside them: made by
+    """Writes pictures at their own times, and a sound track beside them: made by
     [`write_video`]."""
 
     def __init__(
@@ -70,7 +71,7 @@ class VideoWriter:
         context.time_base = Fraction(1, VIDEO_CLOCK)
         context.colorspace = context.color_primaries = context.color_trc = 1  # BT.709
         context.color_range = 1  # studio levels
-        self.lengths: dict[int, int] = {}  # of frames inside the encoder, by their pts, in ticks
+        self.lengths: dict[int, int] = {}  # of pictures inside the encoder, by their pts, in ticks
         self.next_pts = self.sound_samples = 0
         if sound is not None:
             self.audio = container.add_stream(encoding.sound, rate=SOUND_RATE, layout=SOUND_LAYOUT)
@@ -82,7 +83,7 @@ class VideoWriter:
         height, width, num_channels = picture.shape
         if (width, height) != self.size or num_channels != self.num_channels:
             raise ValueError(
-                f"frames must be {self.size} (width, height) of {self.num_channels} channels as "
+                f"pictures must be {self.size} (width, height) of {self.num_channels} channels as "
                 "the video is, "
                 f"got {(width, height)} of {num_channels}"
             )
@@ -111,7 +112,7 @@ class VideoWriter:
             self.container.mux(packet)
 
     def _mux_sound(self, until: float) -> None:
-        """Sound up to `until` seconds, so that frames and sound lie side by side in the file."""
+        """Sound up to `until` seconds, so that pictures and sound lie side by side in the file."""
         while self.sound is not None and self.sound_samples <= until * SOUND_RATE:
             block = next(self.sound, None)
             if block is None:
@@ -139,10 +140,10 @@ def write_video(
         path: ends in .mp4, .mov or .mkv (H.264 with AAC), or in .webm (VP9 with Opus).
         size: (width, height); the colours are stored for 2x2 pixels together, so an odd side gains
             a pixel.
-        frame_rate: mean frames/s, for the encoder's budget; frames are shown at their own times.
+        frame_rate: mean frames/s, for the encoder's budget; pictures are shown at their own times.
         sound: blocks `(2, samples)` float32 at 48 kHz from time 0, as [`read_sound`] yields; None
             for a silent video.
-        transparent: frames are RGBA; .webm alone can keep that.
+        transparent: pictures are RGBA; .webm alone can keep that.
 
     Raises:
         ValueError: the suffix is another, or cannot be transparent.
@@ -181,13 +182,8 @@ def encoding_of(path: str | Path) -> Encoding:
 FAST = 3
 
 
-def frame_name(index: int) -> str:
-    """Return the file name of frame number `index` of a video, from 0; CVAT names frames so too."""
-    return f"frame_{index:06d}.png"
-
-
 class FrameFolderWriter:
-    """Takes frames as [`VideoWriter`] does: made by [`write_frame_folder`]."""
+    """Takes pictures as [`VideoWriter`] does: made by [`write_frame_folder`]."""
 
     def __init__(self, folder: Path):
         self.folder, self.num_frames = folder, 0

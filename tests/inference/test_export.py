@@ -1,4 +1,4 @@
-"""Masks in COCO's and CVAT's files: read back they are the masks, of the frames that they
+"""Masks in COCO's and CVAT's files: read back they are the masks, of the pictures that they
 name."""
 
 import json

@@ -1,4 +1,4 @@
-"""Masks at the video's frame rate: which answers make them, which frames and sounds the model is
+"""Masks at the video's frame rate: which answers make them, which pictures and sounds the model is
 shown, what it is asked."""
 
 import numpy as np
@@ -26,7 +26,7 @@ def model():
 
 @pytest.fixture
 def video(write_clip):
-    """2.5 s at ten frames a second, brighter each time; the sound ends in the middle of second
+    """2.5 s at ten pictures a second, brighter each time; the sound ends in the middle of second
     1."""
     return write_clip(times=tuple(np.arange(25) / 10), end=2.5, sound=[(0.0, tone(1.5))])
 
@@ -80,8 +80,16 @@ def test_groups_and_journals_change_nothing(model, processor, video, tmp_path):
     done = []
     journal = PersistentMaskStore(tmp_path / "journal", {})
     parts = segment_video(
-        model, processor, video, SENTENCES[:2], rate="video", smoothing=0, steps_per_chunk=3, store=journal, progress=done.append,
-    )  # fmt: skip
+        model,
+        processor,
+        video,
+        SENTENCES[:2],
+        rate="video",
+        smoothing=0,
+        steps_per_chunk=3,
+        store=journal,
+        progress=done.append,
+    )
     assert (whole.num_steps, done, whole.duration) == (25, [1, 1, 1], pytest.approx(2.5, abs=2e-3))
     torch.testing.assert_close(parts.mask_logits, whole.mask_logits, rtol=2e-3, atol=1e-5)
     torch.testing.assert_close(

@@ -18,7 +18,6 @@ from modeling_refavs.inference.live import (
     LiveAnswer,
     LiveInput,
     LiveSource,
-    Recorder,
     Waveform,
     box_of,
     follow,
@@ -27,6 +26,7 @@ from modeling_refavs.inference.segment import segment_video
 from modeling_refavs.modeling_outputs_refavs import RefAVSStreamOutput
 from modeling_refavs.streaming_refavs import RefAVSStream
 from modeling_refavs.video_refavs import read_frames, read_sound, read_steps
+from modeling_refavs.visualization.render import Recorder
 from tests.conftest import SENTENCES
 from tests.media_kit import tone
 
@@ -89,7 +89,7 @@ def test_a_picture_that_stays_is_of_each_second_it_stays(write_clip):
     path = write_clip(times=(0, 0.1, 0.9, 1.05, 3.5, 3.6), end=5.2)
     shown = [second.frame.rgb for second in drain(LiveSource(LiveInput(str(path)), speed=20))]
     np.testing.assert_array_equal(shown, [step.frame for step in read_steps(path)][: len(shown)])
-    assert len(shown) == 4  # how long the last frame stays, a live source does not tell
+    assert len(shown) == 4  # how long the last picture stays, a live source does not tell
 
 
 def test_a_live_source_gets_the_answers_of_the_file(video, model, processor, monkeypatch):

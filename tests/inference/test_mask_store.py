@@ -62,7 +62,7 @@ def same(ours, theirs):
 
 @pytest.mark.parametrize("damage", [False, True])
 def test_a_stopped_run_goes_on(video, tmp_path, damage):
-    folder = tmp_path / "store"
+    folder = tmp_path / "journal"
     stop(video, folder, limit=2)
     if damage:  # killed while it wrote the next answers
         with (folder / "mask_logits.f16").open("ab") as file:
@@ -80,8 +80,8 @@ def test_a_stopped_run_goes_on(video, tmp_path, damage):
 
 def test_the_model_itself_goes_on_with_its_memory(video, processor, tmp_path):
     model = make_model()
-    stop(video, tmp_path / "store", limit=2, model=model, processor=processor)
-    ours = segment(video, tmp_path / "store", model=model, processor=processor)[1]
+    stop(video, tmp_path / "journal", limit=2, model=model, processor=processor)
+    ours = segment(video, tmp_path / "journal", model=model, processor=processor)[1]
     theirs = segment(video, None, model=model, processor=processor)[1]
     same(ours, theirs)
     assert (theirs.mask_logits[:, 3] - theirs.mask_logits[:, 4]).abs().max() > 0.01
@@ -91,7 +91,7 @@ def test_the_model_itself_goes_on_with_its_memory(video, processor, tmp_path):
     "change", ["another request", "half a state", "no answers", "too few answers"]
 )
 def test_what_does_not_fit_is_begun_anew(video, tmp_path, change):
-    folder = tmp_path / "store"
+    folder = tmp_path / "journal"
     stop(video, folder, limit=2)
     state, answers = folder / "state.safetensors", folder / "mask_logits.f16"
     if change == "half a state":

@@ -116,6 +116,6 @@ def test_contact_sheet(write_clip, fake_model, seconds, sound):
     )
     sheet = np.asarray(draw_contact_sheet(result))
     first, second = (int(sheet[top, 56, 0]) - int(sheet[top, 56, 2]) for top in (120, 289))
-    assert first > 40 > -20 > second  # orange, then blue, over the grey frame of the first column
+    assert first > 40 > -20 > second  # orange, then blue, over the grey picture of the first column
     assert sheet.shape[1] <= 2 * 16 + MAX_COLUMNS * 164
     assert Image.fromarray(sheet).size[0] >= 640
