@@ -1,5 +1,4 @@
-"""`refavs benchmark` on a small model: what it measures, writes and refuses. Never how long
-anything takes."""
+"""`refavs benchmark` on a small model: what it measures, writes and refuses, but no durations."""
 
 import json
 
@@ -7,10 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from modeling_refavs.benchmarks import workloads
+from modeling_refavs.benchmarks import parts, workloads
 from modeling_refavs.benchmarks.parts import measure_peak, peak_memory
 from modeling_refavs.benchmarks.report import benchmark_text
-from modeling_refavs.benchmarks.workloads import UNABLE, WORKLOADS, Workload, make_model
+from modeling_refavs.benchmarks.workloads import UNSUPPORTED, WORKLOADS, Workload, make_model
 from modeling_refavs.cli import main
 from tests.conftest import make_released_model
 
@@ -32,8 +31,8 @@ SMALL = (
 )
 
 
-def test_settings_take_turns_and_leave_their_report(tmp_path, capsys):
-    words = [
+def test_benchmark_writes_json_table_and_plot(tmp_path, capsys):
+    arguments = [
         "--part",
         "several",
         "parts",
@@ -44,7 +43,7 @@ def test_settings_take_turns_and_leave_their_report(tmp_path, capsys):
         "--output",
         str(tmp_path),
     ]
-    assert main(["benchmark", *SMALL, *words]) == 0
+    assert main(["benchmark", *SMALL, *arguments]) == 0
     table = capsys.readouterr().out
     report = json.loads((tmp_path / "benchmark.json").read_text())
     assert set(report["timed"]["several"]) == {
@@ -69,25 +68,25 @@ def test_settings_take_turns_and_leave_their_report(tmp_path, capsys):
         (s, w)
         for s in ("eemc", "bf16", "graphs", "int8")
         for w in WORKLOADS
-        if s not in UNABLE.get(w, ())
+        if s not in UNSUPPORTED.get(w, ())
     ],
 )
 def test_every_workload_runs_twice(setting, workload):
     run = WORKLOADS[workload](
-        Workload(make_model(setting, CHECKPOINT), frames=2, sentences=2, size=96)
+        Workload(make_model(setting, CHECKPOINT), num_frames=2, num_expressions=2, size=96)
     )
     run()
     run()
 
 
 @pytest.mark.parametrize(("setting", "passes"), [("released", 2), ("released_once", 1)])
-def test_the_released_way_goes_through_the_clip_again_for_each_sentence(
-    setting, passes, monkeypatch
-):
+def test_released_model_runs_once_for_each_expression(setting, passes, monkeypatch):
     tiny = make_released_model()
     monkeypatch.setitem(workloads.SETTINGS, "released_once", lambda load: tiny)
     monkeypatch.setattr(workloads, "released_once", lambda load: tiny)
-    workload = Workload(make_model(setting, None), tiny.config.num_frames, sentences=3, size=96)
+    workload = Workload(
+        make_model(setting, None), tiny.config.num_frames, num_expressions=3, size=96
+    )
     counted = []
     tiny.mask2former.pixel_level_module.register_forward_hook(lambda *_: counted.append(1))
     workload.several()()
@@ -96,13 +95,13 @@ def test_the_released_way_goes_through_the_clip_again_for_each_sentence(
     assert len(counted) == 4 * passes
 
 
-def test_a_model_is_made_where_it_is_asked_for():
-    """Some of transformers' parameters are made on the CPU whatever the device of the hour."""
+def test_make_model_puts_every_tensor_on_the_device():
+    """Some of transformers' parameters are made on the CPU whatever `torch.device` is active."""
     model = make_model("bf16", None, "meta")
     assert {tensor.device.type for tensor in (*model.parameters(), *model.buffers())} == {"meta"}
 
 
-def test_a_training_step_is_told_by_the_sentence():
+def test_training_seconds_are_per_sentence():
     timed = {
         "released": {"fastest": 4.0, "peak_gib": 1.0},
         "eemc": {"fastest": 5.0, "peak_gib": 2.0},
@@ -111,7 +110,7 @@ def test_a_training_step_is_told_by_the_sentence():
     assert "| eemc | 1.0000 | 4.00 | 2.0 |" in text
 
 
-def test_mistakes(tmp_path, capsys):
+def test_bad_options_are_refused(tmp_path, capsys):
     assert (
         main(["benchmark", *SMALL, "--settings", "faster", "--output", str(tmp_path / "out")]) == 2
     )
@@ -137,7 +136,19 @@ def test_mistakes(tmp_path, capsys):
     assert "--part training: none of --settings int8 can do it" in capsys.readouterr().err
 
 
-def test_the_machine_has_limits():
+def test_memory_of_segment_on_a_generated_video(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(parts, "LONG_VIDEO_SECONDS", (2,))
+    monkeypatch.setattr(parts, "LONG_VIDEO_SIZE", (96, 64))
+    assert main(["benchmark", *SMALL, "--part", "memory", "--output", str(tmp_path)]) == 0
+    assert "| seconds | size | peak MiB |" in capsys.readouterr().out
+    (video,) = json.loads((tmp_path / "benchmark.json").read_text())["memory"]
+    assert (video["seconds"], video["size"]) == (pytest.approx(2, abs=0.1), "96x64")
+    assert video["peak_MiB"] > 100
+    with pytest.raises(ValueError, match="--part memory: give --model"):
+        parts.measure_memory(parts.Options(None, "cpu", 2, 1, 96, 1))
+
+
+def test_peak_speed_and_memory_are_measured():
     peak = measure_peak()
     assert peak["gflop_per_s"] > 1
     assert peak["gb_per_s"] > 0.1

@@ -1,4 +1,9 @@
-"""What the paper reports on Ref-AVS Bench (arXiv 2407.10957v1, Table 3 and its ablations)."""
+"""The report of an evaluation: pooled scores with confidence intervals, broken down and beside the
+published ones.
+
+Top to bottom: what the paper reports, the groups of sentences, pooled estimates, the report as
+numbers (`build_report`) and as Markdown (`report_text`).
+"""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -17,6 +22,19 @@ from .refavs_jaccard.refavs_jaccard import check_pooling
 from .refavs_jaccard.refavs_jaccard import pool as pool_jaccard
 from .refavs_null.refavs_null import pool as pool_null
 from .scoring import Journal, Record, SentenceScore
+
+
+SPLIT_NAMES = {"test_s": "Seen", "test_u": "Unseen", "test_n": "Null"}
+MIXED = ("test_s", "test_u")  # Mix is their plain mean
+BREAKDOWNS = ("grade", "dimension", "length", "category")
+GRADES = ("1-2", "3", "4", "5")  # as the paper groups them
+LEVEL = 0.95  # of confidence
+SEED = 0  # of the bootstrap
+STEPS = ("load", "predict", "score")  # whose seconds are reported
+NOTHING = "-"
+DIMENSION_NOTE = "Dimensions are told from the sentences' words, roughly: the data do not say them."
+
+Pool = Callable[[np.ndarray, np.ndarray, str, int], float]
 
 
 @dataclass(frozen=True)
@@ -57,19 +75,17 @@ PUBLISHED_BREAKDOWNS = {
         "acoustic + temporal": 32.30,
     },
 }
-BREAKDOWNS = ("grade", "dimension", "length", "category")
-GRADES = ("1-2", "3", "4", "5")  # as the paper groups them
 
 
 class SentenceFacts:
-    """The groups that a sentence belongs to.
+    """The groups that each sentence belongs to.
 
-    A synthetic tree says in `scenes/<clip>.json` how hard a sentence is and which cues it needs.
-    Ref-AVS Bench does not: there the dimension is estimated from words, and the grade is not
-    known.
+    A synthetic tree states in `scenes/<clip>.json` how hard a sentence is and which cues it needs.
+    Ref-AVS Bench does not: there the dimension is estimated from the sentence's words, and the
+    grade is unknown.
 
     Args:
-        data: the tree, or whatever else was evaluated.
+        data: the tree, the export or the Hub id that was evaluated.
         breakdowns: names out of `BREAKDOWNS`.
 
     Raises:
@@ -89,27 +105,29 @@ class SentenceFacts:
             )
 
     def of_clip(self, clip_id: str, sentences: list[dict]) -> list[dict[str, str]]:
-        """Of each of a clip's sentences the group in each breakdown; `sentences` have `uid`,
-        `expression`, `category`."""
-        scene = {}
+        """Group the sentences of a clip.
+
+        Args:
+            clip_id: of the clip.
+            sentences: rows with `uid`, `expression` and `category`.
+
+        Returns:
+            For each sentence, its group in each breakdown.
+        """
+        known = {}  # uid -> what the scene states of the sentence
         if self.knows_scenes and {"grade", "dimension"} & set(self.breakdowns):
-            entries = json.loads((self.scenes / f"{clip_id}.json").read_text(encoding="utf-8"))[
-                "expressions"
-            ]
-            scene = {entry["uid"]: entry for entry in entries}
+            scene = json.loads((self.scenes / f"{clip_id}.json").read_text(encoding="utf-8"))
+            known = {entry["uid"]: entry for entry in scene["expressions"]}
         return [
-            {
-                name: self._group(name, sentence, scene.get(sentence["uid"]))
-                for name in self.breakdowns
-            }
-            for sentence in sentences
+            {name: self._group(name, row, known.get(row["uid"])) for name in self.breakdowns}
+            for row in sentences
         ]
 
-    def _group(self, breakdown: str, sentence: dict, scene: dict | None) -> str:
+    def _group(self, breakdown: str, sentence: dict, known: dict | None) -> str:
         if breakdown == "grade":
-            return "1-2" if scene["grade"] < 3 else str(scene["grade"])
+            return "1-2" if known["grade"] < 3 else str(known["grade"])
         if breakdown == "dimension":
-            cues = sentence_cues(sentence["expression"]) if scene is None else scene["dimensions"]
+            cues = sentence_cues(sentence["expression"]) if known is None else known["dimensions"]
             return " + ".join(cues) or "none"
         if breakdown == "length":
             return length_bin(len(sentence["expression"].split()))
@@ -117,19 +135,20 @@ class SentenceFacts:
 
 
 def in_order(breakdown: str, groups: set[str]) -> list[str]:
-    """Grades and lengths from easy to hard, all else by the alphabet."""
+    """Sort groups: grades and lengths from easy to hard, all others alphabetically."""
     known = {"grade": GRADES, "length": LENGTH_BINS}.get(breakdown, ())
     return [group for group in known if group in groups] + sorted(groups - set(known))
 
 
-LEVEL = 0.95  # of confidence
-SEED = 0  # of the bootstrap
-Pool = Callable[[np.ndarray, np.ndarray, str, int], float]
-
-
 @dataclass(frozen=True)
 class Pooling:
-    """How sentences become one number; `num_draws` of clips tell how sure it is."""
+    """How the scores of many sentences become one number.
+
+    Args:
+        name: `dataset` or `released`, as the metrics document them.
+        batch_size: sentences in a batch of the released pooling.
+        num_draws: bootstrap draws of clips, for the confidence interval.
+    """
 
     name: str = "dataset"
     batch_size: int = 4
@@ -153,17 +172,16 @@ class Estimate:
     @property
     def interval(self) -> tuple[float, float]:
         """The middle 95 % of the draws."""
-        tail = (1 - LEVEL) / 2
         known = self.draws[np.isfinite(self.draws)]
-        return (
-            tuple(np.quantile(known, [tail, 1 - tail]).tolist())
-            if len(known)
-            else (float("nan"), float("nan"))
-        )
+        if not len(known):
+            return float("nan"), float("nan")
+        tail = (1 - LEVEL) / 2
+        low, high = np.quantile(known, [tail, 1 - tail]).tolist()
+        return low, high
 
 
 def mean_of(estimates: Iterable[Estimate]) -> Estimate:
-    """The plain mean: Mix of Seen and Unseen, J&F of J and F."""
+    """The unweighted mean, draw by draw: Mix of Seen and Unseen, J&F of J and F."""
     estimates = list(estimates)
     value = sum(estimate.value for estimate in estimates) / len(estimates)
     return Estimate(value, np.mean([estimate.draws for estimate in estimates], axis=0))
@@ -193,8 +211,8 @@ class Sentences:
         return Sentences(**{name: column[rows] for name, column in vars(self).items()})
 
     def measure(self, pooling: Pooling) -> dict[str, Estimate]:
-        """`jaccard` and `fscore` of the sentences that refer to something, `null` of those that do
-        not."""
+        """Pool `jaccard` and `fscore` over the sentences that refer to something, and `null` over
+        those that refer to nothing."""
         real, null = self[~self.is_null], self[self.is_null]
         return {
             "jaccard": _estimate(
@@ -208,13 +226,13 @@ class Sentences:
 def _estimate(
     pool: Pool, sums: np.ndarray, counts: np.ndarray, clips: np.ndarray, pooling: Pooling
 ) -> Estimate:
-    """Bootstrap over clips, since sentences about one clip stand or fall together."""
+    """Pool, and bootstrap over clips, since the scores of one clip's sentences are correlated."""
     if not len(counts):
         return Estimate(float("nan"), np.full(pooling.num_draws, np.nan))
     pool = partial(pool, pooling=pooling.name, batch_size=pooling.batch_size)
     value = pool(sums, counts)
     starts = np.flatnonzero(np.diff(clips, prepend=-1))
-    if pooling.name == "dataset":  # sums of clips say as much as sums of sentences, and are fewer
+    if pooling.name == "dataset":  # sums over clips give the same value, and are fewer
         sums, counts, starts = (
             np.add.reduceat(sums, starts),
             np.add.reduceat(counts, starts),
@@ -228,15 +246,15 @@ def _estimate(
     return Estimate(value, np.array([pool(sums[chosen], counts[chosen]) for chosen in rows]))
 
 
-SPLIT_NAMES = {"test_s": "Seen", "test_u": "Unseen", "test_n": "Null"}
-MIXED = ("test_s", "test_u")  # Mix is their plain mean
-PARTS = ("load", "predict", "score")
-
-
 @dataclass(frozen=True)
 class ScoredSplit:
-    """The sentences of a split in the order of the data, the groups each belongs to, and the time
-    they took."""
+    """The scores of a split.
+
+    Args:
+        sentences: in the order of the data.
+        groups: for each sentence, its group in each breakdown.
+        seconds: spent in each of `STEPS`.
+    """
 
     sentences: Sentences
     groups: list[dict[str, str]]
@@ -246,7 +264,7 @@ class ScoredSplit:
 def read_splits(
     journal: Journal, splits: Sequence[str], facts: SentenceFacts
 ) -> dict[str, ScoredSplit]:
-    """What the journal holds of `splits`."""
+    """Read from the journal all scores of `splits`."""
     clips: dict[str, dict[int, tuple]] = {split: {} for split in splits}
     for record in journal.read():
         if record["split"] in clips:
@@ -287,7 +305,7 @@ def _join(clips: list[tuple]) -> ScoredSplit:
     return ScoredSplit(
         Sentences(**columns),
         [group for clip in groups for group in clip],
-        {part: sum(clip[part] for clip in seconds) for part in PARTS},
+        {step: sum(clip[step] for clip in seconds) for step in STEPS},
     )
 
 
@@ -297,12 +315,16 @@ def build_report(
     pooling: Pooling,
     request: dict[str, Any],
 ) -> dict[str, Any]:
-    """Table 3, the breakdowns, the published rows, and how everything was computed.
+    """Compute Table 3 and the breakdowns, and put the published rows beside them.
 
     Args:
         scored: by split, see `read_splits`.
-        breakdowns: out of `BREAKDOWNS`; over the sentences of all splits together.
+        breakdowns: names out of `BREAKDOWNS`; each is over the sentences of all splits together.
+        pooling: how scores are pooled.
         request: what was evaluated, and how masks were scored.
+
+    Returns:
+        The content of report.json.
     """
     measured = {split: part.sentences.measure(pooling) for split, part in scored.items()}
     report = {**request, "pooling": asdict(pooling), "splits": {}, "mix": None}
@@ -325,7 +347,7 @@ def build_report(
     sentences = sum(len(part.groups) for part in scored.values())
     report["seconds_per_sentence"] = {
         name: round(sum(part.seconds[name] for part in scored.values()) / sentences, 5)
-        for name in PARTS
+        for name in STEPS
     }
     return report
 
@@ -345,7 +367,7 @@ def _break_down(parts: list[ScoredSplit], breakdown: str, pooling: Pooling) -> d
 
 
 def _concatenate(parts: Iterable[Sentences]) -> Sentences:
-    """Sentences of several splits; clips are numbered on."""
+    """Join the sentences of several splits and renumber their clips."""
     columns, first = [], 0
     for part in parts:
         columns.append({**vars(part), "clips": part.clips + first})
@@ -369,12 +391,8 @@ def _estimate_to_json(estimate: Estimate) -> dict[str, float] | None:
     return {"value": estimate.value, "low": low, "high": high}
 
 
-NOTHING = "-"
-DIMENSION_NOTE = "Dimensions are told from the sentences' words, roughly: the data do not say them."
-
-
 def report_text(report: dict[str, Any]) -> str:
-    """One page: results beside the published ones, breakdowns, conventions."""
+    """The content of report.md: conventions, results beside the published ones, breakdowns."""
     parts = [
         f"# Evaluation of {report['subject']}",
         conventions_text(report),
@@ -392,7 +410,7 @@ def report_text(report: dict[str, Any]) -> str:
 
 
 def conventions_text(report: dict[str, Any]) -> str:
-    """On which data, how pooled, and what the numbers mean."""
+    """A paragraph that states the data, the pooling and the thresholds."""
     rules, pooling = report["conventions"], report["pooling"]
     size = (
         "the truth's own size"
@@ -415,7 +433,7 @@ def conventions_text(report: dict[str, Any]) -> str:
 
 
 def results_table(report: dict[str, Any]) -> str:
-    """A row a split, and Mix."""
+    """A table with a row for each split, and one for Mix."""
     rows, splits = [], report["splits"]
     for split, part in splits.items():
         rows.append(
@@ -432,14 +450,20 @@ def results_table(report: dict[str, Any]) -> str:
 
 
 def _published(report: dict[str, Any]) -> str:
-    """Table 3 in the paper's shape, ours first."""
+    """Table 3 in the paper's layout, this evaluation in the first row."""
     splits = report["splits"]
     seen, unseen, mix = (
         _pair(part) for part in (splits.get("test_s"), splits.get("test_u"), report["mix"])
     )
     null = splits.get("test_n") and splits["test_n"]["null"]
     rows = [
-        (f"**{report['subject']}**", seen, unseen, mix, f"{null['value']:.3f}" if null else NOTHING)
+        (
+            f"**{_escape(report['subject'])}**",
+            seen,
+            unseen,
+            mix,
+            f"{null['value']:.3f}" if null else NOTHING,
+        )
     ]
     for result in report["published"]["table_3"]:
         pairs = [f"{j:.2f} / {f:.1f}" for j, f in (result["seen"], result["unseen"], result["mix"])]
@@ -453,14 +477,14 @@ def _published(report: dict[str, Any]) -> str:
 
 
 def breakdown_text(report: dict[str, Any], name: str) -> str:
-    """A table of the sentences group by group, under a heading."""
+    """A table with a row for each group of sentences, under a heading."""
     published = report["published"]["breakdowns"].get(name, {})
     rows = []
     for group, part in report["breakdowns"][name].items():
         paper = (f"{published[group]:.2f}" if group in published else NOTHING,) if published else ()
         rows.append(
             (
-                group,
+                _escape(group),
                 part["sentences"],
                 *_measures(part)[:3],
                 *paper,
@@ -503,3 +527,8 @@ def _pair(part: dict[str, Any] | None) -> str:
     if part is None or part["jaccard"] is None:
         return NOTHING
     return f"{100 * part['jaccard']['value']:.2f} / {100 * part['fscore']['value']:.1f}"
+
+
+def _escape(text: str) -> str:
+    """Text as a cell of a Markdown table takes it."""
+    return text.replace("|", "\\|")
