@@ -163,7 +163,7 @@ def _sentences(statistics: Statistics) -> str:
     lines += ["| words | expressions | share |", "|---|---|---|"]
     lines += [f"| {name} | {count:,} | {count / total:.0%} |" for name, count in bins.items()]
     lines += [
-        "\nCues, told by words of ours (the csv does not label them; a sentence may have "
+        "\nCues, estimated by lists of words (the csv does not label them; a sentence may have "
         "several):\n"
     ]
     lines += ["| cue | expressions | share |", "|---|---|---|"]

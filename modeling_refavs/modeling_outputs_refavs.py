@@ -10,7 +10,7 @@ from transformers.utils import ModelOutput
 from .eemc import RefAVSMemory
 
 
-MIN_PROBABILITY = 1e-6  # what is nearer to 0 or to 1 is not told from them
+MIN_PROBABILITY = 1e-6  # what is nearer to 0 or to 1 counts as they do
 
 
 class RefAVSClipInputs(TypedDict, total=False):

@@ -68,7 +68,7 @@ class RefAVSPipeline(Pipeline):
             For each video a list with a dict for each sentence: `expression`; `masks (seconds,
                 height, width)` bool, or `rle`,
             one `{"size": [height, width], "counts": str}` a second; `presence (seconds,)`, the
-            probability that the object is in the picture; `score`, the mean probability of the
+            probability that the object is in the frame; `score`, the mean probability of the
             masks' pixels, 0 if there are none.
 
         Raises:
@@ -177,7 +177,7 @@ class RefAVSPipeline(Pipeline):
 
     def _collect(self, video: _Video) -> dict[str, Any]:
         if video.size is None:
-            raise ValueError("a video without a single picture cannot be segmented")
+            raise ValueError("a video without a single frame cannot be segmented")
         return {
             "expressions": video.expressions,
             "size": video.size,

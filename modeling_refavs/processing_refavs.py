@@ -98,7 +98,7 @@ class RefAVSProcessor(ProcessorMixin):
                 `text` is processed.
             audio: `(samples,)`, `(channels, samples)` or `(samples, channels)`; frame k goes with
                 second k. Silence is a sound like any other. None, or sound that ends early: the
-                steps without it are marked as padding and the model answers them from picture and
+                steps without it are marked as padding and the model answers them from frame and
                 sentence.
             sampling_rate: of `audio`, in Hz; anything but 16 kHz is resampled.
             device: where the tensors shall be. With torchvision's image processor frames are
@@ -286,7 +286,7 @@ def _as_clips(frames: Any) -> list[list]:
 
 
 def _dimensions(frames: Any) -> int:
-    """Of an array, a tensor or a picture; 0 for a list."""
+    """Of an array, a tensor or an image; 0 for a list."""
     if isinstance(frames, (list, tuple)):
         return 0
     return (

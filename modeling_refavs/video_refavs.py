@@ -1,4 +1,4 @@
-"""The one reader of video and sound: what a file is, its pictures and its sound, and both as steps
+"""The one reader of video and sound: what a file is, its frames and its sound, and both as steps
 of a second (Ref-AVS, Sec. 3).
 
 Whatever takes a video takes a path, the bytes of a file, or the [`VideoInfo`] that [`probe_video`]
@@ -35,14 +35,14 @@ VideoSource = Union[str, Path, bytes, "VideoInfo"]
 DEFAULT_FRAME_RATE = 25.0  # frames/s, for files that declare none
 CLOCK_RESTART = 1.0  # s; a clock that falls back further was restarted: two files glued together
 CLOCK_LEAP = 60.0  # s; a clock that leaps further, and past all that the file declares, is damaged
-# Of a picture; a larger one is never decoded, wherever in a file it comes. As Pillow's own, to be
+# Of a frame; a larger one is never decoded, wherever in a file it comes. As Pillow's own, to be
 # set for a whole process.
 MAX_PICTURE_PIXELS = 2**27
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video file says of itself; only the first picture has been decoded.
+    """What a video file says of itself; only the first frame has been decoded.
 
     Args:
         path: of the file, or its bytes.
@@ -51,7 +51,7 @@ class VideoInfo:
         duration: declared length in s; None where the file declares none. A hint: only decoding
             tells.
         has_audio: whether there is a sound track.
-        start_time: s, the file's clock at its first picture; every time elsewhere counts from
+        start_time: s, the file's clock at its first frame; every time elsewhere counts from
             there.
     """
 
@@ -69,16 +69,21 @@ class VideoInfo:
         return name_of(self.path)
 
     @property
+    def file_name(self) -> str:
+        """Of the file without its folder; or how many bytes there are."""
+        return self.name if isinstance(self.path, bytes) else self.path.name
+
+    @property
     def size(self) -> tuple[int, int]:
         """(width, height)"""
         return self.width, self.height
 
 
 def probe_video(source: VideoSource) -> VideoInfo:
-    """Open a file as a video and decode its first picture; what was probed before is returned.
+    """Open a file as a video and decode its first frame; what was probed before is returned.
 
     Raises:
-        ValueError: it is missing, empty, no media file, without pictures, or none of them decodes.
+        ValueError: it is missing, empty, no media file, without frames, or none of them decodes.
     """
     if isinstance(source, VideoInfo):
         return source
@@ -87,7 +92,7 @@ def probe_video(source: VideoSource) -> VideoInfo:
         picture = next(decode(container, stream), None)
         if picture is None:
             raise ValueError(
-                f"{name_of(source)}: not one picture could be decoded: it is cut short, damaged or "
+                f"{name_of(source)}: not one frame could be decoded: it is cut short, damaged or "
                 "of an unknown codec"
             )
         width, height = displayed_size(picture, stream)
@@ -155,12 +160,12 @@ def _check_file(source: str | Path | bytes) -> None:
 
 
 def picture_stream(container: InputContainer) -> Stream:
-    """The stream of moving pictures: the cover art of a sound file is none."""
+    """The video track: the cover art of a sound file is none."""
     stream = container.streams.best("video")
     if stream is None or stream.disposition & Disposition.attached_pic:
         kinds = {"cover art" if other is stream else other.type for other in container.streams}
         found = " and ".join(sorted(kinds)) or "nothing"
-        raise ValueError(f"{container.name}: no moving picture in it, only {found}: pass a video")
+        raise ValueError(f"{container.name}: no video track in it, only {found}: pass a video")
     return stream
 
 
@@ -199,7 +204,7 @@ def displayed_size(picture: av.VideoFrame, stream: Stream) -> tuple[int, int]:
 
 
 def quarter_turns(picture: av.VideoFrame) -> int:
-    """How often a picture must be turned left by 90 degrees to stand upright."""
+    """How often a frame must be turned left by 90 degrees to stand upright."""
     return round(picture.rotation / 90) % 4
 
 
@@ -212,13 +217,13 @@ def clock_broke(before: float, now: float, declared: float | None) -> bool:
 
 @cache
 def warn_once(message: str) -> None:
-    """A file is read more than once: its damage need not be told more than once."""
+    """A file is read more than once: its damage is reported once."""
     logger.warning(message)
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture on display from `time` to `end`, in s from the first picture."""
+    """One frame on display from `time` to `end`, in s from the first picture."""
 
     time: float
     end: float
@@ -236,7 +241,7 @@ class Frame:
 
 
 def read_frames(source: VideoSource) -> Iterator[Frame]:
-    """Every picture of a video, in order; one after the other without gaps or overlaps, at any
+    """Every frame of a video, in order; one after the other without gaps or overlaps, at any
     frame rate.
 
     Raises:
@@ -252,14 +257,14 @@ def read_frames(source: VideoSource) -> Iterator[Frame]:
 def _timed(
     pictures: Iterator[av.VideoFrame], info: VideoInfo
 ) -> Iterator[tuple[float, av.VideoFrame | None]]:
-    """(time, picture), times strictly rising from 0; at last (end, None)."""
-    usual = 1 / info.frame_rate  # s from one picture to the next
+    """(time, frame), times strictly rising from 0; at last (end, None)."""
+    usual = 1 / info.frame_rate  # s from one frame to the next
     start, time, length = info.start_time, -usual, usual
     for picture in pictures:
         now = time + usual if picture.time is None else picture.time - start
         if clock_broke(time, now, info.duration):
             start, now = picture.time - (time + usual), time + usual
-        if now > time:  # else a second picture for the same moment
+        if now > time:  # else a second frame for the same moment
             time, length = now, float((picture.duration or 0) * picture.time_base) or usual
             yield time, picture
     yield time + length, None
@@ -336,7 +341,7 @@ def _samples_of(
             yield resampled.time, resampled.to_ndarray()
 
 
-SHORTEST_STEP = 0.1  # s; 300 pictures at 29.97 a second last 10.01 s: ten steps, not eleven
+SHORTEST_STEP = 0.1  # s; 300 frames at 29.97 a second last 10.01 s: ten steps, not eleven
 
 
 @dataclass(frozen=True)
@@ -356,7 +361,7 @@ class Step:
 
 
 def read_steps(source: VideoSource, sampling_rate: int = 16000) -> Iterator[Step]:
-    """A video's steps, as long as its pictures last; one second is held in memory, whatever the
+    """A video's steps, as long as its frames last; one second is held in memory, whatever the
     length.
 
     Args:
@@ -375,13 +380,13 @@ def read_steps(source: VideoSource, sampling_rate: int = 16000) -> Iterator[Step
         yield Step(frame, audio, length)
     if info.duration and duration < info.duration - 1:
         warn_once(
-            f"{info.name}: pictures end after {duration:.1f} s of the {info.duration:.1f} s that "
+            f"{info.name}: frames end after {duration:.1f} s of the {info.duration:.1f} s that "
             "the file declares"
         )
 
 
 def _pictures_by_second(info: VideoInfo) -> Iterator[tuple[np.ndarray, float]]:
-    """(the picture on display at k seconds, the step's length in s), k = 0, 1, ...; the tail joins
+    """(the frame on display at k seconds, the step's length in s), k = 0, 1, ...; the tail joins
     the last step."""
     second, waiting = 0, []
     for frame in read_frames(info):

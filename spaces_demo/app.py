@@ -14,8 +14,8 @@ from texts import EXAMPLES, LANGUAGES, choose_language, load_examples, load_text
 from video_input import make_video_input
 
 
-ROOM = Path(__file__).parent
-MODEL = os.environ.get("REFAVS_MODEL", str(ROOM / "synthetic_checkpoint"))
+FOLDER = Path(__file__).parent
+MODEL = os.environ.get("REFAVS_MODEL", str(FOLDER / "synthetic_checkpoint"))
 LIMITS = Limits()
 SWEEP, AGE = 300, 1800  # s; how often files are looked through, and how old they may get
 WAITING = 20  # requests in line; one more is told to come back later

@@ -20,7 +20,7 @@ THINGS = {
     "house": ("red", "spotted", "still", (0.77, 0.66)),
 }  # colour, surface, motion, centre; the height of the frame is 1
 RATES = {"bell": 1.3, "cat": 5.2}  # strokes a second
-CLIPS = {"bell_first": ("bell", "cat"), "cat_first": ("cat", "bell")}  # who is heard in which half
+CLIPS = {"bell_first": ("bell", "cat"), "cat_first": ("cat", "bell")}  # which sounds in which half
 
 
 def make_scene(order: tuple[str, str]) -> Scene:

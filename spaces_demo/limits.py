@@ -1,4 +1,4 @@
-"""What is taken of a stranger: files and sentences, checked before anything large is decoded."""
+"""What the page accepts: files and sentences, checked before anything large is decoded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -15,7 +15,7 @@ from limits import LimitError
 import modeling_refavs
 
 
-ROOM = Path(__file__).parent
+FOLDER = Path(__file__).parent
 SECONDS = 180.0  # that one request may take
 
 
@@ -41,7 +41,7 @@ class Service:
         work: the script.
     """
 
-    def __init__(self, model: str, seconds: float = SECONDS, work: Path = ROOM / "work.py"):
+    def __init__(self, model: str, seconds: float = SECONDS, work: Path = FOLDER / "work.py"):
         self.model, self.seconds, self.work = model, seconds, work
         self.process: subprocess.Popen | None = None
         self.ready, self.lock = False, Lock()

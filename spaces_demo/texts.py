@@ -7,8 +7,8 @@ from typing import Any
 from limits import MESSAGES, Limits
 
 
-ROOM = Path(__file__).parent
-EXAMPLES = ROOM / "examples"
+FOLDER = Path(__file__).parent
+EXAMPLES = FOLDER / "examples"
 LANGUAGES = ("en", "zh")
 
 
@@ -28,7 +28,7 @@ def load_texts(
         seconds: that a request may take.
         examples: as `examples.json` holds them.
     """
-    texts = json.loads((ROOM / "texts.json").read_text(encoding="utf-8"))
+    texts = json.loads((FOLDER / "texts.json").read_text(encoding="utf-8"))
     texts["en"] = MESSAGES | texts["en"]
     facts = {
         "containers": limits.container_names,

@@ -19,7 +19,7 @@ TEN_A_SECOND = tuple(np.arange(30) / 10)  # s
 
 
 def level_of(index: int) -> int:
-    """The grey of picture `index`, by which a test knows it again after compression."""
+    """The grey of frame `index`, by which a test knows it again after compression."""
     return 20 + 3 * index
 
 
@@ -30,7 +30,7 @@ def tone(seconds: float, rate: int = 16000, channels: int = 1, loudness: float =
 
 
 def read_transparent(path: Path) -> list[np.ndarray]:
-    """A VP9 video's pictures `(height, width, 4)` RGBA; FFmpeg's own decoder, which PyAV takes,
+    """A VP9 video's frames `(height, width, 4)` RGBA; FFmpeg's own decoder, which PyAV takes,
     drops the transparency."""
     decoder, pictures = av.CodecContext.create("libvpx-vp9", "r"), []
     with av.open(str(path)) as container:
@@ -42,7 +42,7 @@ def read_transparent(path: Path) -> list[np.ndarray]:
 
 @pytest.fixture
 def write_clip(tmp_path) -> Callable[..., Path]:
-    """Writes `name` with grey pictures at `times` (s) up to `end`, and pieces of sound (start in s,
+    """Writes `name` with grey frames at `times` (s) up to `end`, and pieces of sound (start in s,
     samples)."""
 
     def write(
@@ -136,10 +136,10 @@ class FakeProcessor:
 
 
 class FakeModel:
-    """Causal, as EEMC is: sentence 0 means the left half while the picture is brighter than the
+    """Causal, as EEMC is: sentence 0 means the left half while the frame is brighter than the
     mean of the past.
 
-    Sentence 1 means the whole picture, always; sentence 2 nothing.
+    Sentence 1 means the whole frame, always; sentence 2 nothing.
     """
 
     device, dtype = torch.device("cpu"), torch.float32

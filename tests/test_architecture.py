@@ -1,6 +1,7 @@
-"""Which room may import which (docs/architecture.md)."""
+"""Which part of the code may import which (docs/architecture.md)."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from transformers.dynamic_module_utils import get_imports
 
 
 ROOT = Path(__file__).parents[1]
-ROOM = ROOT / "spaces_demo"
+PAGE_FOLDER = ROOT / "spaces_demo"
 PAGE = ["app", "answer", "service", "texts", "video_input"]
 PUBLISHED = sorted(
     path
@@ -24,6 +25,7 @@ NEEDED = {
     "huggingface_hub",
     "safetensors",
 }  # the last two are parts of the third
+PACKAGE = sorted((ROOT / "modeling_refavs").rglob("*.py"))
 OPTIONAL = {"scipy", "av", "triton"}  # behind `is_scipy_available` and its like, and inside `try`
 
 
@@ -70,7 +72,7 @@ def test_the_data_does_not_know_the_model(path):
 @pytest.mark.parametrize("name", PAGE)
 def test_the_page_leaves_the_work_to_another_process(name):
     media = {"modeling_refavs", "modeling_refavs.visualization.overlay"}
-    for _, module in imports(ROOM / f"{name}.py"):
+    for _, module in imports(PAGE_FOLDER / f"{name}.py"):
         assert (
             module in {*PAGE, *media, "gradio", "limits"}
             or module.split(".")[0] in sys.stdlib_module_names
@@ -95,12 +97,116 @@ def test_a_clean_room_needs_nothing_of_ours():
     assert names - set(sys.stdlib_module_names) <= {"numpy", "transformers", "evaluate", "datasets"}
 
 
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "modeling_refavs").rglob("*.py")), ids=lambda path: path.name
-)
-def test_only_the_command_knows_what_publishes(path):
-    room = path.relative_to(ROOT / "modeling_refavs")
-    if room.parts[0] not in ("hub", "commands"):
-        assert not [
-            module for level, module in imports(path) if "hub" in module.split(".") and level
-        ]
+def test_nothing_but_commands_imports_hub():
+    for path in PACKAGE:
+        folder = path.relative_to(ROOT / "modeling_refavs").parts[0]
+        if folder not in ("hub", "commands"):
+            found = [
+                module for level, module in imports(path) if level and "hub" in module.split(".")
+            ]
+            assert not found, path
+
+
+def test_nothing_but_commands_imports_research():
+    for path in [*PACKAGE, *(ROOT / "dataset_script").rglob("*.py"), *PAGE_FOLDER.glob("*.py")]:
+        if not {"research", "commands"} & set(path.parts):
+            assert not [module for _, module in imports(path) if "research" in module.split(".")]
+
+
+def test_only_commands_know_argparse():
+    for path in [*PACKAGE, *(ROOT / "dataset_script").rglob("*.py")]:
+        if "commands" not in path.parts and path.name != "cli.py":
+            assert "argparse" not in path.read_text(encoding="utf-8"), path
+
+
+# What a folder of the package may import beside the published files and `utils`.
+ARROWS = {
+    "utils": set(),
+    "inference": set(),
+    "media": {"inference"},
+    "visualization": {"inference"},
+    "metrics": {"inference", "visualization"},
+    "training": {"inference", "metrics"},
+    "hub": {"inference", "metrics"},
+    "benchmarks": {"inference", "training"},
+    "research": {"inference", "metrics", "training"},
+    "commands": {
+        "inference",
+        "visualization",
+        "metrics",
+        "training",
+        "hub",
+        "benchmarks",
+        "research",
+    },
+}
+
+
+@pytest.mark.parametrize("folder", ARROWS)
+def test_folders_import_along_the_arrows(folder):
+    package = ROOT / "modeling_refavs"
+    for path in sorted((package / folder).rglob("*.py")):
+        depth = len(path.relative_to(package).parts)
+        names = {module.split(".")[0] for level, module in imports(path) if level == depth}
+        others = {name for name in names if name and (package / name).is_dir()}
+        assert others - {folder, "utils"} <= ARROWS[folder], path
+
+
+def test_there_is_no_import_circle():
+    """Imports inside functions count too; those of `TYPE_CHECKING` run nowhere and do not."""
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for top in ("modeling_refavs", "dataset_script")
+        for path in (ROOT / top).rglob("*.py")
+    } | {path.stem: path for path in PAGE_FOLDER.glob("*.py")}
+    edges = {name: imported_modules(name, path, modules) for name, path in modules.items()}
+    while leaves := [name for name, targets in edges.items() if not targets & edges.keys()]:
+        for name in leaves:
+            del edges[name]
+    assert not edges
+
+
+def imported_modules(name: str, path: Path, modules: dict[str, Path]) -> set[str]:
+    """Those of `modules` that one of them imports, by their full names."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    found = set()
+    for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            found |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+    packages = {name.rsplit(".", depth)[0] for depth in range(1, name.count(".") + 1)}
+    return {module for module in found if module in modules} - {name} - packages
+
+
+OWNED = {
+    "atomic writing": r"^def whole_file\(",
+    "journal": r"^class Journal\b",
+    "sampling rate": r"^SAMPLING_RATE\b",
+    "Markdown table": r"^def table\(",
+    "call of the processor's tokenizer": r"processor\.tokenizer\(|^class RefAVSProcessor\b",
+}
+
+
+@pytest.mark.parametrize("what", OWNED)
+def test_one_owner(what):
+    texts = {path: path.read_text(encoding="utf-8") for path in PACKAGE}
+    owners = [path for path, text in texts.items() if re.search(OWNED[what], text, re.MULTILINE)]
+    assert len(owners) == 1, owners
+
+
+def test_there_are_at_most_140_python_files():
+    folders = ("modeling_refavs", "dataset_script", "spaces_demo")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    assert len(files) + 1 <= 140  # and setup.py

@@ -113,7 +113,7 @@ def test_an_old_output_stays_until_the_new_one_is_complete(
         raise OSError("No space left on device")
 
     arguments = ["segment", str(write_clip()), "a dog", "--model", "m", "--output", str(output)]
-    monkeypatch.setattr("modeling_refavs.visualization.render.Scene.draw", fail)
+    monkeypatch.setattr("modeling_refavs.visualization.render.Overlay.draw", fail)
     assert main(arguments) == 2
     assert "No space left" in capsys.readouterr().err
     assert output.read_text() == "old"
@@ -132,7 +132,7 @@ MISTAKES = {
     "a folder": ({"video": "."}, "a folder"),
     "an empty sentence": ({"sentences": ["a dog", "  "]}, "sentence 2 is empty"),
     "a threshold out of range": ({"--threshold": "1.5"}, "threshold must lie between 0 and 1"),
-    "too few looks": ({"--fps": "0.5"}, "at least 1, or 'video', got 0.5"),
+    "too few frames": ({"--fps": "0.5"}, "at least 1, or 'video', got 0.5"),
     "smoothing into the past": ({"--smooth": "-1"}, "at least 0, got -1"),
     "no number": ({"--threshold": "nan"}, "threshold must lie between 0 and 1"),
     "output over input": (
@@ -141,7 +141,7 @@ MISTAKES = {
     ),
     "masks over input": ({"--summary": "clip.mkv"}, "would overwrite the video"),
     "a container that is not written": ({"--output": "out.avi"}, "must end in .mp4"),
-    "an unknown picture": ({"--contact-sheet": "sheet.pdf"}, "must end in .png"),
+    "an unknown frame": ({"--contact-sheet": "sheet.pdf"}, "must end in .png"),
     "a folder that is not there": (
         {"--output": "nowhere/out.mp4"},
         "cannot be written to (No such file",
@@ -151,7 +151,7 @@ MISTAKES = {
         "cannot be written to (Not a directory",
     ),
     "masks among other files": ({"--masks": "."}, "must be new or empty"),
-    "pictures among other files": ({"--output": "."}, "folder for pictures must be new or empty"),
+    "frames among other files": ({"--output": "."}, "folder for frames must be new or empty"),
     "two outputs with one name": (
         {"--summary": "s.json", "--masks": "s.json"},
         "two outputs with one name",
@@ -253,7 +253,7 @@ def test_stopped_by_hand_it_goes_on_when_asked_again(
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("modeling_refavs.visualization.render.Scene.draw", stop)
+    monkeypatch.setattr("modeling_refavs.visualization.render.Overlay.draw", stop)
     arguments = [
         "segment",
         str(write_clip()),

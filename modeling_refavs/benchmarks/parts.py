@@ -51,7 +51,7 @@ def measure_peak(device: str = "cpu", dtype: torch.dtype = torch.float32) -> dic
 
 
 def wait_for(device: str) -> None:
-    """Until an accelerator has done what it was told."""
+    """Until an accelerator has done all its work."""
     if device != "cpu":
         torch.accelerator.synchronize()
 
@@ -163,12 +163,12 @@ LONG_VIDEO_SECONDS, LONG_VIDEO_SIZE, LONG_VIDEO_RATE = (
     (90, 900),
     (1920, 1080),
     2,
-)  # s; width, height; pictures a second
+)  # s; width, height; frames a second
 LONG_VIDEO_EXPRESSIONS = ("the guitar", "the first object to make a sound")
 
 
 def generate_video(path: Path, seconds: int, size: tuple[int, int], fps: int) -> None:
-    """A bright square on its way over a grey picture, and a hum."""
+    """A bright square on its way over a grey frame, and a hum."""
     width, height = size
     picture = np.full((height, width, 3), 90, dtype=np.uint8)
     side = height // 4
@@ -311,11 +311,11 @@ def _flops(counts: dict[str, dict], path: str) -> int:
     return sum(counts[f"RefAVSForSegmentation.{path}"].values())
 
 
-SECONDS, SIZE, RATE = 10, (1280, 720), 25  # of the video: width, height; pictures a second
+SECONDS, SIZE, RATE = 10, (1280, 720), 25  # of the video: width, height; frames a second
 
 
 def measure_reading(options: Options) -> dict[str, float]:
-    """Seconds a second of a 720p video: `decode` all its pictures and its sound, `prepare` for the
+    """Seconds a second of a 720p video: `decode` all its frames and its sound, `prepare` for the
     model, `segment`; and what
     share of the whole is not the model."""
     torch.set_num_threads(options.threads)

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..utils.files import whole_file
+from ..utils.markdown import table
 from .parts import Options, measure_memory, measure_parts, measure_peak, measure_reading, take_turns
 from .workloads import SETTINGS, UNABLE
 
@@ -93,7 +94,7 @@ def benchmark_text(report: dict[str, Any]) -> str:
                 (*head, "frames a second"),
                 [(*row, f"{frames / each[row[0]]:.1f}") for row in rows],
             )
-        tables.append(_table(head, rows))
+        tables.append(table(head, rows))
     if PARTS in report:
         rows = [
             (
@@ -106,15 +107,15 @@ def benchmark_text(report: dict[str, Any]) -> str:
             for name, part in report[PARTS].items()
         ]
         tables.append(
-            _table((f"parts, {sentences} sentences", "seconds", "share", "TFLOP", "of peak"), rows)
+            table((f"parts, {sentences} sentences", "seconds", "share", "TFLOP", "of peak"), rows)
         )
     if READING in report:
         tables.append(
-            _table(("reading, seconds a second of video", ""), list(report[READING].items()))
+            table(("reading, seconds a second of video", ""), list(report[READING].items()))
         )
     if MEMORY in report:
         head = tuple(name.replace("_", " ") for name in report[MEMORY][0])
-        tables.append(_table(head, [tuple(video.values()) for video in report[MEMORY]]))
+        tables.append(table(head, [tuple(video.values()) for video in report[MEMORY]]))
     return "\n\n".join(tables)
 
 
@@ -137,11 +138,6 @@ def _machine(device: str, threads: int) -> dict[str, Any]:
     )
 
 
-def _table(head: tuple, rows: list[tuple]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
-
-
 COLOURS = {
     "released": "#bbbbbb",
     "released_once": "#888888",
@@ -156,7 +152,7 @@ COLOURS = {
 TITLES = {
     "one": "one sentence",
     "several": "{sentences} sentences",
-    "clip": "pictures and sound to masks, {sentences} sentences",
+    "clip": "frames and sound to masks, {sentences} sentences",
     "training": "a training step, a sentence",
     "live": "one more second, live",
     "parts": "where the time goes",

@@ -32,7 +32,7 @@ else:
 
 TEXT_LENGTH = 25  # tokens
 SENTENCE = "the first object to make a sound"
-VIDEO_SIZE = (720, 1280)  # height and width of the pictures that are made ready
+VIDEO_SIZE = (720, 1280)  # height and width of the frames that are made ready
 Run = Callable[[], object]
 
 
@@ -93,8 +93,8 @@ class Workload:
         return one_after_the_other
 
     def clip(self) -> Run:
-        """From a clip's decoded pictures, of 720p, its sound and all sentences to masks of the
-        pictures' size."""
+        """From a clip's decoded frames, of 720p, its sound and all sentences to masks of the
+        frames' size."""
         processor = make_processor(self.model, self.size)
         random = np.random.default_rng(0)
         pictures = list(random.integers(0, 256, (self.frames, *VIDEO_SIZE, 3), dtype=np.uint8))
@@ -127,7 +127,7 @@ class Workload:
         return step
 
     def live(self) -> Run:
-        """One more second of a stream, from picture and sound to masks of the picture's size."""
+        """One more second of a stream, from frame and sound to masks of the frame's size."""
         stream = RefAVSStream(self.model, make_processor(self.model, self.size), [SENTENCE])
         frame = np.random.default_rng(0).integers(0, 256, (self.size, self.size, 3), dtype=np.uint8)
         second = np.random.default_rng(1).standard_normal(SAMPLING_RATE).astype(np.float32) * 0.1

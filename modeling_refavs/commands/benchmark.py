@@ -18,7 +18,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         default=["one", "several", "live", "parts", "reading"],
         choices=["one", "several", "clip", "training", "live", "parts", "reading", "memory"],
         metavar="PART",
-        help="one sentence of a clip, several of it; clip: the same from decoded 720p pictures and "
+        help="one sentence of a clip, several of it; clip: the same from decoded 720p frames and "
         "sound to masks of their size; a "
         "training step for several; live: a further second of a stream; parts: where the "
         "time goes; reading: what of it is not the model's; memory: of refavs segment on a long "

@@ -12,7 +12,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         "explain",
         help="draw what the model reads to find an object",
         description="Draw what the model attends to, second by second: sound, places of the "
-        "picture, words.",
+        "frame, words.",
     )
     parser.add_argument("video", type=Path, help="any video file; it is only read")
     parser.add_argument("expression", metavar="sentence", help='such as "the dog that is barking"')

@@ -22,8 +22,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         "segment",
         help="colour what a sentence means in a video",
         description="Colour what each sentence means in a video of any length; print, as JSON, "
-        "when it is to be seen. "
-        "A run that was stopped goes on when it is asked again.",
+        "when it is to be seen. A run that was stopped goes on when it is asked again.",
     )
     parser.add_argument("video", type=Path, help="any video file; it is only read")
     parser.add_argument(
@@ -56,8 +55,8 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
         "--mode",
         default="overlay",
         choices=["overlay", "cutout", "matte", "blur-rest"],
-        help="colour the object, show it alone, white on black, or blur all but it (default: "
-        "%(default)s)",
+        help="colour the object, show it alone, white on black, or blur all but it "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--coco", type=Path, metavar="JSON", help="also write the masks as COCO instances"
@@ -76,35 +75,35 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
 def _add_times(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fps",
-        type=_looks,
+        type=_rate,
         default=1,
         metavar="N|video",
-        help="look N times a second, or at every picture: masks then move at the video's own frame "
-        "rate; 1 (the default): "
-        "one mask a second, held",
+        help="show the model N frames a second, or every frame: masks then move at the video's "
+        "own frame rate; 1 (the default): one mask a second, held",
     )
     parser.add_argument(
         "--smooth",
         type=float,
         metavar="SECONDS",
-        help="average masks over this time to either side (default: 0.12 with --fps; 0: not at "
-        "all)",
+        help="average masks over this time to either side (default: 0.12 with --fps; 0: none)",
     )
 
 
-def _looks(text: str) -> float | str:
+def _rate(text: str) -> float | str:
     return text if text == "video" else float(text)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Raises:
-    ValueError: any input or output that cannot work, before the model is loaded.
+    """Segment a video and write what was asked for.
+
+    Raises:
+        ValueError: any input or output that cannot work, before the model is loaded.
     """
     from tqdm import tqdm
 
-    from ..inference.export import summarize, to_json
+    from ..inference.export import summarize, to_json, write_summary
     from ..inference.loading import choose_device, load_model
-    from ..inference.mask_store import Journal, describe_request, journal_of
+    from ..inference.mask_store import PersistentMaskStore, describe_request, store_folder_of
     from ..inference.segment import check_request, segment_video
     from ..video_refavs import probe_video
 
@@ -113,55 +112,68 @@ def run(args: argparse.Namespace) -> None:
     info = probe_video(args.video)
     device = choose_device(args.device)
     model, processor = load_model(args.model, device, args.dtype, args.compile)
-    # Beside the output, so that a run that was stopped goes on when the same is asked again.
+    # Beside the output, so that a run that was stopped resumes when the same is asked again.
+    # `looks` is what its state has always called the frames a second.
     request = describe_request(
         args.video, args.expressions, args.model, dtype=args.dtype, looks=args.fps
     )
-    journal = Journal(journal_of(args.output), request)
+    store = PersistentMaskStore(store_folder_of(args.output), request)
     with tqdm(total=info.duration and round(info.duration), unit="s", desc="segmenting") as bar:
         segmentation = segment_video(
             model,
             processor,
-            args.video,
+            info,
             args.expressions,
             threshold=args.threshold,
             rate=args.fps,
             smoothing=args.smooth,
             progress=bar.update,
-            records=journal,
+            store=store,
         )
-    _write_results(segmentation, args)
-    if not args.summary:
+    _write_outputs(segmentation, args)
+    if args.summary:
+        write_summary(segmentation, args.summary)
+    else:
         print(to_json(summarize(segmentation)))
-    journal.remove()
+    store.remove()
+
+
+def _write_outputs(segmentation: "VideoSegmentation", args: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from ..inference.export import coco_writer, cvat_writer, mask_writer, write_outputs
+    from ..visualization.contact_sheet import contact_sheet_writer
+    from ..visualization.render import rendered_folder_writer, rendered_video_writer
+
+    optional = [
+        (mask_writer, args.masks),
+        (contact_sheet_writer, args.contact_sheet),
+        (coco_writer, args.coco),
+        (cvat_writer, args.cvat),
+    ]
+    render = rendered_video_writer if args.output.suffix else rendered_folder_writer
+    writers = [writer(segmentation, path) for writer, path in optional if path]
+    writers.append(render(segmentation, args.output, args.mode))
+    with tqdm(total=round(segmentation.duration), unit="s", desc="drawing") as bar:
+        write_outputs(segmentation, writers, bar.update)
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
     from ..visualization.video_writer import encoding_of
 
-    folders = {"masks": args.masks, "pictures": None if args.output.suffix else args.output}
     if args.output.suffix:
         encoding_of(args.output)
+    folders = {"masks": args.masks, "frames": None if args.output.suffix else args.output}
     for content, folder in folders.items():
         if folder and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ValueError(
-                f"{folder}: the folder for {content} must be new or empty, so that nothing older "
-                "stays in it"
+                f"{folder}: the folder for {content} must be new or empty, "
+                "so that nothing older stays in it"
             )
     if args.contact_sheet and args.contact_sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise ValueError(f"{args.contact_sheet}: the contact sheet must end in .png or .jpg")
-    outputs = [
-        path
-        for path in (
-            args.output,
-            args.masks,
-            args.contact_sheet,
-            args.coco,
-            args.cvat,
-            args.summary,
-        )
-        if path
-    ]
+    files = [args.output, args.masks, args.contact_sheet, args.coco, args.cvat, args.summary]
+    outputs = [path for path in files if path]
     for path in outputs:
         if path.resolve() == args.video.resolve():
             raise ValueError(f"{path}: the output would overwrite the video: give it another name")
@@ -177,27 +189,3 @@ def _check_writable(folder: Path) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise ValueError(f"{folder}: cannot be written to ({os.strerror(error.errno)})") from error
-
-
-def _write_results(segmentation: "VideoSegmentation", args: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
-    from ..inference.export import write_coco, write_cvat, write_masks, write_summary
-    from ..utils.files import whole_file
-    from ..visualization.contact_sheet import draw_contact_sheet
-    from ..visualization.render import render_frames, render_video
-
-    if args.masks:
-        write_masks(segmentation, args.masks)
-    if args.contact_sheet:
-        with whole_file(args.contact_sheet) as unfinished:
-            draw_contact_sheet(segmentation).save(unfinished)
-    if args.coco:
-        write_coco(segmentation, args.coco)
-    if args.cvat:
-        write_cvat(segmentation, args.cvat)
-    with tqdm(total=round(segmentation.duration), unit="s", desc="drawing") as bar:
-        render = render_video if args.output.suffix else render_frames
-        render(segmentation, args.output, bar.update, args.mode)
-    if args.summary:
-        write_summary(segmentation, args.summary)

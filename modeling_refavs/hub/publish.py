@@ -29,7 +29,7 @@ class Publication:
     """
 
     repo_type: str
-    room: str  # of the clean room
+    kind: str  # of the clean room, see [`load_in_clean_room`]
     card: CardRules
     space_sdk: str | None = None
     loads_by_id = True
@@ -50,11 +50,11 @@ class Publication:
     def load_folder(self, folder: Path) -> None:
         """`ValueError` where the built folder does not load, or answers otherwise than at home."""
         self.answer = self.expected(folder)
-        self._compare(load_in_clean_room(self.room, folder))
+        self._compare(load_in_clean_room(self.kind, folder))
 
     def load_remote(self, commit: str) -> None:
         """The same of what arrived, by its id."""
-        self._compare(load_in_clean_room(self.room, self.repo_id, commit, get_token()))
+        self._compare(load_in_clean_room(self.kind, self.repo_id, commit, get_token()))
 
     def _compare(self, answer: Any) -> None:
         if self.answer is not None and answer != self.answer:
@@ -89,7 +89,7 @@ NOT_PUBLISHED = (
 class ModelPublication(Publication):
     """Weights as they are, the code that is installed, and a card made of results."""
 
-    repo_type, room = MODEL, MODEL
+    repo_type, kind = MODEL, MODEL
     card = CardRules(
         metadata=("library_name", "pipeline_tag", "license", "datasets", "metrics", "model-index"),
         sections=(
@@ -178,7 +178,7 @@ PACKAGES = Path(modeling_refavs.__file__).parents[
 class MetricPublication(Publication):
     """One folder of metrics/: a Space that `evaluate.load` takes by its id."""
 
-    repo_type, room, space_sdk = "space", "metric", "gradio"
+    repo_type, kind, space_sdk = "space", "metric", "gradio"
     card = CardRules(
         ("title", "sdk", "sdk_version", "app_file", "license", "tags"),
         ("Use it", "Limits", "Citation"),
@@ -198,7 +198,7 @@ class MetricPublication(Publication):
 class DatasetPublication(Publication):
     """A tree is exported; what was exported goes as it is."""
 
-    repo_type, room = DATASET, DATASET
+    repo_type, kind = DATASET, DATASET
     card = CardRules(("pretty_name", "license", "task_categories", "configs"), ("Citation",))
 
     def __init__(self, source: Path, repo_id: str, licence: str = "other"):
@@ -230,7 +230,7 @@ class DatasetPublication(Publication):
 class SpacePublication(Publication):
     """The demo, and beside its app.py the packages that it imports, which no registry has."""
 
-    repo_type, room, space_sdk = "space", "space", "gradio"
+    repo_type, kind, space_sdk = "space", "space", "gradio"
     loads_by_id = False  # it is run, and that is the Hub's work
     card = CardRules(("title", "sdk", "sdk_version", "app_file"))
 

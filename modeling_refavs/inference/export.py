@@ -1,8 +1,11 @@
-"""A video as a folder of PNGs, one a picture."""
+"""What becomes of a segmentation: all outputs in one pass over the decoded frames; masks as PNGs,
+as
+COCO instances, as CVAT annotations; and a summary."""
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -12,46 +15,113 @@ from PIL import Image
 
 from ..mask_rle import count_runs, encode_rle
 from ..utils.files import whole_file, whole_folder
-from ..video_refavs import read_frames
-from .segment import VideoSegmentation
+from .segment import MaskedFrame, VideoSegmentation
 
 
-def frame_name(index: int) -> str:
-    """Of picture number `index` of a video, from 0; CVAT names a video's pictures so too."""
-    return f"frame_{index:06d}.png"
+MAX_LABEL_LENGTH = 64  # characters; CVAT keeps no more
+
+Writer = AbstractContextManager[Callable[[MaskedFrame], None]]
+"""One output: a context that gives a function, which takes every masked frame in order. The output
+appears, whole, when the context ends; after an error it does not appear."""
 
 
-ROUNDING = 1e-3  # s, of time stamps
-LONGEST_LABEL = 64  # characters; CVAT keeps no more
+def write_outputs(
+    segmentation: VideoSegmentation,
+    writers: Sequence[Writer],
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Write all outputs in one pass: each frame is decoded once, the masks of each step are
+    up-sampled once.
+
+    Args:
+        segmentation: of [`segment_video`].
+        writers: such as [`mask_writer`].
+        progress: called with the number of seconds done.
+    """
+    done = 0
+    with ExitStack() as stack:
+        writes = [stack.enter_context(writer) for writer in writers]
+        for item in segmentation.masked_frames():
+            for write in writes:
+                write(item)
+            if progress and int(item.frame.end) > done:
+                progress(int(item.frame.end) - done)
+                done = int(item.frame.end)
+
+
+def write_masks(segmentation: VideoSegmentation, folder: str | Path) -> None:
+    """Write masks alone; see [`mask_writer`]."""
+    write_outputs(segmentation, [mask_writer(segmentation, folder)])
 
 
 def write_coco(segmentation: VideoSegmentation, path: str | Path) -> None:
-    """Write COCO instances: an image a step, a category a sentence, an annotation for each object
-    in each image.
+    """Write COCO instances alone; see [`coco_writer`]."""
+    write_outputs(segmentation, [coco_writer(segmentation, path)])
+
+
+def write_cvat(segmentation: VideoSegmentation, path: str | Path) -> None:
+    """Write CVAT annotations alone; see [`cvat_writer`]."""
+    write_outputs(segmentation, [cvat_writer(segmentation, path)])
+
+
+@contextmanager
+def mask_writer(
+    segmentation: VideoSegmentation, folder: str | Path
+) -> Iterator[Callable[[MaskedFrame], None]]:
+    """Write `folder/<expression>/<step>.png`, 0 or 255, of the video's size.
+
+    Example: `masks/1_the-barking-dog/00007.png`.
+    """
+    with whole_folder(folder) as unfinished:
+        names = [mask_folder_name(*pair) for pair in enumerate(segmentation.expressions, start=1)]
+        for name in names:
+            (unfinished / name).mkdir()
+
+        def write(item: MaskedFrame) -> None:
+            if item.starts_step:
+                for name, mask in zip(names, item.masks, strict=True):
+                    path = unfinished / name / f"{item.step:05d}.png"
+                    Image.fromarray(mask.astype(np.uint8) * 255).save(path)
+
+        yield write
+
+
+def mask_folder_name(number: int, expression: str) -> str:
+    """Return `1_the-barking-dog`: readable, and a valid name on every system."""
+    words = re.sub(r"[^a-z0-9]+", "-", expression.lower()).strip("-")[:60].rstrip("-")
+    return f"{number}_{words}" if words else str(number)
+
+
+@contextmanager
+def coco_writer(
+    segmentation: VideoSegmentation, path: str | Path
+) -> Iterator[Callable[[MaskedFrame], None]]:
+    """Write COCO instances: an image a step, a category an expression, an annotation for each
+    object in each image.
 
     Beside COCO's own fields an image has `frame_index` (its number in the video) and `seconds`, an
     annotation `score` (the probability that the object is to be seen). `segmentation` is compressed
     RLE, `bbox` is x, y, width and height in pixels.
     """
     images, annotations = [], []
-    for step, frame in enumerate(frames_of_steps(segmentation)[0]):
-        images.append(_coco_image(segmentation, step, frame))
-        for expression, mask in enumerate(segmentation.masks(step)):
-            if mask.any():
-                score = float(segmentation.presence[expression, step])
-                annotations.append(
-                    {"id": len(annotations) + 1, **_coco_annotation(mask, step, expression, score)}
-                )
+
+    def write(item: MaskedFrame) -> None:
+        if item.starts_step:
+            images.append(_coco_image(segmentation, item))
+            for expression, mask in enumerate(item.masks):
+                if mask.any():
+                    score = float(segmentation.presence[expression, item.step])
+                    fields = _coco_annotation(mask, item.step, expression, score)
+                    annotations.append({"id": len(annotations) + 1, **fields})
+
+    yield write
+    description = f"{segmentation.info.file_name}, segmented by sentences"
     categories = [
         {"id": number, "name": expression, "supercategory": "referred object"}
         for number, expression in enumerate(segmentation.expressions, start=1)
     ]
-    info = {
-        "description": f"{segmentation.info.path.name}, segmented by sentences",
-        "version": "1.0",
-    }
     coco = {
-        "info": info,
+        "info": {"description": description, "version": "1.0"},
         "licenses": [],
         "images": images,
         "annotations": annotations,
@@ -61,74 +131,15 @@ def write_coco(segmentation: VideoSegmentation, path: str | Path) -> None:
         unfinished.write_text(json.dumps(coco, ensure_ascii=False), encoding="utf-8")
 
 
-def write_cvat(segmentation: VideoSegmentation, path: str | Path) -> None:
-    """Write CVAT for images 1.1: an image a step, and in it a mask for each sentence whose object
-    is there.
-
-    Not CVAT for video: of a track of masks CVAT reads the first one alone. A task must have the
-        labels of the file's `meta`.
-    """
-    labels = labels_of(segmentation.expressions)
-    frames, num_frames = frames_of_steps(segmentation)
-    width, height = segmentation.info.size
-    root = ET.Element("annotations")
-    _add_texts(root, {"version": "1.1"})
-    root.append(_meta(segmentation, labels, num_frames))
-    for step, frame in enumerate(frames):
-        facts = {"id": frame, "name": frame_name(frame), "width": width, "height": height}
-        image = ET.SubElement(root, "image", {name: str(value) for name, value in facts.items()})
-        for label, mask in zip(labels, segmentation.masks(step), strict=True):
-            if mask.any():
-                ET.SubElement(image, "mask", {"label": label, "source": "auto", **cvat_mask(mask)})
-    ET.indent(root)
-    with whole_file(path) as unfinished:
-        ET.ElementTree(root).write(unfinished, encoding="utf-8", xml_declaration=True)
-
-
-def frames_of_steps(segmentation: VideoSegmentation) -> tuple[list[int], int]:
-    """The number in the video, from 0, of the picture on display when each step begins; and how
-    many pictures there are."""
-    frames, num_frames = [], 0
-    for num_frames, frame in enumerate(read_frames(segmentation.info.path), start=1):
-        while (
-            len(frames) < segmentation.num_steps
-            and frame.end > segmentation.time_of(len(frames)) + ROUNDING
-        ):
-            frames.append(num_frames - 1)
-    return frames + [num_frames - 1] * (segmentation.num_steps - len(frames)), num_frames
-
-
-def bounding_box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """(left, top, width, height) in pixels of `mask (h, w)`, which is not empty."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return (
-        int(columns[0]),
-        int(rows[0]),
-        int(columns[-1] - columns[0]) + 1,
-        int(rows[-1] - rows[0]) + 1,
-    )
-
-
-def labels_of(expressions: Sequence[str]) -> list[str]:
-    """The sentences, and where one is too long for CVAT, its beginning under a number that makes it
-    unique."""
-    return [
-        expression
-        if len(expression) <= LONGEST_LABEL
-        else f"{number}: {expression}"[: LONGEST_LABEL - 3] + "..."
-        for number, expression in enumerate(expressions, start=1)
-    ]
-
-
-def _coco_image(segmentation: VideoSegmentation, step: int, frame: int) -> dict[str, Any]:
+def _coco_image(segmentation: VideoSegmentation, item: MaskedFrame) -> dict[str, Any]:
     width, height = segmentation.info.size
     return {
-        "id": step + 1,
-        "file_name": frame_name(frame),
+        "id": item.step + 1,
+        "file_name": frame_name(item.index),
         "width": width,
         "height": height,
-        "frame_index": frame,
-        "seconds": round(segmentation.time_of(step), 3),
+        "frame_index": item.index,
+        "seconds": round(segmentation.time_of(item.step), 3),
     }
 
 
@@ -144,9 +155,45 @@ def _coco_annotation(mask: np.ndarray, step: int, expression: int, score: float)
     }
 
 
+@contextmanager
+def cvat_writer(
+    segmentation: VideoSegmentation, path: str | Path
+) -> Iterator[Callable[[MaskedFrame], None]]:
+    """Write CVAT for images 1.1: an image a step, and in it a mask for each expression whose object
+    is there.
+
+    Not CVAT for video: of a track of masks CVAT reads the first one alone. A task must have the
+    labels of the file's `meta`.
+    """
+    labels, (width, height) = labels_of(segmentation.expressions), segmentation.info.size
+    images, num_frames = [], 0
+
+    def write(item: MaskedFrame) -> None:
+        nonlocal num_frames
+        num_frames = item.index + 1
+        if item.starts_step:
+            name = frame_name(item.index)
+            facts = {"id": item.index, "name": name, "width": width, "height": height}
+            image = ET.Element("image", {key: str(value) for key, value in facts.items()})
+            for label, mask in zip(labels, item.masks, strict=True):
+                if mask.any():
+                    attributes = {"label": label, "source": "auto", **cvat_mask(mask)}
+                    ET.SubElement(image, "mask", attributes)
+            images.append(image)
+
+    yield write
+    root = ET.Element("annotations")
+    _add_texts(root, {"version": "1.1"})
+    root.append(_cvat_meta(segmentation, labels, num_frames))
+    root.extend(images)
+    ET.indent(root)
+    with whole_file(path) as unfinished:
+        ET.ElementTree(root).write(unfinished, encoding="utf-8", xml_declaration=True)
+
+
 def cvat_mask(mask: np.ndarray) -> dict[str, str]:
-    """The attributes of CVAT's `mask` element: runs along the rows of the box around the object,
-    zeros first."""
+    """Return the attributes of CVAT's `mask` element: runs along the rows of the box around the
+    object, zeros first."""
     left, top, width, height = bounding_box(mask)
     runs = count_runs(mask[top : top + height, left : left + width].ravel())
     box = {"left": left, "top": top, "width": width, "height": height}
@@ -158,21 +205,32 @@ def cvat_mask(mask: np.ndarray) -> dict[str, str]:
     }
 
 
-def _meta(segmentation: VideoSegmentation, labels: list[str], num_frames: int) -> ET.Element:
+def bounding_box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """Return (left, top, width, height) in pixels of `mask (h, w)`, which is not empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    width, height = columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1
+    return int(columns[0]), int(rows[0]), int(width), int(height)
+
+
+def labels_of(expressions: Sequence[str]) -> list[str]:
+    """Return the expressions, and where one is too long for CVAT, its beginning under a number that
+    makes it unique."""
+    return [
+        expression
+        if len(expression) <= MAX_LABEL_LENGTH
+        else f"{number}: {expression}"[: MAX_LABEL_LENGTH - 3] + "..."
+        for number, expression in enumerate(expressions, start=1)
+    ]
+
+
+def _cvat_meta(segmentation: VideoSegmentation, labels: list[str], num_frames: int) -> ET.Element:
     meta = ET.Element("meta")
     task = ET.SubElement(meta, "task")
-    _add_texts(
-        task,
-        {
-            "name": segmentation.info.path.name,
-            "size": num_frames,
-            "mode": "interpolation",
-            "overlap": 0,
-        },
-    )
-    places = ET.SubElement(task, "labels")
+    name = segmentation.info.file_name
+    _add_texts(task, {"name": name, "size": num_frames, "mode": "interpolation", "overlap": 0})
+    entries = ET.SubElement(task, "labels")
     for label in dict.fromkeys(labels):
-        entry = ET.SubElement(places, "label")
+        entry = ET.SubElement(entries, "label")
         _add_texts(entry, {"name": label, "type": "mask"})
         ET.SubElement(entry, "attributes")
     size = ET.SubElement(task, "original_size")
@@ -185,48 +243,23 @@ def _add_texts(parent: ET.Element, texts: dict[str, Any]) -> None:
         ET.SubElement(parent, name).text = str(text)
 
 
-def write_masks(segmentation: VideoSegmentation, folder: str | Path) -> None:
-    """Write `folder/<sentence>/<step>.png`, 0 or 255, of the video's size; the folder appears when
-    it is complete.
-
-    Example: `masks/1_the-barking-dog/00007.png`.
-    """
-    with whole_folder(folder) as unfinished:
-        places = [
-            unfinished / mask_folder_name(*pair)
-            for pair in enumerate(segmentation.expressions, start=1)
-        ]
-        for place in places:
-            place.mkdir()
-        for step in range(segmentation.num_steps):
-            for place, mask in zip(places, segmentation.masks(step), strict=True):
-                Image.fromarray(mask.astype(np.uint8) * 255).save(place / f"{step:05d}.png")
-
-
-def mask_folder_name(number: int, expression: str) -> str:
-    """`1_the-barking-dog`: readable, and a valid name on every system."""
-    words = re.sub(r"[^a-z0-9]+", "-", expression.lower()).strip("-")[:60].rstrip("-")
-    return f"{number}_{words}" if words else str(number)
-
-
 def summarize(segmentation: VideoSegmentation) -> dict[str, Any]:
-    """What a script wants to know, in types that JSON has: facts of the video, and per sentence
-    when it fits."""
-    info = segmentation.info
+    """Return what a script needs, in types that JSON has: facts of the video, and for each
+    expression when it fits."""
+    info, throughput = segmentation.info, segmentation.throughput
     return {
         "video": {
-            "path": str(info.path),
+            "path": info.name,
             "width": info.width,
             "height": info.height,
             "frame_rate": round(info.frame_rate, 3),
             "duration": round(segmentation.duration, 3),
             "has_audio": info.has_audio,
             "steps": segmentation.num_steps,
-            "steps_per_second": round(segmentation.timeline.rate, 3),
+            "steps_per_second": round(segmentation.timeline.steps_per_second, 3),
         },
         "threshold": segmentation.threshold,
-        "throughput": segmentation.throughput
-        and round(segmentation.throughput, 3),  # s of video segmented in a second
+        "throughput": throughput and round(throughput, 3),  # s of video segmented in a second
         "expressions": [
             _summarize_expression(segmentation, index)
             for index in range(len(segmentation.expressions))
@@ -235,23 +268,21 @@ def summarize(segmentation: VideoSegmentation) -> dict[str, Any]:
 
 
 def _summarize_expression(segmentation: VideoSegmentation, index: int) -> dict[str, Any]:
-    intervals = segmentation.intervals(index)
+    intervals = [
+        [round(time, 3) for time in interval] for interval in segmentation.intervals(index)
+    ]
+    presence = segmentation.presence[index].astype(float).round(4)
     return {
         "text": segmentation.expressions[index],
         "fits": bool(intervals),
-        "intervals": [
-            [round(start, 3), round(end, 3)] for start, end in intervals
-        ],  # s, end excluded
-        "presence": segmentation.presence[index]
-        .astype(float)
-        .round(4)
-        .tolist(),  # probability, per step
-        "share": segmentation.shares[index].round(6).tolist(),  # of the picture, per step
+        "intervals": intervals,  # s, end excluded
+        "presence": presence.tolist(),  # probability, per step
+        "share": segmentation.shares[index].round(6).tolist(),  # of the frame, per step
     }
 
 
 def to_json(summary: dict[str, Any]) -> str:
-    """Indented JSON with each row of numbers on one line."""
+    """Return indented JSON with each row of numbers on one line."""
     text = json.dumps(summary, indent=2, ensure_ascii=False)
     # A bare line break is never inside a string: JSON escapes those.
     return re.sub(
@@ -263,3 +294,8 @@ def write_summary(segmentation: VideoSegmentation, path: str | Path) -> None:
     """Write [`summarize`] as JSON."""
     with whole_file(path) as unfinished:
         unfinished.write_text(to_json(summarize(segmentation)) + "\n", encoding="utf-8")
+
+
+def frame_name(index: int) -> str:
+    """Return the file name of frame number `index` of a video, from 0; CVAT names frames so too."""
+    return f"frame_{index:06d}.png"

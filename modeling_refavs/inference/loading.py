@@ -46,8 +46,8 @@ def load_model(
         device: see [`choose_device`].
         dtype: of weights and sums: a key of [`DTYPES`]; or int8, see [`quantize`].
         compiled: see [`compile_layers`].
-        graphs: see [`record_graphs`]; False for who looks inside, since what is replayed calls no
-            Python.
+        graphs: see [`record_graphs`]; False for whoever hooks into layers, since what is replayed
+            calls no Python.
 
     Raises:
         ValueError: there is no such model, or it cannot be loaded.

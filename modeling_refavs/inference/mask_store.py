@@ -1,4 +1,5 @@
-"""The model's answers about a video of any length, on disk; a run that was stopped goes on after
+"""Where the mask logits of a video of any length wait: on disk; a run that was stopped resumes
+after
 the last of them."""
 
 import json
@@ -16,17 +17,15 @@ from ..eemc import RefAVSMemory
 from ..utils.files import whole_file
 
 
-RECORD = np.dtype(
-    "<f2"
-)  # half precision: 18 kB for each sentence and answer at 96x96; no sign is lost
+# Half precision: 18 kB for each expression and frame at 96x96; no sign is lost.
+LOGIT_DTYPE = np.dtype("<f2")
 PRESENCE = "presence"
 
 
-class Records:
-    """Mask logits and presence of one answer after the other.
+class MaskStore:
+    """Holds mask logits and presence of the frames that the model saw, in order.
 
-    In memory stands the presence alone: the masks' logits are in a file that is gone with this
-        object, or in a journal.
+    Presence alone is in memory: the logits are in a file, which is gone with this object.
 
     Args:
         file: for the logits, open for reading and writing; by default a nameless temporary one.
@@ -35,7 +34,7 @@ class Records:
     def __init__(self, file: BinaryIO | None = None):
         self.file = file or tempfile.TemporaryFile()  # noqa: SIM115, it lives as long as this object
         self.shape: tuple[int, ...] | None = None  # (expressions, h, w)
-        self.presence: np.ndarray | None = None  # (expressions, answers)
+        self.presence: np.ndarray | None = None  # (expressions, frames)
         self.memory: RefAVSMemory | None = None
         self.duration = 0.0
 
@@ -49,19 +48,18 @@ class Records:
         memory: RefAVSMemory | None,
         duration: float,
     ) -> None:
-        """What the model said of the next pictures.
+        """Keep what the model said of the next frames.
 
         Args:
-            mask_logits: `(expressions, answers, h, w)`.
-            presence: `(expressions, answers)`, probabilities.
+            mask_logits: `(expressions, frames, h, w)`.
+            presence: `(expressions, frames)`, probabilities.
             memory: of the model, after the last of them.
             duration: s, that they cover.
         """
-        block = (
-            mask_logits.float().cpu().numpy().astype(RECORD).swapaxes(0, 1)
-        )  # -> (answers, expressions, h, w)
+        # (expressions, frames, h, w) -> (frames, expressions, h, w)
+        block = mask_logits.float().cpu().numpy().astype(LOGIT_DTYPE).swapaxes(0, 1)
         self.shape = block.shape[1:]
-        self.file.seek(len(self) * self._record_size)
+        self.file.seek(len(self) * self._frame_size)
         self.file.write(block.tobytes())
         self.file.flush()
         self.presence = (
@@ -70,43 +68,41 @@ class Records:
         self.memory, self.duration = memory, self.duration + duration
 
     def read(self, index: int) -> torch.Tensor:
-        """`(expressions, h, w)` float32 of one answer."""
-        self.file.seek(index * self._record_size)
-        record = np.frombuffer(self.file.read(self._record_size), dtype=RECORD)
-        return torch.from_numpy(record.reshape(self.shape).astype(np.float32))
+        """Return `(expressions, h, w)` float32, the mask logits of one frame."""
+        self.file.seek(index * self._frame_size)
+        logits = np.frombuffer(self.file.read(self._frame_size), dtype=LOGIT_DTYPE)
+        return torch.from_numpy(logits.reshape(self.shape).astype(np.float32))
 
     def remove(self) -> None:
-        """All outputs are written: nothing is left to go on with."""
+        """Give the disk space back: all outputs are written."""
         self.file.close()
 
     @property
-    def _record_size(self) -> int:
-        return 0 if self.shape is None else int(np.prod(self.shape)) * RECORD.itemsize
+    def _frame_size(self) -> int:
+        """Bytes of one frame's mask logits."""
+        return 0 if self.shape is None else int(np.prod(self.shape)) * LOGIT_DTYPE.itemsize
 
 
-class Journal(Records):
-    """Records in a folder that outlives the run.
+class PersistentMaskStore(MaskStore):
+    """A mask store in a folder that outlives the run.
 
     Args:
-        folder: is made, or continued if its request is the same, or begun anew.
-        request: what the answers depend on, as JSON has it; see [`describe_request`].
+        folder: is made, or resumed if its request is the same, or begun anew.
+        request: what the logits depend on, as JSON has it; see [`describe_request`].
     """
 
     def __init__(self, folder: str | Path, request: dict[str, Any]):
         self.folder, self.request = Path(folder), json.loads(json.dumps(request))
         self.folder.mkdir(exist_ok=True)
-        state = self._read_state()
-        answers = self.folder / "mask_logits.f16"
-        super().__init__(answers.open("r+b" if state and answers.exists() else "w+b"))
+        state, logits = self._read_state(), self.folder / "mask_logits.f16"
+        super().__init__(logits.open("r+b" if state and logits.exists() else "w+b"))
         if state:
             facts, tensors = state
             self.shape, self.duration = tuple(facts["shape"]), facts["duration"]
             self.presence = tensors.pop(PRESENCE).numpy()
             self.memory = RefAVSMemory.from_dict(tensors)
-            if (
-                self.file.seek(0, 2) < len(self) * self._record_size
-            ):  # not what the state says: begin anew
-                super().__init__(self.file)
+            if self.file.seek(0, 2) < len(self) * self._frame_size:
+                super().__init__(self.file)  # less than the state says: begin anew
 
     def append(
         self,
@@ -115,20 +111,17 @@ class Journal(Records):
         memory: RefAVSMemory | None,
         duration: float,
     ) -> None:
-        """As in [`Records`]; when it returns, a later run goes on from here."""
+        """As in [`MaskStore`]; when it returns, a later run resumes from here."""
         super().append(mask_logits, presence, memory, duration)
-        tensors = (
-            {name: value.cpu().contiguous() for name, value in memory.to_dict().items()}
-            if memory
-            else {}
-        )
+        tensors = memory.to_dict() if memory else {}
+        tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
         tensors[PRESENCE] = torch.from_numpy(self.presence)
         facts = {"request": self.request, "shape": self.shape, "duration": self.duration}
         with whole_file(self._state) as unfinished:
             unfinished.write_bytes(save(tensors, {"facts": json.dumps(facts)}))
 
     def remove(self) -> None:
-        """As in [`Records`]; the folder goes."""
+        """As in [`MaskStore`]; the folder is removed."""
         super().remove()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -146,8 +139,8 @@ class Journal(Records):
         return (facts, tensors) if facts.get("request") == self.request else None
 
 
-def journal_of(output: str | Path) -> Path:
-    """The folder beside an output in which its answers wait: `.out.mp4.journal` of `out.mp4`."""
+def store_folder_of(output: str | Path) -> Path:
+    """Return the folder of an output's mask store: `.out.mp4.journal` beside `out.mp4`."""
     output = Path(output)
     return output.with_name(f".{output.name}.journal")
 
@@ -155,8 +148,8 @@ def journal_of(output: str | Path) -> Path:
 def describe_request(
     video: str | Path, expressions: list[str], model: str, **options: Any
 ) -> dict[str, Any]:
-    """What the answers depend on: another file under the same name, or other weights in the same
-    folder, are another request."""
+    """Describe what mask logits depend on: another file under the same name, or other weights in
+    the same folder, make another request."""
     files = [
         Path(video).resolve(),
         *sorted(Path(model).glob("*.safetensors")),

@@ -1,32 +1,70 @@
-"""Reading while the model works."""
+"""Segmentation of a video file: its frames are sampled, go through the model in chunks with the
+memory passed on, and what the model says becomes masks, step by step."""
 
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import groupby, islice
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from transformers import BatchFeature
 
 from ..eemc import RefAVSMemory
+from ..feature_extraction_refavs import SAMPLING_RATE
 from ..modeling_outputs_refavs import RefAVSClipFeatures, RefAVSSegmentationOutput
-from ..video_refavs import VideoInfo, probe_video, read_frames, read_steps, sound_by_second
-from .mask_store import Records
+from ..video_refavs import (
+    Frame,
+    VideoInfo,
+    VideoSource,
+    probe_video,
+    read_frames,
+    read_steps,
+    sound_by_second,
+)
+from .mask_store import MaskStore
 
+
+SMOOTHING = 0.12  # s, of masks at the video's frame rate: see research/dense.py
+MAX_FRAME_RATE = 120.0  # frames/s; a file that declares more has no meaningful frame rate
+STEP_ROUNDING = 0.05  # of a step: time stamps are rounded, in Matroska to milliseconds
+TIME_ROUNDING = 1e-3  # s, of time stamps
 
 Item = TypeVar("Item")
 
 
-def read_ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The same items; while one is in use, a thread makes the next, and no more than that. An error
-    comes where its item would."""
+def check_request(
+    expressions: Sequence[str],
+    threshold: float,
+    rate: float | str = 1,
+    smoothing: float | None = None,
+) -> None:
+    """Raise `ValueError` for arguments that [`segment_video`] cannot work with."""
+    if isinstance(expressions, str) or not expressions:
+        raise ValueError("expressions must be a list of at least one sentence")
+    for number, expression in enumerate(expressions, start=1):
+        if not expression.strip():
+            raise ValueError(f"sentence {number} is empty: say in words which object is meant")
+    if not 0 < threshold < 1:
+        raise ValueError(f"the threshold must lie between 0 and 1, both excluded, got {threshold}")
+    if rate != "video" and (isinstance(rate, str) or not rate >= 1):
+        raise ValueError(
+            f"the rate must be a number of frames a second, at least 1, or 'video', got {rate!r}"
+        )
+    if smoothing is not None and not 0 <= smoothing < math.inf:
+        raise ValueError(f"smoothing must be a number of seconds, at least 0, got {smoothing}")
+
+
+def prefetch(items: Iterator[Item]) -> Iterator[Item]:
+    """Yield the same items; while one is in use, a thread makes the next, and no more than that.
+
+    An error is raised where its item would have come.
+    """
     end = object()
     with ThreadPoolExecutor(max_workers=1) as reader:
         waiting = reader.submit(next, items, end)
@@ -35,201 +73,109 @@ def read_ahead(items: Iterator[Item]) -> Iterator[Item]:
             yield item
 
 
-SMOOTHING = 0.12  # s, of masks at the video's frame rate: see benchmarks/dense.py
-FASTEST = 120.0  # pictures a second; a file that declares more has no meaningful frame rate
-ROUNDING = 0.05  # of a step: time stamps are rounded, in Matroska to milliseconds
-
-
 @dataclass(frozen=True)
 class Timeline:
-    """Masks are on display `rate` times a second; the model answered `looks` times a second.
+    """Which of the frames that the model saw make the masks of a step.
 
-    Masks between two answers, and with smoothing all masks, are means of logits, weighted with a
-    triangle in time.
+    The masks of a step are a mean of mask logits, weighted with a triangle in time.
 
     Args:
-        rate: of masks, per second: 1, or the video's frame rate.
-        looks: of answers, per second; answer k is of the picture at k / looks s.
-        smoothing: s, half the triangle's width; between answers it is never narrower than their
+        steps_per_second: of masks: 1, or the video's frame rate.
+        frames_per_second: that the model saw; frame k was on display at k / frames_per_second s.
+        smoothing: s, half the triangle's width; between frames it is never narrower than their
             distance. 0: none.
     """
 
-    rate: float = 1.0
-    looks: float = 1.0
+    steps_per_second: float = 1.0
+    frames_per_second: float = 1.0
     smoothing: float = 0.0
 
     @property
     def reach(self) -> float:
-        """s; an answer nearer than that has its part in a mask. 0: the last answer alone counts."""
-        return 0.0 if self.rate == 1 and not self.smoothing else max(self.smoothing, 1 / self.looks)
+        """s; a frame nearer than that has its part in a mask. 0: the last frame alone counts."""
+        if self.steps_per_second == 1 and not self.smoothing:
+            return 0.0
+        return max(self.smoothing, 1 / self.frames_per_second)
 
-    def num_steps(self, duration: float, num_answers: int) -> int:
-        """How many masks cover a video of `duration` s."""
-        return (
-            num_answers
-            if self.rate == self.looks
-            else max(1, math.ceil(duration * self.rate - ROUNDING))
-        )
+    def num_steps(self, duration: float, num_frames: int) -> int:
+        """Count the steps of a video of `duration` s of which the model saw `num_frames`."""
+        if self.steps_per_second == self.frames_per_second:
+            return num_frames
+        return max(1, math.ceil(duration * self.steps_per_second - STEP_ROUNDING))
 
     def step_at(self, time: float) -> int:
-        """The step on display at `time` (s)."""
-        return int(time * self.rate + (ROUNDING if self.rate != 1 else 0))
+        """Return the step on display at `time` (s)."""
+        rounding = STEP_ROUNDING if self.steps_per_second != 1 else 0
+        return int(time * self.steps_per_second + rounding)
 
     def time_of(self, step: int) -> float:
-        """When a step begins, s."""
-        return step / self.rate
+        """Return when a step begins, in s."""
+        return step / self.steps_per_second
 
-    def answers(self, step: int, num_answers: int) -> tuple[np.ndarray, np.ndarray]:
-        """The answers that make the masks of `step`, and the weight of each; weights sum up to
+    def frames_of(self, step: int, num_frames: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the frames that make the masks of `step`, and their weights, which sum up to
         1."""
-        place = self.time_of(step) * self.looks  # in answers
+        place = self.time_of(step) * self.frames_per_second  # in frames
         if not self.reach:
-            return np.array([min(int(place + ROUNDING), num_answers - 1)]), np.ones(1)
-        reach = self.reach * self.looks
-        first, last = (
-            max(0, math.floor(place - reach) + 1),
-            min(num_answers - 1, math.ceil(place + reach) - 1),
-        )
-        indices = np.arange(min(first, last), last + 1)  # beyond the last answer, that one
+            return np.array([min(int(place + STEP_ROUNDING), num_frames - 1)]), np.ones(1)
+        reach = self.reach * self.frames_per_second
+        first = max(0, math.floor(place - reach) + 1)
+        last = min(num_frames - 1, math.ceil(place + reach) - 1)
+        indices = np.arange(min(first, last), last + 1)  # beyond the last frame, that one
         weights = np.maximum(1 - np.abs(indices - place) / reach, 1e-6)
         return indices, weights / weights.sum()
 
 
 def make_timeline(info: VideoInfo, rate: float | str, smoothing: float | None) -> Timeline:
-    """Of what [`segment_video`] is asked for; no more looks than the video has pictures."""
-    looks = (
-        min(info.frame_rate, FASTEST)
-        if rate == "video"
-        else min(float(rate), info.frame_rate, FASTEST)
-    )
-    if looks <= 1:
+    """Return the timeline for the arguments of [`segment_video`]; the model never sees more frames
+    than the video has."""
+    video_rate = min(info.frame_rate, MAX_FRAME_RATE)
+    frames_per_second = video_rate if rate == "video" else min(float(rate), video_rate)
+    if frames_per_second <= 1:
         return Timeline(smoothing=smoothing or 0.0)
-    return Timeline(
-        min(info.frame_rate, FASTEST), looks, SMOOTHING if smoothing is None else smoothing
-    )
-
-
-SAMPLING_RATE = 16000  # Hz, what VGGish hears
-Answer = tuple[torch.Tensor, torch.Tensor, RefAVSMemory | None, float]
-
-
-"""Mask logits `(expressions, looks, h, w)`, presence logits `(expressions, looks)`, the memory
-after them, their length in s."""
+    return Timeline(video_rate, frames_per_second, SMOOTHING if smoothing is None else smoothing)
 
 
 @dataclass(frozen=True)
-class Request:
-    """What is asked of a video that may have been begun.
+class SampledFrame:
+    """A frame that the model sees.
 
     Args:
-        looks: a second.
-        group_size: looks that go through the model together.
-        skip: looks that are answered already, whole seconds.
-        memory: what they left.
-    """
-
-    looks: float
-    group_size: int
-    skip: int
-    memory: RefAVSMemory | None
-
-
-@dataclass(frozen=True)
-class Look:
-    """A picture that the model sees.
-
-    Args:
-        frame: `(height, width, 3)` uint8 RGB.
+        rgb: `(height, width, 3)` uint8.
         second: in which it is.
         audio: `(samples,)` float32, the sound of that second; None without a sound track.
-        end: s, when the next look begins or the video ends.
+        end: s, when the next sampled frame begins or the video ends.
     """
 
-    frame: np.ndarray
+    rgb: np.ndarray
     second: int
     audio: np.ndarray | None
     end: float
 
 
-def read_looks(path: str | Path, rate: float) -> Iterator[Look]:
-    """The pictures on display at 0, 1/rate, 2/rate, ... s; one second's sound is held in memory.
+def sample_frames(source: VideoSource, rate: float) -> Iterator[SampledFrame]:
+    """Yield the frames on display at 0, 1/rate, 2/rate, ... s; one second's sound is held in
+    memory.
 
     Args:
-        path: any file that PyAV reads.
-        rate: per second, more than 1 and at most the video's frame rate.
+        source: see [`probe_video`].
+        rate: frames/s, more than 1 and at most the video's frame rate.
 
     Raises:
         ValueError: the file is no video.
     """
-    info = probe_video(path)
+    info = probe_video(source)
     sounds, second, number, waiting, end = sound_by_second(info, SAMPLING_RATE), -1, 0, None, 0.0
-    for frame in read_frames(path):
-        while number / rate + ROUNDING / info.frame_rate < frame.end or not number:
+    for frame in read_frames(info):
+        while number / rate + STEP_ROUNDING / info.frame_rate < frame.end or not number:
             if waiting:
                 yield replace(waiting, end=number / rate)
             if int(number / rate + 1e-6) > second:
                 second, audio = second + 1, next(sounds)
-            waiting, number = Look(frame.rgb, second, audio, end), number + 1
+            waiting, number = SampledFrame(frame.rgb, second, audio, end), number + 1
         end = frame.end
     if waiting:
         yield replace(waiting, end=end)
-
-
-def answer_seconds(
-    model: Any, processor: Any, info: VideoInfo, expressions: list[str], request: Request
-) -> Iterator[Answer]:
-    """One look a second, `request.group_size` of them at a time."""
-    memory = request.memory
-    for inputs, duration in read_ahead(
-        _prepare_seconds(model.device, processor, info, expressions, request)
-    ):
-        outputs = model(**inputs.to(dtype=model.dtype), memory=memory)
-        memory = outputs.memory
-        yield outputs.mask_logits, outputs.presence_logits, memory, duration
-
-
-def _prepare_seconds(
-    device: torch.device, processor: Any, info: VideoInfo, expressions: list[str], request: Request
-) -> Iterator[tuple[BatchFeature, float]]:
-    """What the model is given of each group of seconds, and their length in s."""
-    steps = islice(read_steps(info.path, SAMPLING_RATE), request.skip, None)
-    while chunk := list(islice(steps, request.group_size)):
-        inputs = processor(
-            text=expressions,
-            frames=[step.frame for step in chunk],
-            audio=np.concatenate([step.audio for step in chunk]) if info.has_audio else None,
-            sampling_rate=SAMPLING_RATE,
-            device=device,
-        )
-        yield inputs, sum(step.duration for step in chunk)
-
-
-def answer_pictures(
-    model: Any, processor: Any, info: VideoInfo, expressions: list[str], request: Request
-) -> Iterator[Answer]:
-    """`request.looks` looks a second; an answer is of a second."""
-    tokens = dict(processor(text=expressions, device=model.device))
-    memory = request.memory
-    looks = read_ahead(islice(read_looks(info.path, request.looks), request.skip, None))
-    for second, group in groupby(looks, key=lambda look: look.second):
-        cues, answers, end = None, [], 0.0
-        while chunk := list(islice(group, request.group_size)):
-            inputs = processor(
-                frames=[look.frame for look in chunk],
-                audio=chunk[0].audio,
-                sampling_rate=SAMPLING_RATE,
-                device=model.device,
-            )
-            features = model.encode_clips(**inputs.to(dtype=model.dtype))
-            cues = features if cues is None else cues
-            outputs = decode_with_cues(model, cues, features, tokens, memory)
-            answers.append((outputs.mask_logits, outputs.presence_logits))
-            end = chunk[-1].end
-        memory = outputs.memory
-        mask_logits, presence_logits = (
-            torch.cat(part, dim=1) for part in zip(*answers, strict=True)
-        )
-        yield mask_logits, presence_logits, memory, min(end - second, 1.0)
 
 
 def decode_with_cues(
@@ -239,34 +185,162 @@ def decode_with_cues(
     tokens: dict[str, torch.Tensor],
     memory: RefAVSMemory | None,
 ) -> RefAVSSegmentationOutput:
-    """The sentences asked of every picture of one clip's `pixels`, with the cues of the first step
-    of `cues`."""
+    """Segment every frame of one clip's `pixels` with the cues of the first step of `cues`.
+
+    Args:
+        model: [`RefAVSForSegmentation`].
+        cues, pixels: of `model.encode_clips`, one clip each.
+        tokens: `input_ids` and `attention_mask` of the expressions.
+        memory: after the seconds before; None at the beginning.
+    """
     first = {
         name: None if cues[name] is None else cues[name][:, :1]
         for name in ("frame_features", "audio_features", "audio_mask", "frame_mask")
         if name in cues
     }
-    num_looks, num_expressions = pixels.mask_features.shape[1], len(tokens["input_ids"])
+    num_frames, num_expressions = pixels.mask_features.shape[1], len(tokens["input_ids"])
     device = pixels.mask_features.device
     features = RefAVSClipFeatures(
         **first,
         mask_features=pixels.mask_features,
         multi_scale_features=pixels.multi_scale_features,
-        step_index=torch.zeros(num_looks, dtype=torch.long, device=device),
+        step_index=torch.zeros(num_frames, dtype=torch.long, device=device),
     )
     clip_index = torch.zeros(num_expressions, dtype=torch.long, device=device)
     return model.segment(features, **tokens, clip_index=clip_index, memory=memory)
 
 
+class ChunkOutput(NamedTuple):
+    """What the model says of a chunk of a video: mask logits `(expressions, frames, h, w)`,
+    presence logits `(expressions, frames)`, the memory after it, and its length in s."""
+
+    mask_logits: torch.Tensor
+    presence_logits: torch.Tensor
+    memory: RefAVSMemory | None
+    duration: float
+
+
+@dataclass(frozen=True)
+class SecondInference:
+    """Inference on one frame a second, as in the paper; a chunk is a few seconds.
+
+    Args:
+        model, processor: see [`segment_video`].
+        info: of the video.
+        expressions: all are asked in one pass.
+        chunk_size: frames that go through the model together.
+    """
+
+    model: Any
+    processor: Any
+    info: VideoInfo
+    expressions: list[str]
+    chunk_size: int
+
+    def chunks(self, skip: int) -> Iterator[tuple[BatchFeature, float]]:
+        """Yield the model's inputs for each chunk after the first `skip` frames, and its length in
+        s."""
+        return prefetch(self._prepare(skip))
+
+    def _prepare(self, skip: int) -> Iterator[tuple[BatchFeature, float]]:
+        steps = islice(read_steps(self.info, SAMPLING_RATE), skip, None)
+        while chunk := list(islice(steps, self.chunk_size)):
+            audio = [step.audio for step in chunk]
+            inputs = self.processor(
+                text=self.expressions,
+                frames=[step.frame for step in chunk],
+                audio=np.concatenate(audio) if self.info.has_audio else None,
+                sampling_rate=SAMPLING_RATE,
+                device=self.model.device,
+            )
+            yield inputs, sum(step.duration for step in chunk)
+
+    def segment(
+        self, chunk: tuple[BatchFeature, float], memory: RefAVSMemory | None
+    ) -> ChunkOutput:
+        inputs, duration = chunk
+        outputs = self.model(**inputs.to(dtype=self.model.dtype), memory=memory)
+        return ChunkOutput(outputs.mask_logits, outputs.presence_logits, outputs.memory, duration)
+
+
+@dataclass(frozen=True)
+class FrameInference:
+    """Inference on more than one frame a second; a chunk is a second, whose first frame and sound
+    give the cues for all of its frames.
+
+    Args:
+        model, processor, info, expressions, chunk_size: see [`SecondInference`].
+        frames_per_second: more than 1.
+    """
+
+    model: Any
+    processor: Any
+    info: VideoInfo
+    expressions: list[str]
+    chunk_size: int
+    frames_per_second: float
+
+    @cached_property
+    def tokens(self) -> dict[str, torch.Tensor]:
+        """`input_ids` and `attention_mask` of the expressions."""
+        return dict(self.processor(text=self.expressions, device=self.model.device))
+
+    def chunks(self, skip: int) -> Iterator[tuple[int, Iterator[SampledFrame]]]:
+        """Yield each second after the first `skip` frames, which are whole seconds, and its
+        frames."""
+        frames = islice(sample_frames(self.info, self.frames_per_second), skip, None)
+        return groupby(prefetch(frames), key=lambda frame: frame.second)
+
+    def segment(
+        self, chunk: tuple[int, Iterator[SampledFrame]], memory: RefAVSMemory | None
+    ) -> ChunkOutput:
+        (second, frames), cues, parts, end = chunk, None, [], 0.0
+        while group := list(islice(frames, self.chunk_size)):
+            inputs = self.processor(
+                frames=[frame.rgb for frame in group],
+                audio=group[0].audio,
+                sampling_rate=SAMPLING_RATE,
+                device=self.model.device,
+            )
+            features = self.model.encode_clips(**inputs.to(dtype=self.model.dtype))
+            cues = features if cues is None else cues
+            outputs = decode_with_cues(self.model, cues, features, self.tokens, memory)
+            parts.append((outputs.mask_logits, outputs.presence_logits))
+            end = group[-1].end
+        mask_logits, presence_logits = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
+        return ChunkOutput(mask_logits, presence_logits, outputs.memory, min(end - second, 1.0))
+
+
+@dataclass(frozen=True)
+class MaskedFrame:
+    """A frame beside the masks of one step.
+
+    Args:
+        index: of the frame in the video, from 0.
+        frame: as decoded.
+        step: whose masks these are.
+        masks: `(expressions, height, width)` bool, of the video's size.
+        starts_step: the frame is on display when the step begins; true once for each step.
+        is_shown: the masks are on display with the frame; true once for each frame.
+    """
+
+    index: int
+    frame: Frame
+    step: int
+    masks: np.ndarray
+    starts_step: bool
+    is_shown: bool
+
+
 @dataclass(frozen=True)
 class VideoSegmentation:
-    """What the sentences mean in a video, step by step: second by second, or picture by picture.
+    """The masks of expressions in a video, step by step: a step is a second, or a frame.
 
     Args:
         info: of the video.
-        expressions: the sentences.
+        expressions: what was asked.
         duration: s, as decoded.
-        records: the model's answers, on disk.
+        store: mask logits of the frames that the model saw, on disk.
         timeline: which of them make the masks of which step.
         presence: `(expressions, steps)`, the probability that the object is to be seen.
         threshold: of both probabilities.
@@ -278,7 +352,7 @@ class VideoSegmentation:
     info: VideoInfo
     expressions: tuple[str, ...]
     duration: float
-    records: Records
+    store: MaskStore
     timeline: Timeline
     presence: np.ndarray
     threshold: float
@@ -296,23 +370,23 @@ class VideoSegmentation:
         return torch.stack([self.logits(step) for step in range(self.num_steps)], dim=1)
 
     def logits(self, step: int) -> torch.Tensor:
-        """`(expressions, h, w)` float32 at the model's resolution."""
-        answers = zip(*self.timeline.answers(step, len(self.records)), strict=True)
-        return sum(weight * self.records.read(index) for index, weight in answers)
+        """Return `(expressions, h, w)` float32 at the model's resolution."""
+        frames = zip(*self.timeline.frames_of(step, len(self.store)), strict=True)
+        return sum(weight * self.store.read(index) for index, weight in frames)
 
     def step_at(self, time: float) -> int:
-        """The step whose masks are on display at `time` (s)."""
+        """Return the step whose masks are on display at `time` (s)."""
         return min(self.timeline.step_at(time), self.num_steps - 1)
 
     def time_of(self, step: int) -> float:
-        """When a step begins, in s."""
+        """Return when a step begins, in s."""
         return self.timeline.time_of(step)
 
     def masks(self, step: int, size: tuple[int, int] | None = None) -> np.ndarray:
-        """`(expressions, height, width)` bool: where each object is during `step`.
+        """Return `(expressions, height, width)` bool: where each object is during `step`.
 
-        Empty where the object is not present. `size` is (width, height), the video's own unless
-        given.
+        A mask is empty where the object is not present. `size` is (width, height), the video's own
+        unless given.
         """
         width, height = size or self.info.size
         outputs = SimpleNamespace(mask_logits=self.logits(step).unsqueeze(1))
@@ -321,17 +395,36 @@ class VideoSegmentation:
         )
         return masks & (self.presence[:, step] > self.threshold)[:, None, None]
 
+    def masked_frames(self) -> Iterator[MaskedFrame]:
+        """Decode the video once and up-sample the masks once a step, for all outputs.
+
+        Yields:
+            Each frame with the masks that are on display with it, and each step with the frame that
+            is on display when it begins; where both are the same, one item.
+        """
+        masks, num_started = lru_cache(maxsize=1)(self.masks), 0
+        for index, (frame, is_last) in enumerate(_mark_last(read_frames(self.info))):
+            first = num_started
+            while num_started < self.num_steps and (
+                is_last or frame.end > self.time_of(num_started) + TIME_ROUNDING
+            ):
+                num_started += 1
+            shown = self.step_at(frame.time)
+            for step in sorted({shown, *range(first, num_started)}):
+                starts = first <= step < num_started
+                yield MaskedFrame(index, frame, step, masks(step), starts, step == shown)
+
     @cached_property
     def shares(self) -> np.ndarray:
-        """`(expressions, steps)`: the part of the picture that each object covers, 0 where it is
+        """`(expressions, steps)`: the part of the frame that each object covers, 0 where it is
         absent."""
         return np.stack(
             [self.masks(step).mean(axis=(1, 2)) for step in range(self.num_steps)], axis=1
         )
 
     def intervals(self, expression: int) -> list[tuple[float, float]]:
-        """[start, end) in s, where a sentence's object is seen; none if nothing fits the
-        sentence."""
+        """Return [start, end) in s, where the object of an expression is seen; none if nothing
+        fits."""
         seen = np.diff(self.shares[expression] > 0, prepend=False, append=False)
         edges = [
             self.duration if step == self.num_steps else self.time_of(step)
@@ -340,11 +433,21 @@ class VideoSegmentation:
         return list(zip(edges[::2], edges[1::2], strict=True))
 
 
+def _mark_last(items: Iterator[Item]) -> Iterator[tuple[Item, bool]]:
+    """Yield each item, and whether it is the last."""
+    nothing = object()
+    item = next(items, nothing)
+    while item is not nothing:
+        following = next(items, nothing)
+        yield item, following is nothing
+        item = following
+
+
 @torch.inference_mode()
 def segment_video(
     model: Any,
     processor: Any,
-    path: str | Path,
+    path: VideoSource,
     expressions: Sequence[str],
     *,
     steps_per_chunk: int = 10,
@@ -352,98 +455,85 @@ def segment_video(
     rate: float | str = 1,
     smoothing: float | None = None,
     progress: Callable[[int], None] | None = None,
-    records: Records | None = None,
+    store: MaskStore | None = None,
 ) -> VideoSegmentation:
-    """Segment what each sentence means, in a video of any length.
+    """Segment what each expression refers to, in a video of any length.
 
     EEMC is causal, and its state is a running mean (Eq. 3): `steps_per_chunk` seconds at a time,
-    with the memory passed on, give what the whole video at once would give. Frames, sound and
-    answers take constant
-    memory: the answers wait on disk.
+    with the memory passed on, give what the whole video at once would give. Frames, sound and mask
+    logits take constant memory: the logits are kept on disk.
 
     Args:
         model, processor: [`RefAVSForSegmentation`] and [`RefAVSProcessor`].
-        path: any file that PyAV reads.
-        expressions: sentences; all are asked of the video in one pass.
-        steps_per_chunk: pictures that go through the model together.
+        path: any file that PyAV reads, its bytes, or what [`probe_video`] made of it.
+        expressions: all are asked in one pass over the video.
+        steps_per_chunk: frames that go through the model together.
         threshold: the probability above which a pixel is of the object, in (0, 1).
-        rate: pictures a second that the model looks at. 1: masks of whole seconds, as in the paper.
-            More, or "video" for
-            every picture: masks at the video's own frame rate, see [`answer_pictures`]; between
-                looks they are interpolated.
+        rate: frames a second that the model sees. 1: masks of whole seconds, as in the paper. More,
+            or "video" for every frame: masks at the video's own frame rate, see [`FrameInference`];
+            between the frames that the model sees they are interpolated.
         smoothing: s, half the width of a triangle over which masks are averaged in time; by default
             0.12 at the video's frame rate and 0 at one mask a second.
         progress: called with the number of seconds done, after each chunk.
-        records: where the answers go, a [`Journal`] for a run that can be continued; by default a
-            temporary file.
+        store: where mask logits go, a [`PersistentMaskStore`] for a run that can be resumed; by
+            default a temporary file.
 
     Raises:
-        ValueError: a sentence is empty, a number out of range, or the file no video.
+        ValueError: an expression is empty, a number out of range, or the file no video.
     """
     check_request(expressions, threshold, rate, smoothing)
     if steps_per_chunk < 1:
         raise ValueError(f"steps_per_chunk must be at least 1, got {steps_per_chunk}")
     info = probe_video(path)
     timeline = make_timeline(info, rate, smoothing)
-    records = Records() if records is None else records
-    done, begin = records.duration, time.perf_counter()
-    _tell(progress, 0, done)
-    memory = records.memory and records.memory.map(lambda rows: rows.to(model.device))
-    request = Request(timeline.looks, steps_per_chunk, len(records), memory)
-    answer = answer_seconds if timeline.looks == 1 else answer_pictures
-    for mask_logits, presence_logits, memory, length in answer(
-        model, processor, info, list(expressions), request
-    ):
-        before = records.duration
-        records.append(mask_logits, presence_logits.float().sigmoid().cpu().numpy(), memory, length)
-        _tell(progress, before, records.duration)
+    store = MaskStore() if store is None else store
+    inference = SecondInference(model, processor, info, list(expressions), steps_per_chunk)
+    if timeline.frames_per_second != 1:
+        inference = FrameInference(**vars(inference), frames_per_second=timeline.frames_per_second)
+    done, begin = store.duration, time.perf_counter()
+    _run(inference, store, progress)
     elapsed = time.perf_counter() - begin
     return VideoSegmentation(
         info=info,
         expressions=tuple(expressions),
-        duration=records.duration,
-        records=records,
+        duration=store.duration,
+        store=store,
         timeline=timeline,
-        presence=_presence(records, timeline),
+        presence=_presence(store, timeline),
         threshold=threshold,
         processor=processor,
-        throughput=(records.duration - done) / elapsed if records.duration > done else None,
+        throughput=(store.duration - done) / elapsed if store.duration > done else None,
     )
 
 
-def _presence(records: Records, timeline: Timeline) -> np.ndarray:
-    """Of answers `(expressions, answers)` to that of steps `(expressions, steps)`."""
-    num_answers = len(records)
+def _run(
+    inference: SecondInference | FrameInference,
+    store: MaskStore,
+    progress: Callable[[int], None] | None,
+) -> None:
+    """Segment what is not in the store yet, chunk by chunk, and pass the memory on."""
+    _report(progress, 0, store.duration)
+    device = inference.model.device
+    memory = store.memory and store.memory.map(lambda rows: rows.to(device))
+    for chunk in inference.chunks(skip=len(store)):
+        output = inference.segment(chunk, memory)
+        memory, before = output.memory, store.duration
+        presence = output.presence_logits.float().sigmoid().cpu().numpy()
+        store.append(output.mask_logits, presence, memory, output.duration)
+        _report(progress, before, store.duration)
+
+
+def _presence(store: MaskStore, timeline: Timeline) -> np.ndarray:
+    """Presence of the frames that the model saw -> presence `(expressions, steps)`."""
+    num_frames = len(store)
     steps = [
-        timeline.answers(step, num_answers)
-        for step in range(timeline.num_steps(records.duration, num_answers))
+        timeline.frames_of(step, num_frames)
+        for step in range(timeline.num_steps(store.duration, num_frames))
     ]
-    return np.stack([records.presence[:, indices] @ weights for indices, weights in steps], axis=1)
+    return np.stack([store.presence[:, indices] @ weights for indices, weights in steps], axis=1)
 
 
-def _tell(progress: Callable[[int], None] | None, before: float, after: float) -> None:
-    """Whole seconds, as they go by; a rest counts as one."""
+def _report(progress: Callable[[int], None] | None, before: float, after: float) -> None:
+    """Report whole seconds as they pass; a rest counts as one."""
     if progress and math.ceil(after - 1e-6) > math.ceil(before - 1e-6):
         progress(math.ceil(after - 1e-6) - math.ceil(before - 1e-6))
-
-
-def check_request(
-    expressions: Sequence[str],
-    threshold: float,
-    rate: float | str = 1,
-    smoothing: float | None = None,
-) -> None:
-    """`ValueError` for a request that cannot be answered."""
-    if isinstance(expressions, str) or not expressions:
-        raise ValueError("expressions must be a list of at least one sentence")
-    for number, expression in enumerate(expressions, start=1):
-        if not expression.strip():
-            raise ValueError(f"sentence {number} is empty: say in words which object is meant")
-    if not 0 < threshold < 1:
-        raise ValueError(f"the threshold must lie between 0 and 1, both excluded, got {threshold}")
-    if rate != "video" and (isinstance(rate, str) or not rate >= 1):
-        raise ValueError(
-            f"the rate must be a number of looks a second, at least 1, or 'video', got {rate!r}"
-        )
-    if smoothing is not None and not 0 <= smoothing < math.inf:
-        raise ValueError(f"smoothing must be a number of seconds, at least 0, got {smoothing}")

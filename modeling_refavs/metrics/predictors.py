@@ -94,4 +94,4 @@ def _read(path: Path, truth: Truth) -> np.ndarray:
                 )
             return to_mask(picture, size)
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read as a picture: {error}") from error
+        raise ValueError(f"{path}: cannot be read as an image: {error}") from error

@@ -11,6 +11,7 @@ import numpy as np
 
 from dataset_script.statistics import LENGTH_BINS, length_bin, sentence_cues
 
+from ..utils.markdown import table
 from .refavs_fscore.refavs_fscore import pool as pool_fscore
 from .refavs_jaccard.refavs_jaccard import check_pooling
 from .refavs_jaccard.refavs_jaccard import pool as pool_jaccard
@@ -64,7 +65,7 @@ class SentenceFacts:
     """The groups that a sentence belongs to.
 
     A synthetic tree says in `scenes/<clip>.json` how hard a sentence is and which cues it needs.
-    Ref-AVS Bench does not: there the dimension is told from words, roughly, and the grade is not
+    Ref-AVS Bench does not: there the dimension is estimated from words, and the grade is not
     known.
 
     Args:
@@ -427,7 +428,7 @@ def results_table(report: dict[str, Any]) -> str:
         )
         if split == "test_u" and report["mix"]:
             rows.append(("Mix", "", "", *_measures(report["mix"])))
-    return _table(("split", "clips", "sentences", "J", "F", "J&F", "S"), rows)
+    return table(("split", "clips", "sentences", "J", "F", "J&F", "S"), rows)
 
 
 def _published(report: dict[str, Any]) -> str:
@@ -448,7 +449,7 @@ def _published(report: dict[str, Any]) -> str:
         "2407.10957v1): "
         "other data or another pooling do not compare."
     )
-    return f"{_table(('', 'Seen J / F', 'Unseen J / F', 'Mix J / F', 'Null S'), rows)}\n\n{note}"
+    return f"{table(('', 'Seen J / F', 'Unseen J / F', 'Mix J / F', 'Null S'), rows)}\n\n{note}"
 
 
 def breakdown_text(report: dict[str, Any], name: str) -> str:
@@ -478,7 +479,7 @@ def breakdown_text(report: dict[str, Any], name: str) -> str:
         "S",
     )
     note = f"\n\n{DIMENSION_NOTE}" if name == "dimension" and not report["knows_scenes"] else ""
-    return f"## By {name}\n\n{_table(head, rows)}{note}"
+    return f"## By {name}\n\n{table(head, rows)}{note}"
 
 
 def _measures(part: dict[str, Any]) -> tuple[str, str, str, str]:
@@ -502,10 +503,3 @@ def _pair(part: dict[str, Any] | None) -> str:
     if part is None or part["jaccard"] is None:
         return NOTHING
     return f"{100 * part['jaccard']['value']:.2f} / {100 * part['fscore']['value']:.1f}"
-
-
-def _table(head: tuple, rows: list[tuple]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join(
-        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
-    )

@@ -139,7 +139,7 @@ def true_masks(clip: dict[str, Any], mask_size: int | None) -> list[Truth]:
 
 
 def to_mask(picture: Image.Image, size: tuple[int, int]) -> np.ndarray:
-    """A mask file's picture as bool `size` (height, width), the nearest pixel's value: above 0 is
+    """A mask file as bool `size` (height, width), the nearest pixel's value: above 0 is
     the object."""
     return np.asarray(picture.convert("L").resize(size[::-1], Image.Resampling.NEAREST)) > 0
 

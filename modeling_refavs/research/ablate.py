@@ -1,5 +1,8 @@
-"""Do the cues choose the right object? What the stages before the masks are measured by, where
-nothing is decoded."""
+"""The paper's Table 4: recipes trained as they are and without each part, and the scores of both.
+
+Where the last stage makes masks, the scores are the paper's. Where it ends with the cues, it is
+grounding accuracy, by which the stages before the masks are measured.
+"""
 
 import json
 import subprocess
@@ -23,6 +26,7 @@ from ..training.checkpoints import is_finished
 from ..training.collator import ClipCollator, ClipDataset
 from ..training.train import open_split
 from ..utils.files import whole_file
+from ..utils.markdown import table
 from .stages import STAGE_CLASSES
 
 
@@ -30,14 +34,14 @@ VISIBLE = 0.02  # visual tokens that an object must cover to count as seen
 CLIPS_AT_ONCE = 8
 
 
-def find_choices(
-    cue_logits: torch.Tensor, mask_labels: torch.Tensor, clip_index: torch.Tensor
+def grounding_hits(
+    grounding_logits: torch.Tensor, mask_labels: torch.Tensor, clip_index: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of the objects in view that any sentence of the clip means, is the one that lights up most
-    the right one?
+    """Of the objects in view that any sentence of the clip means, does the right one have the
+    highest grounding logits?
 
     Args:
-        cue_logits: `(expressions, steps, tokens)`, of a square grid.
+        grounding_logits: `(expressions, steps, tokens)`, of a square grid.
         mask_labels: `(expressions, steps, H, W)`.
         clip_index: `(expressions,)`.
 
@@ -46,23 +50,25 @@ def find_choices(
             in view. A null reference is
         never asked.
     """
-    grid = round(cue_logits.shape[-1] ** 0.5)
+    grid = round(grounding_logits.shape[-1] ** 0.5)
     covers = nn.functional.adaptive_avg_pool2d(mask_labels.float(), grid).flatten(2)
     right, asked = (torch.zeros(covers.shape[:2], dtype=torch.bool) for _ in range(2))
     for clip in clip_index.unique():
         rows = (clip_index == clip).nonzero().squeeze(1)
         objects, own = covers[rows].unique(dim=0, return_inverse=True)  # (objects, steps, tokens)
         seen = objects.sum(-1) >= VISIBLE  # (objects, steps)
-        light = cue_logits[rows].float().sigmoid()
-        lit = torch.einsum("est,ost->eos", light, objects) / objects.sum(-1).clamp(min=VISIBLE)
-        brightest = lit.masked_fill(~seen, -1.0).argmax(dim=1)  # (expressions, steps)
-        right[rows] = (brightest == own[:, None]).cpu()
+        probabilities = grounding_logits[rows].float().sigmoid()
+        mean_inside = torch.einsum("est,ost->eos", probabilities, objects) / objects.sum(-1).clamp(
+            min=VISIBLE
+        )
+        best = mean_inside.masked_fill(~seen, -1.0).argmax(dim=1)  # (expressions, steps)
+        right[rows] = (best == own[:, None]).cpu()
         asked[rows] = (seen[own] & (seen.sum(0) > 1)).cpu()
     return right & asked, asked
 
 
 @torch.no_grad()
-def measure_choice(
+def measure_grounding(
     model: RefAVSPreTrainedModel, processor: RefAVSProcessor, split: PreparedSplit
 ) -> dict[str, tuple[int, int]]:
     """Of each family of sentences, how often the right object was chosen and how often there was a
@@ -80,7 +86,9 @@ def measure_choice(
     for batch in DataLoader(ClipDataset(split), CLIPS_AT_ONCE, collate_fn=collator):
         masks = batch.pop("mask_labels")
         batch = {name: value.to(model.device) for name, value in batch.items()}
-        choices = find_choices(model(**batch).cue_logits.cpu(), masks, batch["clip_index"].cpu())
+        choices = grounding_hits(
+            model(**batch).grounding_logits.cpu(), masks, batch["clip_index"].cpu()
+        )
         for chosen, choice in zip(*choices, strict=True):
             family = next(sentences).family
             right[family] += int(chosen.sum())
@@ -97,14 +105,14 @@ VARIANTS = {  # folder -> field of RefAVSConfig that is switched off, row of the
 }
 SPLITS = ("test_s", "test_u", "test_n")
 COLUMNS = ("Seen J", "Seen F", "Unseen J", "Unseen F", "Mix J", "Mix F", "Null S")
-CHOICE_SPLITS = {"test_s": "Seen", "test_u": "Unseen"}
-CHOICES_FILE = "choices.json"
+GROUNDING_SPLITS = {"test_s": "Seen", "test_u": "Unseen"}
+GROUNDING_FILE = "grounding_accuracy.json"
 Report = dict[str, Any]
 Reports = dict[str, list[Report]]  # of each variant, one for each seed
 Scores = dict[str, float]  # column -> J and F in %, S in [0, 1]; or family -> share
 
 
-class MaskJudge:
+class MaskScores:
     """The paper's scores, from `refavs evaluate`; J once more for each group of `by`."""
 
     def __init__(self, data: DataArguments, by: Sequence[str]):
@@ -135,17 +143,18 @@ class MaskJudge:
         return ablation_text(reports)
 
 
-class ChoiceJudge:
-    """How often the cues choose the right object, by family of sentences: see [`find_choices`]."""
+class GroundingScores:
+    """How often the cues choose the right object, by family of sentences: see
+    [`grounding_hits`]."""
 
     def __init__(self, data: DataArguments, stage: str):
         self.data, self.kind = data, STAGE_CLASSES[stage]
 
     def report(self, folder: Path) -> Report:
         """`{split: {family: [right, asked]}}`."""
-        path = folder / CHOICES_FILE
+        path = folder / GROUNDING_FILE
         if not path.is_file():
-            choices = {split: self._measure(folder, split) for split in CHOICE_SPLITS}
+            choices = {split: self._measure(folder, split) for split in GROUNDING_SPLITS}
             with whole_file(path) as unfinished:
                 unfinished.write_text(json.dumps(choices, indent=2) + "\n", encoding="utf-8")
         return json.loads(path.read_text(encoding="utf-8"))
@@ -162,11 +171,11 @@ class ChoiceJudge:
         prepared = Preparation(model, processor, cache).prepare(
             rows, families=True, cache_cues=self.data.cache_cues
         )
-        return measure_choice(model, processor, prepared)
+        return measure_grounding(model, processor, prepared)
 
     def scores(self, report: Report) -> Scores:
         """Of each split as a whole, then of each family over both."""
-        splits = {title: report[split] for split, title in CHOICE_SPLITS.items()}
+        splits = {title: report[split] for split, title in GROUNDING_SPLITS.items()}
         families = sorted({family for counts in splits.values() for family in counts})
         shares = {title: _share(list(counts.values())) for title, counts in splits.items()}
         of_family = {
@@ -189,8 +198,8 @@ class ChoiceJudge:
             "# Ablation",
             "The share of sentences and seconds at which, of the objects in view that a sentence "
             "of the clip means, the right one "
-            f"lights up most, where there are two or more{_seeds(seeds)}.",
-            _table(("", *reports), rows),
+            f"has the highest grounding logits, where there are two or more{_seeds(seeds)}.",
+            table(("", *reports), rows),
         ]
         return "\n\n".join(parts) + "\n"
 
@@ -232,7 +241,7 @@ def ablation_text(reports: Reports) -> str:
     parts = [
         "# Ablation",
         f"J and F in % (higher is better), S (lower is better){_seeds(seeds)}.",
-        _table(("", *COLUMNS), rows + published),
+        table(("", *COLUMNS), rows + published),
         "The paper's rows are of Ref-AVS Bench, in the released pooling (arXiv 2407.10957v1): "
         "other data do not compare.",
     ]
@@ -265,7 +274,7 @@ def _breakdown(reports: Reports, breakdown: str) -> str:
                 ),
             )
         )
-    return _table((breakdown, *reports), rows)
+    return table((breakdown, *reports), rows)
 
 
 def _row(runs: list[Scores]) -> list[str]:
@@ -283,11 +292,6 @@ def _spread(values: list[float], digits: int) -> str:
 
 def _value(part: dict[str, Any], name: str) -> float:
     return float("nan") if part.get(name) is None else part[name]["value"]
-
-
-def _table(head: tuple, rows: list[tuple]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def _share(counts: list[Sequence[int]]) -> float:
@@ -326,17 +330,17 @@ def ablate(
     if unknown := [name for name in only if name not in VARIANTS]:
         raise ValueError(f"--only {unknown[0]}: must be of {', '.join(VARIANTS)}")
     model, data, _ = [read_recipe(recipe, overrides) for recipe in recipes][-1]
-    judge = MaskJudge(data, by) if model.stage == "masks" else ChoiceJudge(data, model.stage)
+    scorer = MaskScores(data, by) if model.stage == "masks" else GroundingScores(data, model.stage)
     reports: dict[str, list[dict[str, Any]]] = {name: [] for name in only}
     for seed in seeds:
         for name in only:
             folder = output / name / f"seed{seed}"
             _train_stages(recipes, name, seed, folder, processes, overrides)
-            reports[name].append(judge.report(folder))
-    text = judge.text(reports)
+            reports[name].append(scorer.report(folder))
+    text = scorer.text(reports)
     with whole_file(output / "ablation.json") as unfinished:
         scores = {
-            name: [judge.scores(report) for report in group] for name, group in reports.items()
+            name: [scorer.scores(report) for report in group] for name, group in reports.items()
         }
         unfinished.write_text(
             json.dumps({"seeds": seeds, "scores": scores}, indent=2) + "\n", encoding="utf-8"

@@ -1,4 +1,4 @@
-"""How much of the benchmark can be answered by one who does not look ahead: EEMC answers each
+"""How much of the benchmark can be answered without looking ahead: EEMC answers each
 second from what has passed (Eq. 3)."""
 
 import json

@@ -9,7 +9,6 @@ sentences.
 python -m modeling_refavs.benchmarks.dense
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Callable
@@ -21,7 +20,8 @@ from torch.nn.functional import interpolate
 
 from dataset_script.synthetic.drawing import draw
 from modeling_refavs import RefAVSForSegmentation, RefAVSProcessor
-from modeling_refavs.inference.segment import SAMPLING_RATE, Timeline, decode_with_cues
+from modeling_refavs.feature_extraction_refavs import SAMPLING_RATE
+from modeling_refavs.inference.segment import Timeline, decode_with_cues
 from modeling_refavs.video_refavs import read_frames, read_sound
 from spaces_demo.draw_examples import CLIPS, EXAMPLES, SECONDS, SIZE, THINGS, make_scene
 
@@ -44,10 +44,6 @@ class Clip:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.parse_args()
     torch.set_num_threads(1)
     model = RefAVSForSegmentation.from_pretrained(MODEL).eval()
     processor = RefAVSProcessor.from_pretrained(MODEL)
@@ -102,14 +98,14 @@ def answer_in_all_ways(model, processor, clip: Clip) -> dict[str, tuple[torch.Te
         ),
     }
     ways |= {
-        f"cues of the second, {looks} frames a second"
-        + ", interpolated" * (looks < FPS): lambda looks=looks: retime(
-            cues_of_the_second(model, processor, clip, looks), looks, 0.0
+        f"cues of the second, {rate} frames a second"
+        + ", interpolated" * (rate < FPS): lambda rate=rate: retime(
+            cues_of_the_second(model, processor, clip, rate), rate, 0.0
         )
-        for looks in (2, 5, FPS)
+        for rate in (2, 5, FPS)
     }
     answers = {name: _timed(way) for name, way in ways.items()}
-    dense, seconds = answers[f"cues of the second, {FPS} looks a second"]
+    dense, seconds = answers[f"cues of the second, {FPS} frames a second"]
     for smoothing in SMOOTHINGS:
         answers[f"the same, smoothed over {smoothing} s"] = retime(dense, FPS, smoothing), seconds
     dense, seconds = answers["25 passes, shifted, each with its memory"]
@@ -156,12 +152,12 @@ def of_one_memory(model, processor, clip: Clip, own_sound: bool) -> torch.Tensor
     return torch.cat(logits, dim=1)
 
 
-def cues_of_the_second(model, processor, clip: Clip, looks: int) -> torch.Tensor:
+def cues_of_the_second(model, processor, clip: Clip, rate: int) -> torch.Tensor:
     """What `refavs segment --fps` does."""
     logits, memory = [], None
     tokens = dict(processor(text=clip.expressions))
     for second in range(SECONDS):
-        numbers = [(second * looks + look) * FPS // looks for look in range(looks)]
+        numbers = [(second * rate + index) * FPS // rate for index in range(rate)]
         sound = clip.sound[second * SAMPLING_RATE : (second + 1) * SAMPLING_RATE]
         inputs = processor(
             frames=[clip.pictures[n] for n in numbers], audio=sound, sampling_rate=SAMPLING_RATE
@@ -173,13 +169,13 @@ def cues_of_the_second(model, processor, clip: Clip, looks: int) -> torch.Tensor
     return torch.cat(logits, dim=1)
 
 
-def retime(logits: torch.Tensor, looks: int, smoothing: float | None) -> torch.Tensor:
+def retime(logits: torch.Tensor, rate: int, smoothing: float | None) -> torch.Tensor:
     """Answers to pictures; `smoothing` None holds each answer."""
     num_answers = logits.shape[1]
     if smoothing is None:
-        return logits[:, torch.arange(SECONDS * FPS) * looks // FPS]
-    timeline = Timeline(FPS, looks, smoothing)
-    pictures = [timeline.answers(number, num_answers) for number in range(SECONDS * FPS)]
+        return logits[:, torch.arange(SECONDS * FPS) * rate // FPS]
+    timeline = Timeline(FPS, rate, smoothing)
+    pictures = [timeline.frames_of(number, num_answers) for number in range(SECONDS * FPS)]
     return torch.stack(
         [torch.einsum("erhw,r->ehw", logits[:, i], torch.tensor(w).float()) for i, w in pictures],
         dim=1,

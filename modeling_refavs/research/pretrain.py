@@ -121,7 +121,7 @@ def _pretrain(
 
 
 def make_arguments(part: str, run: Path, given: dict[str, Any], seed: int) -> TrainingArguments:
-    """What transformers' `Trainer` is told: the part's own values, and those `given` in their
+    """The arguments of transformers' `Trainer`: the part's own values, and those `given` in their
     stead."""
     run.mkdir(parents=True, exist_ok=True)
     defaults = PARTS[part]

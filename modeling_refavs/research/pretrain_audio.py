@@ -1,5 +1,4 @@
-"""A small VGGish whose vector of a second tells who sounds, how loud and how fast, as VGGish was
-trained to name sounds."""
+"""A small VGGish whose vector of a second tells which object sounds, how loud and how fast."""
 
 import json
 import os

@@ -96,7 +96,7 @@ class DataArguments:
     steps_per_clip: int | None = field(
         default=None, metadata={"help": "steps whose masks are learned, drawn each time; None: all"}
     )
-    glance: bool = field(
+    single_step: bool = field(
         default=False,
         metadata={
             "help": "one step alone of each clip is seen and learned from, in place of "
@@ -162,8 +162,10 @@ class DataArguments:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        if self.glance and self.steps_per_clip is not None:
-            raise ValueError("glance is one step of each clip: it cannot go with steps_per_clip")
+        if self.single_step and self.steps_per_clip is not None:
+            raise ValueError(
+                "single_step is one step of each clip: it cannot go with steps_per_clip"
+            )
         if not 0 <= self.name_mixup <= 1:
             raise ValueError(f"name_mixup is a probability, got {self.name_mixup}")
         if self.null_share is not None and not 0 <= self.null_share < 1:
@@ -201,9 +203,7 @@ class RefAVSTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         if not torch.accelerator.is_available():
-            self.use_cpu = (
-                True  # unless told so, each process of torchrun takes itself for the only one
-            )
+            self.use_cpu = True  # else each process of torchrun takes itself for the only one
         super().__post_init__()
 
 
@@ -220,6 +220,8 @@ def _parse(name: str, value: Any, kind: type) -> Any:
     return value
 
 
+# Options of older recipes -> what they are called now.
+RENAMED_OPTIONS = {"glance": "single_step"}
 ARGUMENT_CLASSES = (ModelArguments, DataArguments, RefAVSTrainingArguments)
 Arguments = tuple[ModelArguments, DataArguments, RefAVSTrainingArguments]
 
@@ -249,13 +251,26 @@ def read_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Arguments:
         raise ValueError(
             f"{recipe}: a recipe is a list of `name: value`, got {type(values).__name__}"
         )
+    values = rename_options(values)
     _check_names(values, f"{recipe}: ")
-    words = _merge_entries(values, list(overrides))
+    overrides = [_rename_word(word) for word in overrides]
+    words = _merge_entries(values, overrides)
     _check_names((word[2:].partition("=")[0] for word in words if word.startswith("--")), "--")
     parser = RecipeParser(ARGUMENT_CLASSES, allow_abbrev=False)
     return parser.parse_args_into_dataclasses(
         [*_as_words(values), *words], look_for_args_file=False
     )
+
+
+def rename_options(values: dict[str, Any]) -> dict[str, Any]:
+    """A recipe with the options of older versions as they are called now."""
+    return {RENAMED_OPTIONS.get(name, name): value for name, value in values.items()}
+
+
+def _rename_word(word: str) -> str:
+    name, equals, value = word.removeprefix("--").partition("=")
+    renamed = word.startswith("--") and RENAMED_OPTIONS.get(name)
+    return f"--{renamed}{equals}{value}" if renamed else word
 
 
 def _merge_entries(values: dict[str, Any], words: list[str]) -> list[str]:

@@ -432,7 +432,7 @@ class Preparation:
         }
         settings.pop(
             "auto_map", None
-        )  # where a saved one's code is: a new one makes the same of pictures
+        )  # where a saved one's code is: a new one makes the same of frames
         return ["frames", rows.digest, settings]
 
     @torch.no_grad()

@@ -12,7 +12,7 @@ from transformers import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..utils.files import whole_file
-from .arguments import DataArguments, ModelArguments
+from .arguments import DataArguments, ModelArguments, rename_options
 
 
 STATE_FILE = "trainer_state.json"
@@ -80,7 +80,7 @@ def remove_run(output: Path) -> None:
         (output / name).unlink(missing_ok=True)
 
 
-def claim(output: Path, model: ModelArguments, data: DataArguments) -> None:
+def claim_folder(output: Path, model: ModelArguments, data: DataArguments) -> None:
     """Note what is trained on what; a run goes on only where that is the same.
 
     Raises:
@@ -89,7 +89,7 @@ def claim(output: Path, model: ModelArguments, data: DataArguments) -> None:
     ours = _facts(model, data)
     note = output / RECIPE_FILE
     if note.is_file() and last_complete_checkpoint(output):
-        theirs = yaml.safe_load(note.read_text(encoding="utf-8"))
+        theirs = rename_options(yaml.safe_load(note.read_text(encoding="utf-8")))
         for name, value in ours.items():
             if theirs.get(name) != value:
                 raise ValueError(

@@ -87,7 +87,7 @@ class ClipCollator:
         table: `(3, 256)`, see [`pixel_table`].
         padding: the tokenizer's token that fills up shorter sentences.
         steps_per_clip: so many steps of the batch are learned from, drawn each time; None: all.
-        glance: one step alone of each clip, another for each, is seen and learned from.
+        single_step: one step alone of each clip, another for each, is seen and learned from.
         decode: False where F_V, if it is kept, is all that is needed of the frames.
     """
 
@@ -97,7 +97,7 @@ class ClipCollator:
         table: torch.Tensor,
         padding: int = 1,
         steps_per_clip: int | None = None,
-        glance: bool = False,
+        single_step: bool = False,
         decode: bool = True,
     ):
         self.split, self.table, self.padding, self.steps_per_clip = (
@@ -106,7 +106,7 @@ class ClipCollator:
             padding,
             steps_per_clip,
         )
-        self.glance = glance
+        self.single_step = single_step
         self.decode = decode or split.frame_features is None
 
     def __call__(
@@ -138,7 +138,7 @@ class ClipCollator:
         num_steps, count = self.split.frames.shape[1], len(samples)
         if samples[0].draw is None:
             return [slice(None)] * count, [slice(None)] * count, {}
-        if self.glance:
+        if self.single_step:
             own = [sample.draw.generator(STEPS).integers(num_steps, size=1) for sample in samples]
             return own, own, {}
         if self.steps_per_clip is None or self.steps_per_clip >= num_steps:

@@ -71,7 +71,7 @@ class PreparedClip:
 
 
 class SplitRows:
-    """Rows of configuration `clips` whose pictures and sound are decoded when they are asked for.
+    """Rows of configuration `clips` whose frames and sound are decoded when they are asked for.
 
     Args:
         data: a tree, an export or an export's id.
@@ -110,7 +110,7 @@ class SplitRows:
             rows._fingerprint
         )  # of the tree's files or the export's shards, and of the choice of rows
         self.scenes = Path(data, "scenes")
-        rows = rows.with_format("arrow")  # as stored: pictures are paths or bytes
+        rows = rows.with_format("arrow")  # as stored: frames are paths or bytes
         self.rows = rows.select_columns(["clip_id", "expressions", "objects"])
         self.frames = rows.select_columns(["clip_id", "frames"])
         self.sounds = rows.select_columns(["clip_id", "audio", "sampling_rate"])
@@ -156,7 +156,7 @@ class SplitRows:
         ]
 
     def read_masks(self, index: int) -> list[list[Image.Image]]:
-        """Of clip `index`, a list of pictures for each object."""
+        """Of clip `index`, a list of frames for each object."""
         row = _row(self.rows, index)
         return [
             [
@@ -193,7 +193,7 @@ def _open(picture: dict[str, Any], name: str) -> Image.Image:
         return image
     except _UNREADABLE as error:
         raise ValueError(
-            f"{picture['path'] or name}: cannot be read as a picture: {error}"
+            f"{picture['path'] or name}: cannot be read as an image: {error}"
         ) from error
 
 

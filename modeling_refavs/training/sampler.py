@@ -41,7 +41,7 @@ class ClipSampler(Sampler[Draw]):
         seed: of all draws.
         null_share: clips of null references are seen again until they are this share; None: as
             often as others.
-        families: of sentences, see `dataset_script.synthetic.templates`; others are not asked. A
+        families: of sentences, see `dataset_script.synthetic.sentences`; others are not asked. A
             clip with no such sentence is replaced by another one.
     """
 

@@ -16,7 +16,7 @@ from .arguments import DataArguments, ModelArguments, RefAVSTrainingArguments, r
 from .augmentation import find_renamed
 from .cache import ArrayCache, Preparation
 from .checkpoints import (
-    claim,
+    claim_folder,
     has_ended,
     is_finished,
     last_complete_checkpoint,
@@ -142,7 +142,7 @@ def train(
         if args.process_index == 0:
             if args.overwrite:
                 remove_run(output)
-            claim(output, model_args, data_args)
+            claim_folder(output, model_args, data_args)
             remove_incomplete(output)
     checkpoint = last_complete_checkpoint(output)
     trainer = make_trainer(model_args, data_args, args, model_class)

@@ -176,7 +176,12 @@ class RefAVSTrainer(Trainer):
             model=model,
             args=args,
             data_collator=ClipCollator(
-                train_split, table, padding, data_args.steps_per_clip, data_args.glance, decodes
+                train_split,
+                table,
+                padding,
+                data_args.steps_per_clip,
+                data_args.single_step,
+                decodes,
             ),
             train_dataset=ClipDataset(
                 train_split,

@@ -1,1 +1,1 @@
-"""What several rooms need: files that appear whole, Markdown tables."""
+"""What several folders need: files that appear whole, Markdown tables."""

@@ -1,13 +1,19 @@
-"""One picture that tells a whole segmented video: a row of seconds for each sentence, and the sound
-below."""
+"""One picture that shows a whole segmented video: a row of frames for each expression, and the
+waveform below."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..inference.segment import SAMPLING_RATE, VideoSegmentation
-from ..video_refavs import read_steps
+from ..feature_extraction_refavs import SAMPLING_RATE
+from ..inference.segment import MaskedFrame, VideoSegmentation
+from ..utils.files import whole_file
+from ..video_refavs import SHORTEST_STEP, VideoInfo, sound_by_second
 from .overlay import FAINT, INK, NOTHING, PAPER, colour_of, font_of, tint_of, wrap
 
 
@@ -16,78 +22,109 @@ THUMBNAIL = (160, 200)  # pixels, at most (width, height)
 GAP, MARGIN, TEXT = 4, 16, 17  # pixels
 STRIP_HEIGHT = 56  # pixels, of the waveform
 PEAKS = 160  # a second: as many as a thumbnail has columns
+ROUNDING = 1e-6  # s
+
+
+@contextmanager
+def contact_sheet_writer(
+    segmentation: VideoSegmentation, path: str | Path
+) -> Iterator[Callable[[MaskedFrame], None]]:
+    """Write [`draw_contact_sheet`] to a file."""
+    thumbnails = Thumbnails(segmentation)
+    yield thumbnails.add
+    with whole_file(path) as unfinished:
+        draw_sheet(segmentation, thumbnails).save(unfinished)
 
 
 def draw_contact_sheet(segmentation: VideoSegmentation) -> Image.Image:
-    """At most ten evenly spaced seconds of a video, each sentence's masks on them, and the whole
-    waveform.
+    """Draw at most ten evenly spaced seconds of a video, each expression's masks on them, and the
+    whole waveform.
 
-    The waveform below a picture is the sound from that second to the next one shown.
+    The waveform below a frame is the sound from that second to the next one shown.
     """
-    num_seconds = int(segmentation.time_of(segmentation.num_steps - 1)) + 1
-    num_columns = min(MAX_COLUMNS, num_seconds)
-    seconds = [index * num_seconds // num_columns for index in range(num_columns)]
-    pictures, peaks = _read_columns(segmentation, seconds)
-    grid = _Grid(segmentation, seconds[: len(pictures)], pictures)
-    sheet = Image.new("RGB", (grid.width, grid.height), PAPER)
-    pen = ImageDraw.Draw(sheet)
-    for column, second in enumerate(grid.seconds):
-        pen.text(
-            (grid.left(column), MARGIN / 2), _clock(second), font=font_of(TEXT - 3), fill=FAINT
-        )
-    for expression in range(len(segmentation.expressions)):
-        grid.draw_sentence(sheet, expression)
-    grid.draw_waveform(pen, peaks)
-    return sheet
+    thumbnails = Thumbnails(segmentation)
+    for item in segmentation.masked_frames():
+        thumbnails.add(item)
+    return draw_sheet(segmentation, thumbnails)
 
 
-def _read_columns(
-    segmentation: VideoSegmentation, seconds: list[int]
-) -> tuple[list[Image.Image], np.ndarray | None]:
-    """The pictures of `seconds`, and the loudest sample of each 1/160 s; None without a sound
+class Thumbnails:
+    """Collects the small frames of a contact sheet, those on display at evenly spaced seconds."""
+
+    def __init__(self, segmentation: VideoSegmentation):
+        num_seconds = int(segmentation.time_of(segmentation.num_steps - 1)) + 1
+        num_columns = min(MAX_COLUMNS, num_seconds)
+        self.seconds = [index * num_seconds // num_columns for index in range(num_columns)]
+        size = segmentation.info.size
+        scale = min(limit / side for limit, side in zip(THUMBNAIL, size, strict=True))
+        self.size = tuple(max(1, round(side * scale)) for side in size)
+        self.pictures: list[Image.Image] = []
+        self.end = 0.0  # s, of the last frame
+
+    def add(self, item: MaskedFrame) -> None:
+        """Keep the frame if it is one of those."""
+        self.end = item.frame.end
+        for second in self.seconds[len(self.pictures) :]:
+            if second and self.end <= second + ROUNDING:
+                break
+            picture = Image.fromarray(item.frame.rgb)
+            self.pictures.append(picture.resize(self.size, Image.Resampling.LANCZOS))
+
+    @property
+    def num_seconds(self) -> int:
+        """How many steps of a second the video has; a short tail belongs to the last."""
+        seconds = range(1, math.ceil(self.end) + 1)
+        return 1 + sum(self.end >= second + SHORTEST_STEP for second in seconds)
+
+    @property
+    def columns(self) -> list[tuple[int, Image.Image]]:
+        """(second, picture) of each column."""
+        columns = zip(self.seconds, self.pictures, strict=False)
+        return [column for column in columns if column[0] < self.num_seconds]
+
+
+def read_peaks(info: VideoInfo, num_seconds: int) -> np.ndarray | None:
+    """Return the loudest sample of each 1/160 s, `(num_seconds * PEAKS,)`; None without a sound
     track."""
-    scale = min(limit / side for limit, side in zip(THUMBNAIL, segmentation.info.size, strict=True))
-    size = tuple(max(1, round(side * scale)) for side in segmentation.info.size)
-    pictures, peaks = [], []
-    for index, step in enumerate(read_steps(segmentation.info.path, SAMPLING_RATE)):
-        if index in seconds:
-            pictures.append(Image.fromarray(step.frame).resize(size, Image.Resampling.LANCZOS))
-        if step.audio is not None:
-            second = np.zeros(SAMPLING_RATE, dtype=np.float32)
-            second[: len(step.audio)] = np.abs(step.audio)
-            peaks.append(
-                second.reshape(PEAKS, -1).max(axis=1)
-            )  # (samples,) -> (PEAKS, samples/PEAKS) -> (PEAKS,)
-    return pictures, np.concatenate(peaks) if peaks else None
+    if not info.has_audio:
+        return None
+    peaks = []
+    for audio in islice(sound_by_second(info, SAMPLING_RATE), num_seconds):
+        second = np.zeros(SAMPLING_RATE, dtype=np.float32)
+        second[: len(audio)] = np.abs(audio)
+        peaks.append(second.reshape(PEAKS, -1).max(axis=1))  # (samples,) -> (PEAKS,)
+    return np.concatenate(peaks)
+
+
+def draw_sheet(segmentation: VideoSegmentation, thumbnails: Thumbnails) -> Image.Image:
+    """Draw the sheet of a segmentation and the thumbnails of its frames."""
+    peaks = read_peaks(segmentation.info, thumbnails.num_seconds)
+    return _Sheet(segmentation, thumbnails.columns).draw(peaks)
 
 
 def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-@dataclass
-class _Grid:
-    """Where things stand on the sheet."""
+class _Sheet:
+    """The layout of the sheet.
 
-    segmentation: VideoSegmentation
-    seconds: list[int]
-    pictures: list[Image.Image]
+    Args:
+        segmentation: of [`segment_video`].
+        columns: (second, picture), from left to right.
+    """
 
-    @property
-    def cell(self) -> int:
-        return max(THUMBNAIL[0], self.pictures[0].width) + GAP
-
-    @property
-    def row(self) -> int:
-        return TEXT + 12 + self.pictures[0].height + 20
-
-    @property
-    def width(self) -> int:
-        return max(2 * MARGIN + len(self.seconds) * self.cell - GAP, 640)
-
-    @property
-    def height(self) -> int:
-        return self.top(len(self.segmentation.expressions)) + STRIP_HEIGHT + TEXT + MARGIN
+    def __init__(self, segmentation: VideoSegmentation, columns: list[tuple[int, Image.Image]]):
+        self.segmentation, self.columns = segmentation, columns
+        picture = columns[0][1]
+        self.cell = max(THUMBNAIL[0], picture.width) + GAP
+        self.row = TEXT + 12 + picture.height + 20
+        self.width = max(2 * MARGIN + len(columns) * self.cell - GAP, 640)
+        self.height = self.top(len(segmentation.expressions)) + STRIP_HEIGHT + TEXT + MARGIN
+        self.masks = [
+            segmentation.masks(segmentation.step_at(second), picture.size)
+            for second, picture in columns
+        ]
 
     def left(self, column: int) -> int:
         return MARGIN + column * self.cell
@@ -95,54 +132,57 @@ class _Grid:
     def top(self, expression: int) -> int:
         return MARGIN + TEXT + expression * self.row
 
-    def draw_sentence(self, sheet: Image.Image, expression: int) -> None:
-        """The sentence, when it fits, and its masks on every column; a bar marks the pictures that
-        show its object."""
-        pen, top, colour = ImageDraw.Draw(sheet), self.top(expression), colour_of(expression)
-        font = font_of(TEXT)
-        times = ", ".join(
-            f"{a:g}-{b:g} s"
-            for a, b in np.round(self.segmentation.intervals(expression), 1).tolist()
-        )
+    def draw(self, peaks: np.ndarray | None) -> Image.Image:
+        """Draw everything; `peaks` of [`read_peaks`]."""
+        sheet = Image.new("RGB", (self.width, self.height), PAPER)
+        pen, font = ImageDraw.Draw(sheet), font_of(TEXT - 3)
+        for column, (second, _) in enumerate(self.columns):
+            pen.text((self.left(column), MARGIN / 2), _clock(second), font=font, fill=FAINT)
+        for expression in range(len(self.segmentation.expressions)):
+            self._draw_title(pen, expression)
+            for column in range(len(self.columns)):
+                self._draw_cell(sheet, pen, expression, column)
+        self._draw_waveform(pen, peaks)
+        return sheet
+
+    def _draw_title(self, pen: ImageDraw.ImageDraw, expression: int) -> None:
+        """The expression, and when it fits."""
+        top, colour, font = self.top(expression), colour_of(expression), font_of(TEXT)
+        intervals = self.segmentation.intervals(expression)
+        times = ", ".join(f"{a:g}-{b:g} s" for a, b in np.round(intervals, 1).tolist())
         times = wrap(times or NOTHING, font, self.width / 2, max_lines=1)[0]
         right = self.width - MARGIN - font.getlength(times)
-        sentence = wrap(
-            self.segmentation.expressions[expression], font, right - MARGIN - 2 * TEXT, max_lines=1
-        )[0]
+        title = self.segmentation.expressions[expression]
+        title = wrap(title, font, right - MARGIN - 2 * TEXT, max_lines=1)[0]
         pen.ellipse((MARGIN, top + 3, MARGIN + 14, top + 17), fill=colour)
-        pen.text((MARGIN + 22, top), sentence, font=font, fill=INK)
-        pen.text(
-            (right, top),
-            times,
-            font=font,
-            fill=colour if self.segmentation.intervals(expression) else FAINT,
-        )
-        for column, (second, picture) in enumerate(zip(self.seconds, self.pictures, strict=True)):
-            corner = (self.left(column), top + TEXT + 9)
-            mask = self.segmentation.masks(self.segmentation.step_at(second), picture.size)[
-                expression
-            ]
-            tint = tint_of(mask[None], first=expression)
-            sheet.paste(picture, corner)
-            sheet.paste(tint, corner, mask=tint)
-            if mask.any():
-                bottom = corner[1] + picture.height + 2
-                pen.rectangle(
-                    (corner[0], bottom, corner[0] + picture.width - 1, bottom + 3), fill=colour
-                )
+        pen.text((MARGIN + 22, top), title, font=font, fill=INK)
+        pen.text((right, top), times, font=font, fill=colour if intervals else FAINT)
 
-    def draw_waveform(self, pen: ImageDraw.ImageDraw, peaks: np.ndarray | None) -> None:
-        """The sound under the pictures, as loud as the loudest is high."""
-        top = self.top(len(self.segmentation.expressions))
+    def _draw_cell(
+        self, sheet: Image.Image, pen: ImageDraw.ImageDraw, expression: int, column: int
+    ) -> None:
+        """One frame and its mask; a bar below it says that the object is in it."""
+        corner = (self.left(column), self.top(expression) + TEXT + 9)
+        picture, mask = self.columns[column][1], self.masks[column][expression]
+        tint = tint_of(mask[None], first=expression)
+        sheet.paste(picture, corner)
+        sheet.paste(tint, corner, mask=tint)
+        if mask.any():
+            bottom = corner[1] + picture.height + 2
+            bar = (corner[0], bottom, corner[0] + picture.width - 1, bottom + 3)
+            pen.rectangle(bar, fill=colour_of(expression))
+
+    def _draw_waveform(self, pen: ImageDraw.ImageDraw, peaks: np.ndarray | None) -> None:
+        """The sound under the frames, as loud as the loudest is high."""
+        top, font = self.top(len(self.segmentation.expressions)), font_of(TEXT - 3)
         if peaks is None:
-            pen.text((MARGIN, top), "no sound track", font=font_of(TEXT - 3), fill=FAINT)
+            pen.text((MARGIN, top), "no sound track", font=font, fill=FAINT)
             return
-        middle, width = top + STRIP_HEIGHT / 2, len(self.seconds) * self.cell - GAP
+        middle, width = top + STRIP_HEIGHT / 2, len(self.columns) * self.cell - GAP
         edges = np.linspace(0, len(peaks), width + 1).astype(int)
         loudest = max(peaks.max(), 1e-3)
         for x in range(width):
-            reach = (
-                peaks[edges[x] : max(edges[x] + 1, edges[x + 1])].max() / loudest * STRIP_HEIGHT / 2
-            )
+            peak = peaks[edges[x] : max(edges[x] + 1, edges[x + 1])].max()
+            reach = peak / loudest * STRIP_HEIGHT / 2
             pen.line((MARGIN + x, middle - reach, MARGIN + x, middle + reach), fill=FAINT)
-        pen.text((MARGIN, top + STRIP_HEIGHT), "sound", font=font_of(TEXT - 3), fill=FAINT)
+        pen.text((MARGIN, top + STRIP_HEIGHT), "sound", font=font, fill=FAINT)

@@ -1,4 +1,4 @@
-"""Colours over pictures: what is referred to, and by which sentence."""
+"""Colours over frames: what is referred to, and by which sentence."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -86,7 +86,7 @@ def _shortened(line: str, font: ImageFont.FreeTypeFont, width: float) -> str:
 
 
 class Captions:
-    """A band for under the picture: each sentence in its colour, when its object is there, and
+    """A band for under the frame: each sentence in its colour, when its object is there, and
     where we are.
 
     Args:
@@ -118,7 +118,7 @@ class Captions:
         )
 
     def draw(self, time: float) -> Image.Image:
-        """The band at `time` (s): a full disc before a sentence whose object is in the picture, a
+        """The band at `time` (s): a full disc before a sentence whose object is in the frame, a
         ring otherwise."""
         band = Image.new("RGB", (self.width, self.height), PAPER)
         pen, unit, top = ImageDraw.Draw(band), self.unit, 0.6 * self.unit

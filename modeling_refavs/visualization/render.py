@@ -1,24 +1,24 @@
-"""The object alone, its shape alone, or all around it blurred: pictures for editing, of the video's
-own size.
+"""A segmented video drawn again, as a video or as a folder of PNGs, in one of four modes: the
+objects in colour over captions, the object alone, its shape alone, or all but it blurred.
 
-Several sentences are taken together: what any of them means is the object. Where nothing fits there
-is no object.
+The last three have the video's own size and take several expressions together: what any of them
+refers to is the object. Where nothing fits there is no object.
 """
 
 import math
 from collections import deque
-from collections.abc import Callable
-from contextlib import ExitStack
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from ..inference.export import write_outputs
 from ..inference.live import LiveAnswer, LiveSecond, LiveSource
-from ..inference.segment import VideoSegmentation
+from ..inference.segment import MaskedFrame, VideoSegmentation
 from ..modeling_outputs_refavs import RefAVSStreamOutput
-from ..video_refavs import read_frames, read_sound
+from ..video_refavs import read_sound
 from .overlay import PAPER, Captions, colour_of, font_of, tint_of
 from .video_writer import (
     SOUND_LAYOUT,
@@ -31,13 +31,42 @@ from .video_writer import (
 )
 
 
-BLUR = 1 / 40  # standard deviation, of the picture's longer side
-# standard deviation in pixels, at which a frame is blurred; for a larger one the frame is shrunk
-FINE = 4
+MODES = ("overlay", "cutout", "matte", "blur-rest")
+MIN_CANVAS = 360  # pixels; below it a caption could not be read
+BLUR = 1 / 40  # standard deviation, of the frame's longer side
+# Standard deviation in pixels at which a frame is blurred: a larger one is shrunk until that is
+# enough.
+FINE_BLUR = 4
+
+
+def cut_out(rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return `rgb (h, w, 3)` uint8 where `mask (h, w)`, black and fully transparent elsewhere:
+    `(h, w, 4)` uint8."""
+    opaque = np.dstack([rgb, np.full(mask.shape, 255, np.uint8)])
+    return np.where(mask[..., None], opaque, np.uint8(0))
+
+
+def draw_matte(mask: np.ndarray) -> np.ndarray:
+    """Return `mask (h, w)` white on black: `(h, w, 3)` uint8."""
+    return np.repeat(mask[..., None].astype(np.uint8) * 255, 3, axis=-1)
+
+
+def blur_rest(rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return `rgb (h, w, 3)` uint8, blurred but where `mask (h, w)`; the object's colours do not
+    run into what is around it."""
+    if mask.all():
+        return rgb
+    deviation = max(mask.shape) * BLUR
+    shrink = max(1, round(deviation / FINE_BLUR))
+    # Premultiplied ("RGBa"): the blur is a mean over what is not the object.
+    rest = Image.fromarray(cut_out(rgb, ~mask)).convert("RGBa").reduce(shrink)
+    blurred = rest.filter(ImageFilter.GaussianBlur(deviation / shrink)).convert("RGBA")
+    blurred = blurred.convert("RGB").resize(mask.shape[::-1], Image.Resampling.BICUBIC)
+    return np.where(mask[..., None], rgb, np.asarray(blurred))
 
 
 class Composite:
-    """Draws a video's pictures in one of the modes `cutout`, `matte` and `blur-rest`.
+    """Draws frames in one of the modes `cutout`, `matte` and `blur-rest`.
 
     Args:
         segmentation: of [`segment_video`].
@@ -45,59 +74,113 @@ class Composite:
         transparent: whether a cutout has an alpha channel, or black around the object.
     """
 
-    def __init__(self, segmentation: VideoSegmentation, mode: str, transparent: bool = False):
-        self.segmentation, self.size = segmentation, segmentation.info.size
-        self.mode, self.transparent = mode, transparent
-        self._mask = lru_cache(maxsize=1)(lambda step: segmentation.masks(step).any(axis=0))
+    def __init__(self, segmentation: VideoSegmentation, mode: str, transparent: bool):
+        self.size, self.mode, self.transparent = segmentation.info.size, mode, transparent
+        self._step: int | None = None
 
-    def draw(self, rgb: np.ndarray, time: float) -> np.ndarray:
-        """A frame `(height, width, 3)` uint8 on display at `time` (s) to `(height, width, 3)`, or 4
-        where transparent."""
-        mask = self._mask(self.segmentation.step_at(time))
+    def draw(self, item: MaskedFrame) -> np.ndarray:
+        """Return `(height, width, 3)` uint8, or 4 channels where transparent."""
+        if item.step != self._step:
+            self._step, self._mask = item.step, item.masks.any(axis=0)
         if self.mode == "matte":
-            return draw_matte(mask)
+            return draw_matte(self._mask)
         if self.mode == "blur-rest":
-            return blur_rest(rgb, mask)
-        picture = cut_out(rgb, mask)
+            return blur_rest(item.frame.rgb, self._mask)
+        picture = cut_out(item.frame.rgb, self._mask)
         return picture if self.transparent else picture[..., :3]
 
 
-def cut_out(rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """`rgb (h, w, 3)` uint8 where `mask (h, w)`, black and fully transparent elsewhere: `(h, w, 4)`
-    uint8."""
-    return np.where(
-        mask[..., None], np.dstack([rgb, np.full(mask.shape, 255, np.uint8)]), np.uint8(0)
-    )
+class Overlay:
+    """Draws frames with the objects in colour, enlarged if tiny, over the captions.
+
+    Args:
+        segmentation: of [`segment_video`].
+    """
+
+    def __init__(self, segmentation: VideoSegmentation):
+        self.segmentation = segmentation
+        width, height = segmentation.info.size
+        scale = max(1, math.ceil(MIN_CANVAS / max(width, height)))
+        self.frame_size = (width * scale, height * scale)
+        canvas_width = max(self.frame_size[0], MIN_CANVAS)
+        font_size = max(15, round(min(canvas_width, max(self.frame_size)) / 40))
+        expressions, duration = segmentation.expressions, segmentation.duration
+        intervals = [segmentation.intervals(index) for index in range(len(expressions))]
+        self.captions = Captions(expressions, intervals, duration, canvas_width, font_size)
+        self.size = (canvas_width, self.frame_size[1] + self.captions.height)
+        self._step: int | None = None
+
+    def draw(self, item: MaskedFrame) -> np.ndarray:
+        """Return the frame and its captions: `(height, width, 3)` uint8, of `self.size`."""
+        if item.step != self._step:
+            self._step = item.step
+            self._draw_step(item)
+        picture, corner = Image.fromarray(item.frame.rgb), self._corner
+        if picture.size != self.frame_size:
+            picture = picture.resize(self.frame_size, Image.Resampling.BICUBIC)
+        self._canvas.paste(picture, corner)
+        self._canvas.paste(self._tint, corner, mask=self._opacity)
+        return np.asarray(self._canvas)
+
+    @property
+    def _corner(self) -> tuple[int, int]:
+        return (self.size[0] - self.frame_size[0]) // 2, 0
+
+    def _draw_step(self, item: MaskedFrame) -> None:
+        """Draw what all frames of a step share: the masks' colours and opacity, and a canvas with
+        its captions."""
+        masks = item.masks
+        if self.frame_size != self.segmentation.info.size:
+            masks = self.segmentation.masks(item.step, self.frame_size)
+        tint = tint_of(masks)
+        self._tint, self._opacity = tint.convert("RGB"), tint.getchannel("A")
+        self._canvas = Image.new("RGB", self.size, PAPER)
+        captions = self.captions.draw(self.segmentation.time_of(item.step))
+        self._canvas.paste(captions, (0, self.frame_size[1]))
 
 
-def draw_matte(mask: np.ndarray) -> np.ndarray:
-    """`mask (h, w)` white on black: `(h, w, 3)` uint8."""
-    return np.repeat(mask[..., None].astype(np.uint8) * 255, 3, axis=-1)
+def make_drawer(
+    segmentation: VideoSegmentation, mode: str, transparent: bool
+) -> Overlay | Composite:
+    """Return what draws frames in a mode; `ValueError` names the modes if there is no such one."""
+    if mode not in MODES:
+        raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+    if mode == "overlay":
+        return Overlay(segmentation)
+    return Composite(segmentation, mode, transparent)
 
 
-def blur_rest(rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """`rgb (h, w, 3)` uint8, blurred but where `mask (h, w)`; the object's colours do not run into
-    what is around it."""
-    if mask.all():
-        return rgb
-    rest = cut_out(rgb, ~mask)
-    deviation = max(mask.shape) * BLUR
-    shrink = max(1, round(deviation / FINE))
-    # Premultiplied ("RGBa"): the blur is a mean over what is not the object.
-    blurred = (
-        Image.fromarray(rest)
-        .convert("RGBa")
-        .reduce(shrink)
-        .filter(ImageFilter.GaussianBlur(deviation / shrink))
-    )
-    blurred = (
-        blurred.convert("RGBA").convert("RGB").resize(mask.shape[::-1], Image.Resampling.BICUBIC)
-    )
-    return np.where(mask[..., None], rgb, np.asarray(blurred))
+@contextmanager
+def rendered_video_writer(
+    segmentation: VideoSegmentation, path: str | Path, mode: str = "overlay"
+) -> Iterator[Callable[[MaskedFrame], None]]:
+    """Write a video; see [`render_video`]."""
+    info = segmentation.info
+    transparent = mode == "cutout" and Path(path).suffix.lower() in TRANSPARENT_SUFFIXES
+    drawer = make_drawer(segmentation, mode, transparent)
+    sound = read_sound(info, SOUND_RATE, SOUND_LAYOUT, info.start_time) if info.has_audio else None
+    with write_video(path, drawer.size, info.frame_rate, sound, transparent) as video:
+        yield _draw_with(drawer, video)
 
 
-MODES = ("overlay", "cutout", "matte", "blur-rest")
-SMALLEST_CANVAS = 360  # pixels; below it a caption could not be read
+@contextmanager
+def rendered_folder_writer(
+    segmentation: VideoSegmentation, folder: str | Path, mode: str = "overlay"
+) -> Iterator[Callable[[MaskedFrame], None]]:
+    """Write a folder of PNGs; see [`render_frames`]."""
+    drawer = make_drawer(segmentation, mode, transparent=True)
+    with write_frame_folder(folder) as frames:
+        yield _draw_with(drawer, frames)
+
+
+def _draw_with(
+    drawer: Overlay | Composite, writer: VideoWriter | FrameFolderWriter
+) -> Callable[[MaskedFrame], None]:
+    def write(item: MaskedFrame) -> None:
+        if item.is_shown:
+            writer.write(drawer.draw(item), item.frame.time, item.frame.end)
+
+    return write
 
 
 def render_video(
@@ -112,25 +195,14 @@ def render_video(
         segmentation: of [`segment_video`].
         path: of the result: .mp4, .mov, .mkv or .webm. It appears when it is complete.
         progress: called with the number of seconds done.
-        mode: `overlay`: each second's masks in colour, the sentences under the picture. `cutout`:
-            the object alone, on nothing in a .webm and on black elsewhere. `matte`: the object
-            white on black.
-            `blur-rest`: all but the object blurred. The last three have the video's own size, and
-            take several sentences together.
+        mode: `overlay`: the masks in colour, the expressions under the frame. `cutout`: the object
+            alone, on nothing in a .webm and on black elsewhere. `matte`: the object white on black.
+            `blur-rest`: all but the object blurred.
 
     Raises:
         ValueError: the suffix is another, or the mode.
     """
-    info, transparent = (
-        segmentation.info,
-        _is_transparent(mode) and Path(path).suffix.lower() in TRANSPARENT_SUFFIXES,
-    )
-    scene = _make_scene(segmentation, mode, transparent)
-    sound = (
-        read_sound(info.path, SOUND_RATE, SOUND_LAYOUT, info.start_time) if info.has_audio else None
-    )
-    with write_video(path, scene.size, info.frame_rate, sound, transparent) as video:
-        _draw_all(scene, info.path, video, progress)
+    write_outputs(segmentation, [rendered_video_writer(segmentation, path, mode)], progress)
 
 
 def render_frames(
@@ -139,79 +211,18 @@ def render_frames(
     progress: Callable[[int], None] | None = None,
     mode: str = "overlay",
 ) -> None:
-    """As [`render_video`], but a PNG for each picture of the video, cutouts transparent; a folder
-    has no sound."""
-    with write_frame_folder(folder) as frames:
-        _draw_all(
-            _make_scene(segmentation, mode, _is_transparent(mode)),
-            segmentation.info.path,
-            frames,
-            progress,
-        )
+    """Write what [`render_video`] does as a PNG a frame, cutouts transparent; a folder has no
+    sound."""
+    write_outputs(segmentation, [rendered_folder_writer(segmentation, folder, mode)], progress)
 
 
-def _is_transparent(mode: str) -> bool:
-    return mode == "cutout"
-
-
-def _make_scene(
-    segmentation: VideoSegmentation, mode: str, transparent: bool
-) -> "Scene | Composite":
-    if mode not in MODES:
-        raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
-    return Scene(segmentation) if mode == "overlay" else Composite(segmentation, mode, transparent)
-
-
-def _draw_all(
-    scene: "Scene | Composite",
-    video: Path,
-    writer: VideoWriter | FrameFolderWriter,
-    progress: Callable[[int], None] | None,
-) -> None:
-    second = 0
-    for frame in read_frames(video):
-        writer.write(scene.draw(frame.rgb, frame.time), frame.time, frame.end)
-        if progress and int(frame.end) > second:
-            progress(int(frame.end) - second)
-            second = int(frame.end)
-
-
-class Scene:
-    """The layout of an overlay: a picture, enlarged if tiny, over its captions."""
-
-    def __init__(self, segmentation: VideoSegmentation):
-        self.segmentation = segmentation
-        width, height = segmentation.info.width, segmentation.info.height
-        scale = max(1, math.ceil(SMALLEST_CANVAS / max(width, height)))
-        self.picture_size = (width * scale, height * scale)
-        canvas_width = max(self.picture_size[0], SMALLEST_CANVAS)
-        font_size = max(15, round(min(canvas_width, max(self.picture_size)) / 40))
-        intervals = [
-            segmentation.intervals(index) for index in range(len(segmentation.expressions))
-        ]
-        self.captions = Captions(
-            segmentation.expressions, intervals, segmentation.duration, canvas_width, font_size
-        )
-        self.size = (canvas_width, self.picture_size[1] + self.captions.height)
-        self._second = lru_cache(maxsize=1)(self._draw_second)
-
-    def draw(self, rgb: np.ndarray, time: float) -> np.ndarray:
-        """A frame `(height, width, 3)` uint8 on display at `time` (s) to the whole scene, of
-        `self.size`."""
-        tint, opacity, canvas = self._second(self.segmentation.step_at(time))
-        picture, corner = Image.fromarray(rgb), ((self.size[0] - self.picture_size[0]) // 2, 0)
-        if picture.size != self.picture_size:
-            picture = picture.resize(self.picture_size, Image.Resampling.BICUBIC)
-        canvas.paste(picture, corner)
-        canvas.paste(tint, corner, mask=opacity)
-        return np.asarray(canvas)
-
-    def _draw_second(self, step: int) -> tuple[Image.Image, Image.Image, Image.Image]:
-        """The masks' colours and opacity in a second, and a canvas with its captions."""
-        tint = tint_of(self.segmentation.masks(step, self.picture_size))
-        canvas = Image.new("RGB", self.size, PAPER)
-        canvas.paste(self.captions.draw(self.segmentation.time_of(step)), (0, self.picture_size[1]))
-        return tint.convert("RGB"), tint.getchannel("A"), canvas
+__all__ = [
+    "MODES",
+    "render_frames",
+    "render_video",
+    "rendered_folder_writer",
+    "rendered_video_writer",
+]
 
 
 class _Blocks(deque):

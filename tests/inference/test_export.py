@@ -2,6 +2,7 @@
 name."""
 
 import json
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -10,14 +11,12 @@ import pytest
 from modeling_refavs.inference.export import (
     bounding_box,
     cvat_mask,
-    frames_of_steps,
     labels_of,
     write_coco,
     write_cvat,
 )
-from modeling_refavs.inference.segment import segment_video
+from modeling_refavs.inference.segment import Timeline, segment_video
 from modeling_refavs.mask_rle import decode_rle
-from modeling_refavs.video_refavs import read_frames
 
 
 LONG = (
@@ -37,19 +36,34 @@ def result(write_clip, fake_model):
 
 
 def test_the_pictures_are_those_on_display(result):
-    frames, num_frames = frames_of_steps(result)
-    assert (frames, num_frames) == ([0, 2, 5], 7)
-    shown = list(read_frames(result.info.path))
-    for step, frame in enumerate(frames):
-        assert shown[frame].time <= step < shown[frame].end
+    items = list(result.masked_frames())
+    starts = {item.step: item for item in items if item.starts_step}
+    assert {step: item.index for step, item in starts.items()} == {0: 0, 1: 2, 2: 5}
+    assert [item.index for item in items if item.is_shown] == list(range(7))
+    assert [item.step for item in items if item.is_shown] == [0, 0, 0, 1, 1, 2, 2]
+    for step, item in starts.items():
+        assert item.frame.time <= step < item.frame.end
+    for item in items:
+        np.testing.assert_array_equal(item.masks, result.masks(item.step))
+
+
+def test_masks_are_up_sampled_once_a_step(result, fake_model, monkeypatch):
+    sizes = []
+    post_process = fake_model[1].post_process_masks
+    monkeypatch.setattr(
+        fake_model[1], "post_process_masks", lambda *args: sizes.append(1) or post_process(*args)
+    )
+    assert len(list(result.masked_frames())) > 3
+    assert len(sizes) == 3
 
 
 def test_masks_at_the_videos_frame_rate_have_a_picture_each(write_clip, fake_model):
     result = segment_video(*fake_model, write_clip(), SENTENCES)
-    dense = type(
-        "Dense", (), {"info": result.info, "num_steps": 30, "time_of": lambda self, step: step / 10}
-    )()
-    assert frames_of_steps(dense) == (list(range(30)), 30)
+    presence = np.repeat(result.presence, 10, axis=1)
+    dense = replace(result, timeline=Timeline(10, 1), presence=presence)
+    items = list(dense.masked_frames())
+    assert [(item.index, item.step) for item in items] == [(step, step) for step in range(30)]
+    assert all(item.starts_step and item.is_shown for item in items)
 
 
 def test_coco_holds_the_masks(result, tmp_path):

@@ -6,8 +6,13 @@ import pytest
 import torch
 
 from modeling_refavs.inference.export import summarize
-from modeling_refavs.inference.mask_store import Journal
-from modeling_refavs.inference.segment import Timeline, decode_with_cues, read_looks, segment_video
+from modeling_refavs.inference.mask_store import PersistentMaskStore
+from modeling_refavs.inference.segment import (
+    Timeline,
+    decode_with_cues,
+    sample_frames,
+    segment_video,
+)
 from modeling_refavs.visualization.contact_sheet import draw_contact_sheet
 from tests.conftest import SENTENCES, make_model
 from tests.media_kit import tone
@@ -27,24 +32,24 @@ def video(write_clip):
 
 
 def test_looks_are_at_every_picture_with_the_sound_of_its_second(video):
-    looks = list(read_looks(video, 10.0))
-    assert [grey_of(look.frame) for look in looks] == list(range(25))
-    assert [look.second for look in looks] == [0] * 10 + [1] * 10 + [2] * 5
-    assert [len(look.audio) for look in looks[::10]] == [16000, 8000, 0]
-    assert looks[-1].end == pytest.approx(2.5, abs=2e-3)
+    frames = list(sample_frames(video, 10.0))
+    assert [grey_of(frame.rgb) for frame in frames] == list(range(25))
+    assert [frame.second for frame in frames] == [0] * 10 + [1] * 10 + [2] * 5
+    assert [len(frame.audio) for frame in frames[::10]] == [16000, 8000, 0]
+    assert frames[-1].end == pytest.approx(2.5, abs=2e-3)
 
 
 @pytest.mark.parametrize(
     ("rate", "expected"), [(2.0, [0, 5, 10, 15, 20]), (4.0, [0, 2, 5, 7, 10, 12, 15, 17, 20, 22])]
 )
 def test_fewer_looks_than_pictures(video, rate, expected):
-    assert [grey_of(look.frame) for look in read_looks(video, rate)] == expected
+    assert [grey_of(frame.rgb) for frame in sample_frames(video, rate)] == expected
 
 
 def test_time_stamps_that_are_rounded_cost_no_picture(write_clip):
     times = tuple(np.round(np.arange(60) / 29.97, 3))
     path = write_clip(times=times, end=2.002)
-    assert [grey_of(look.frame) for look in read_looks(path, 29.97)][:60] == list(range(60))
+    assert [grey_of(frame.rgb) for frame in sample_frames(path, 29.97)][:60] == list(range(60))
 
 
 def test_with_a_pictures_own_cues_it_is_the_usual_answer(model, processor, clip):
@@ -73,7 +78,7 @@ def test_groups_and_journals_change_nothing(model, processor, video, tmp_path):
     )
     seconds = segment_video(model, processor, video, SENTENCES[:2])
     done = []
-    journal = Journal(tmp_path / "journal", {})
+    journal = PersistentMaskStore(tmp_path / "journal", {})
     parts = segment_video(
         model,
         processor,
@@ -82,7 +87,7 @@ def test_groups_and_journals_change_nothing(model, processor, video, tmp_path):
         rate="video",
         smoothing=0,
         steps_per_chunk=3,
-        records=journal,
+        store=journal,
         progress=done.append,
     )
     assert (whole.num_steps, done, whole.duration) == (25, [1, 1, 1], pytest.approx(2.5, abs=2e-3))
@@ -108,11 +113,16 @@ def test_a_dense_run_goes_on(model, processor, video, tmp_path, monkeypatch):
                 video,
                 SENTENCES[:1],
                 **options,
-                records=Journal(tmp_path / "j", {}),
+                store=PersistentMaskStore(tmp_path / "j", {}),
                 progress=stop,
             )
     resumed = segment_video(
-        model, processor, video, SENTENCES[:1], **options, records=Journal(tmp_path / "j", {})
+        model,
+        processor,
+        video,
+        SENTENCES[:1],
+        **options,
+        store=PersistentMaskStore(tmp_path / "j", {}),
     )
     torch.testing.assert_close(resumed.mask_logits, whole.mask_logits, rtol=2e-3, atol=1e-5)
     assert resumed.num_steps == whole.num_steps == 25
@@ -143,7 +153,7 @@ def test_what_is_told_of_pictures_agrees(model, processor, video):
     ],
 )
 def test_which_answers_make_a_mask(timeline, step, expected):
-    indices, weights = timeline.answers(step, num_answers=10)
+    indices, weights = timeline.frames_of(step, num_frames=10)
     found = {
         int(index): weight for index, weight in zip(indices, weights, strict=True) if weight > 1e-4
     }

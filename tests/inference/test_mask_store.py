@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_refavs.inference.mask_store import Journal, Records, describe_request, journal_of
+from modeling_refavs.inference.mask_store import (
+    MaskStore,
+    PersistentMaskStore,
+    describe_request,
+    store_folder_of,
+)
 from modeling_refavs.inference.segment import segment_video
 from tests.conftest import SENTENCES, make_model
 from tests.media_kit import FakeModel, FakeProcessor
@@ -37,10 +42,10 @@ def video(write_clip):
 def segment(video, folder, limit=None, request="the same", model=None, processor=None):
     model = Stopping(model or FakeModel(), limit)
     expressions = EXPRESSIONS if processor is None else SENTENCES[:2]
-    records = Journal(folder, {"request": request}) if folder else None
+    store = PersistentMaskStore(folder, {"request": request}) if folder else None
     processor = processor or FakeProcessor()
     return model, segment_video(
-        model, processor, video, expressions, steps_per_chunk=2, records=records
+        model, processor, video, expressions, steps_per_chunk=2, store=store
     )
 
 
@@ -69,7 +74,7 @@ def test_a_stopped_run_goes_on(video, tmp_path, damage):
     model, again = segment(video, folder)
     assert (model.calls, again.throughput) == (0, None)
     same(again, ours)
-    ours.records.remove()
+    ours.store.remove()
     assert not folder.exists()
 
 
@@ -103,13 +108,11 @@ def test_what_does_not_fit_is_begun_anew(video, tmp_path, change):
 
 
 def test_no_sign_is_lost_on_disk():
-    records, logits = (
-        Records(),
-        torch.tensor([[1e-3, -1e-3, 2.0, -17.23, 60.0, -3e-5]]).reshape(1, 1, 2, 3),
-    )
-    records.append(logits, np.ones((1, 1), dtype=np.float32), None, 1.0)
-    torch.testing.assert_close(records.read(0), logits[:, 0], rtol=1e-3, atol=1e-6)
-    assert ((records.read(0) > 0) == (logits[:, 0] > 0)).all()
+    logits = torch.tensor([[1e-3, -1e-3, 2.0, -17.23, 60.0, -3e-5]]).reshape(1, 1, 2, 3)
+    store = MaskStore()
+    store.append(logits, np.ones((1, 1), dtype=np.float32), None, 1.0)
+    torch.testing.assert_close(store.read(0), logits[:, 0], rtol=1e-3, atol=1e-6)
+    assert ((store.read(0) > 0) == (logits[:, 0] > 0)).all()
 
 
 def test_a_request_is_of_these_files(tmp_path):
@@ -130,4 +133,4 @@ def test_a_request_is_of_these_files(tmp_path):
     assert describe_request(video, EXPRESSIONS[:1], "model", rate=1) != describe_request(
         video, EXPRESSIONS, "model", rate=1
     )
-    assert journal_of("x/out.mp4").as_posix() == "x/.out.mp4.journal"
+    assert store_folder_of("x/out.mp4").as_posix() == "x/.out.mp4.journal"

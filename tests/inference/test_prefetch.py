@@ -5,17 +5,17 @@ from queue import SimpleQueue
 
 import pytest
 
-from modeling_refavs.inference.segment import read_ahead
+from modeling_refavs.inference.segment import prefetch
 
 
 def test_the_items_are_the_same():
-    assert list(read_ahead(iter(range(5)))) == list(range(5))
-    assert list(read_ahead(iter(()))) == []
+    assert list(prefetch(iter(range(5)))) == list(range(5))
+    assert list(prefetch(iter(()))) == []
 
 
 def test_the_next_one_is_made_meanwhile_and_no_more():
     made = SimpleQueue()
-    items = read_ahead(number for number in range(5) if made.put(number) is None)
+    items = prefetch(number for number in range(5) if made.put(number) is None)
     next(items)
     assert [made.get(timeout=10) for _ in range(2)] == [0, 1]
     items.close()
@@ -27,7 +27,7 @@ def test_an_error_comes_where_its_item_would():
         yield 1
         raise ValueError("broken")
 
-    items = read_ahead(make())
+    items = prefetch(make())
     assert next(items) == 1
     with pytest.raises(ValueError, match="broken"):
         next(items)
@@ -35,7 +35,7 @@ def test_an_error_comes_where_its_item_would():
 
 def test_who_stops_early_leaves_no_thread_behind():
     before = threading.active_count()
-    items = read_ahead(iter(range(100)))
+    items = prefetch(iter(range(100)))
     next(items)
     items.close()
     assert threading.active_count() == before

@@ -251,8 +251,8 @@ def test_masks_that_cannot_be_scored(masks, clips, tmp_path):
     write_mask(masks / uid / "00002.png", np.ones((20, 30), dtype=bool))
     with pytest.raises(ValueError, match=r"00002.png: must be 48x36 or 256x256 pixels, got 30x20"):
         next(predictor(clip, true_masks(clip, 256)))
-    (masks / uid / "00002.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"00002.png: cannot be read as a picture"):
+    (masks / uid / "00002.png").write_bytes(b"no frame")
+    with pytest.raises(ValueError, match=r"00002.png: cannot be read as an image"):
         next(predictor(clip, true_masks(clip, 256)))
     (masks / uid / "00002.png").unlink()
     with pytest.raises(

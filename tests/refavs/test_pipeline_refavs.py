@@ -151,8 +151,8 @@ def test_mistakes(pipe, clip, tmp_path):
         "not a media file that FFmpeg can read": lambda: pipe(
             tmp_path / "notes.mp4", text="the dog"
         ),
-        "11 bytes: not a video": lambda: pipe(b"Dear diary,", text="the dog"),
-        "without a single picture": lambda: pipe({"frames": []}, text="the dog"),
+        "11 bytes: not a media file": lambda: pipe(b"Dear diary,", text="the dog"),
+        "without a single frame": lambda: pipe({"frames": []}, text="the dog"),
         "between 0 and 1": lambda: pipe(clip, text="the dog", threshold=1),
         "at least 1": lambda: pipe(clip, text="the dog", steps_per_chunk=0),
         "sampling_rate must be given": lambda: pipe(

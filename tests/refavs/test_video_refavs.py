@@ -1,4 +1,4 @@
-"""Any container, any frame rate, any damage: pictures and sound of each second are the right
+"""Any container, any frame rate, any damage: frames and sound of each second are the right
 ones."""
 
 import io
@@ -16,7 +16,7 @@ from tests.media_kit import level_of, tone
 
 
 def grey_of(picture: np.ndarray) -> int:
-    """Which picture of `write_clip` this is."""
+    """Which frame of `write_clip` this is."""
     return round((float(picture[-1, -1].mean()) - level_of(0)) / 3)
 
 
@@ -212,7 +212,7 @@ def test_sound_alone_is_no_video(tmp_path, cover):
         Image.new("RGB", (40, 30)).save(picture, "png")
         path.write_bytes(id3_tag(picture.getvalue()) + path.read_bytes())
     with pytest.raises(
-        ValueError, match=f"no moving picture in it, only audio{' and cover art' * cover}:"
+        ValueError, match=f"no video track in it, only audio{' and cover art' * cover}:"
     ):
         probe_video(path)
 

@@ -17,13 +17,13 @@ from ..media_kit import write_clip
 __all__ = ["write_clip"]  # fixtures
 
 ROOT = Path(__file__).parents[2]
-ROOM = ROOT / "spaces_demo"
+FOLDER = ROOT / "spaces_demo"
 CHROMIUM = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 CHROMIUM += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 CHROMIUM += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 PATIENCE = 120_000  # ms, of the browser on a busy machine
 
-sys.path.insert(0, str(ROOM))  # as `python app.py` does
+sys.path.insert(0, str(FOLDER))  # as `python app.py` does
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +31,7 @@ def service() -> Iterator[Any]:
     from service import Service
 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    service = Service(str(ROOM / "synthetic_checkpoint"))
+    service = Service(str(FOLDER / "synthetic_checkpoint"))
     service.start()
     yield service
     service.stop()

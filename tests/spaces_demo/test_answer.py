@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from .conftest import ROOM, ROOT
+from .conftest import FOLDER, ROOT
 
 
 def make_answer(text: str = "the cat") -> dict:
@@ -58,7 +58,9 @@ def test_the_lines_of_python_run(tmp_path):
     from answer import python_lines
 
     code = python_lines(
-        "spaces_demo/synthetic_checkpoint", str(ROOM / "examples" / "bell_first.mp4"), ["the drum"]
+        "spaces_demo/synthetic_checkpoint",
+        str(FOLDER / "examples" / "bell_first.mp4"),
+        ["the drum"],
     )
     code = code.replace("overlay.mp4", str(tmp_path / "overlay.mp4"))
     result = subprocess.run(

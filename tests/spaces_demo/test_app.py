@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from ..media_kit import tone
-from .conftest import ROOM
+from .conftest import FOLDER
 
 
 gradio_client = pytest.importorskip("gradio_client")
@@ -62,7 +62,7 @@ def call(site, video: dict | None) -> str:
     [
         "/etc/hostname",
         "../../../../etc/hostname",
-        str(ROOM / "examples" / "bell_first.mp4"),
+        str(FOLDER / "examples" / "bell_first.mp4"),
         "file:///etc/hostname",
     ],
 )
@@ -115,7 +115,7 @@ def test_refusals_have_words(client, tmp_path):
     ):
         predict(client, tmp_path / "text.mp4")
     with pytest.raises(gradio_client.exceptions.AppError, match="these are 6 sentences"):
-        predict(client, ROOM / "examples" / "bell_first.mp4", "a\nb\nc\nd\ne\nf")
+        predict(client, FOLDER / "examples" / "bell_first.mp4", "a\nb\nc\nd\ne\nf")
 
 
 def test_a_long_line_is_told_of(site, service):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import PATIENCE, ROOM
+from .conftest import FOLDER, PATIENCE
 
 
 pytestmark = pytest.mark.usefixtures("browser")
@@ -89,7 +89,7 @@ def test_every_example(open_page, number):
 
 def test_a_broken_file_is_refused_in_words(open_page, tmp_path):
     (tmp_path / "broken.mp4").write_bytes(
-        (ROOM / "examples" / "bell_first.mp4").read_bytes()[:100_000]
+        (FOLDER / "examples" / "bell_first.mp4").read_bytes()[:100_000]
     )
     page = open_page()
     page.locator("input[type=file]").first.set_input_files(tmp_path / "broken.mp4")

@@ -80,7 +80,7 @@ def test_a_decoder_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
 
 
 def test_no_picture_above_the_bound_is_decoded_anywhere_in_the_package(tmp_path):
-    with pytest.raises(ValueError, match="not one picture could be decoded"):
+    with pytest.raises(ValueError, match="not one frame could be decoded"):
         video_refavs.probe_video(write_bomb(tmp_path / "bomb.mov", side=12_000))
     assert video_refavs.probe_video(write_bomb(tmp_path / "small.mov", side=120)).size == (120, 120)
 

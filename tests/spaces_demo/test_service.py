@@ -12,12 +12,12 @@ from PIL import Image
 
 from modeling_refavs.cli import main
 
-from .conftest import ROOM
+from .conftest import FOLDER
 from .test_limits import write_bomb
 
 
 SENTENCES = ["the first object to make a sound", "the drum"]
-CLIP = ROOM / "examples" / "bell_first.mp4"
+CLIP = FOLDER / "examples" / "bell_first.mp4"
 
 
 def ask(service, video, folder, sentences=SENTENCES, tell=lambda *_: None):
@@ -47,7 +47,7 @@ def test_it_answers_as_refavs_segment_does(service, tmp_path, capsys):
                 str(CLIP),
                 *SENTENCES,
                 "--model",
-                str(ROOM / "synthetic_checkpoint"),
+                str(FOLDER / "synthetic_checkpoint"),
                 *options,
             ]
         )

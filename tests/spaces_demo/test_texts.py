@@ -6,7 +6,7 @@ import string
 import pytest
 from limits import MESSAGES, Limits
 
-from .conftest import ROOM, ROOT
+from .conftest import FOLDER, ROOT
 
 
 @pytest.fixture
@@ -42,15 +42,15 @@ def test_examples_are_files_with_sentences():
     import app
 
     for example in app.load_examples()["examples"]:
-        assert (ROOM / "examples" / example["video"]).is_file()
+        assert (FOLDER / "examples" / example["video"]).is_file()
         assert example["sentences"]
         assert example["title"].keys() == {"en", "zh"}
 
 
 def test_the_space_needs_what_is_tested():
     locked = set((ROOT / "requirements.lock").read_text().splitlines())
-    needed = (ROOM / "requirements.txt").read_text().splitlines()
+    needed = (FOLDER / "requirements.txt").read_text().splitlines()
     assert set(needed) <= locked
-    header = (ROOM / "README.md").read_text(encoding="utf-8").split("---")[1]
+    header = (FOLDER / "README.md").read_text(encoding="utf-8").split("---")[1]
     assert f"gradio=={re.search('sdk_version: (.*)', header)[1]}" in needed
-    assert (ROOM / re.search("app_file: (.*)", header)[1]).is_file()
+    assert (FOLDER / re.search("app_file: (.*)", header)[1]).is_file()

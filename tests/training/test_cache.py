@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from dataset_script.synthetic.templates import FAMILIES
 
 from dataset_script.builder_refavs import load_refavs
 from dataset_script.export_parquet import export
+from dataset_script.synthetic.sentences import FAMILIES
 from modeling_refavs.metrics.scoring import true_masks
 from modeling_refavs.processing_refavs import RefAVSProcessor
 from modeling_refavs.training import cache as cache_module
@@ -202,10 +202,10 @@ def test_a_corrupt_frame_is_named(shared, prepared, tmp_path, num_proc):
     tree = tmp_path / "tree"
     shutil.copytree(shared / "tree", tree)
     clip = prepared[1].clips[1].clip_id
-    (tree / "media" / clip / "frames" / "4.jpg").write_bytes(b"no picture")
+    (tree / "media" / clip / "frames" / "4.jpg").write_bytes(b"no frame")
     rows = SplitRows(str(tree), "train", damaged="trust", cache_dir=tmp_path / "cache")
     preparation = Preparation(prepared[2], prepared[3], ArrayCache(tmp_path / "cache", num_proc))
-    with pytest.raises(ValueError, match=rf"{clip}/frames/4\.jpg: cannot be read as a picture"):
+    with pytest.raises(ValueError, match=rf"{clip}/frames/4\.jpg: cannot be read as an image"):
         preparation.prepare(rows)
     assert not list((tmp_path / "cache").glob("frames*"))
     with pytest.raises(ValueError, match=rf"damaged_frame: media/{clip}/frames/4\.jpg"):

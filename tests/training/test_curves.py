@@ -1,4 +1,4 @@
-"""The picture of a training."""
+"""The frame of a training."""
 
 import numpy as np
 import pytest

@@ -9,7 +9,7 @@ from modeling_refavs.training.arguments import read_recipe
 from .conftest import SMOKE
 
 
-RECIPES = sorted(SMOKE.parent.glob("*.yaml"))
+RECIPES = sorted(SMOKE.parents[2].glob("*/recipes/*.yaml"))
 
 
 @pytest.fixture
@@ -36,6 +36,15 @@ def test_every_recipe_is_understood(path, tmp_path):
         "refavs_bench": "mask2former",
     }
     assert getattr(model_args, starts.get(path.stem, "model"))
+
+
+def test_old_name_of_an_option_is_understood(write):
+    recipe = write("data: tree\nmodel: folder\nglance: true\nstage: cues")
+    assert read_recipe(recipe)[1].single_step
+    plain = write("data: tree\nmodel: folder\nstage: cues")
+    assert read_recipe(plain, ["--glance", "true"])[1].single_step
+    assert read_recipe(plain, ["--glance=true"])[1].single_step
+    assert not read_recipe(plain)[1].single_step
 
 
 def test_defaults_suit_this_model(write):

@@ -65,7 +65,7 @@ def test_a_glance_is_one_step_of_each_clip(prepared):
     data, table = ClipDataset(split), pixel_table(processor)
     samples = [data[Draw(0, 0, 0, place)] for place in range(6)]
     whole = ClipCollator(split, table)(samples)
-    glances = ClipCollator(split, table, glance=True)(samples)
+    glances = ClipCollator(split, table, single_step=True)(samples)
     assert "step_index" not in glances
     steps = set()
     for row in range(6):

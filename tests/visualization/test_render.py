@@ -9,7 +9,7 @@ from modeling_refavs.inference.segment import segment_video
 from modeling_refavs.video_refavs import read_frames, read_sound
 from modeling_refavs.visualization.contact_sheet import MAX_COLUMNS, draw_contact_sheet
 from modeling_refavs.visualization.overlay import COLOURS, NOTHING, Captions, font_of, tint_of, wrap
-from modeling_refavs.visualization.render import SMALLEST_CANVAS, render_video
+from modeling_refavs.visualization.render import MIN_CANVAS, render_video
 from tests.media_kit import tone
 
 
@@ -63,7 +63,7 @@ def test_tiny_and_rotated_videos_are_enlarged_until_the_caption_can_be_read(half
     render_video(segment_again(result), tmp_path / "out.mp4")
     frame = next(read_frames(tmp_path / "out.mp4"))
     height, width = frame.rgb.shape[:2]
-    assert min(width, height) >= SMALLEST_CANVAS
+    assert min(width, height) >= MIN_CANVAS
     assert height > 96 * 4  # the turned picture, and the caption below it
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from modeling_refavs.cli import main
-from modeling_refavs.research.ablate import ChoiceJudge, find_choices, measure_choice
+from modeling_refavs.research.ablate import GroundingScores, grounding_hits, measure_grounding
 from modeling_refavs.research.stages import RefAVSForCueAlignment
 from modeling_refavs.training.arguments import read_recipe
 from tests.training.conftest import SMOKE
@@ -30,7 +30,7 @@ def lit_at(*places: int) -> torch.Tensor:
 
 def test_the_brightest_of_the_objects_in_view_is_chosen():
     masks = make_masks(0, 0, 3)  # two sentences mean one object, the third another
-    right, asked = find_choices(lit_at(0, 3, 3), masks, torch.zeros(3, dtype=torch.long))
+    right, asked = grounding_hits(lit_at(0, 3, 3), masks, torch.zeros(3, dtype=torch.long))
     assert asked.all()
     assert right[:, 0].tolist() == [True, False, True]
 
@@ -38,7 +38,7 @@ def test_the_brightest_of_the_objects_in_view_is_chosen():
 def test_light_where_no_object_is_decides_nothing():
     logits = lit_at(1, 1)
     logits[0, 0, 3] = logits[1, 0, 0] = 1.0  # place 1 is empty
-    right, asked = find_choices(logits, make_masks(3, 0), torch.zeros(2, dtype=torch.long))
+    right, asked = grounding_hits(logits, make_masks(3, 0), torch.zeros(2, dtype=torch.long))
     assert asked.all()
     assert right.all()
 
@@ -48,14 +48,14 @@ def test_light_where_no_object_is_decides_nothing():
     [((0, 0), (0, 0)), ((0, None), (0, 0)), ((None, None), (0, 0)), ((0, 1), (0, 1))],
 )
 def test_where_there_is_no_choice_nothing_is_asked(places, clips):
-    right, asked = find_choices(lit_at(0, 0), make_masks(*places), torch.tensor(clips))
+    right, asked = grounding_hits(lit_at(0, 0), make_masks(*places), torch.tensor(clips))
     assert not asked.any()
     assert not right.any()
 
 
 def test_what_leaves_the_frame_is_not_asked_there():
     masks = torch.cat([make_masks(0, 1), make_masks(0, None)], dim=1)
-    _, asked = find_choices(torch.zeros(2, 2, 4), masks, torch.zeros(2, dtype=torch.long))
+    _, asked = grounding_hits(torch.zeros(2, 2, 4), masks, torch.zeros(2, dtype=torch.long))
     assert asked.tolist() == [[True, False], [True, False]]
 
 
@@ -69,7 +69,9 @@ def test_an_ablation_that_ends_with_the_cues_is_judged_by_its_choices(recipe, tm
     table = capfd.readouterr().out
     assert "|  | full | no_text |" in table
     assert "| Seen |" in table
-    assert set(json.loads((tmp_path / "full" / "seed0" / "choices.json").read_text())) == {
+    assert set(
+        json.loads((tmp_path / "full" / "seed0" / "grounding_accuracy.json").read_text())
+    ) == {
         "test_s",
         "test_u",
     }
@@ -81,9 +83,9 @@ def test_choices_are_counted_by_family(prepared):
     _, split, model, processor = prepared
     torch.manual_seed(0)
     config = copy.deepcopy(model.config)
-    config.cue_loss_weight = 1.0
+    config.grounding_config.loss_weight = 1.0
     stage = RefAVSForCueAlignment(config).eval()
-    counts = measure_choice(stage, processor, split)
+    counts = measure_grounding(stage, processor, split)
     sentences = [
         sentence for clip in split.clips for sentence in clip.sentences if not sentence.is_null
     ]
@@ -93,7 +95,7 @@ def test_choices_are_counted_by_family(prepared):
 
 
 def test_shares_are_pooled_over_both_splits():
-    judge = ChoiceJudge(read_recipe(SMOKE)[1], "cues")
+    judge = GroundingScores(read_recipe(SMOKE)[1], "cues")
     report = {"test_s": {"acoustic": [1, 2], "semantic": [2, 2]}, "test_u": {"acoustic": [1, 6]}}
     assert math.isnan(judge.scores({"test_s": {}, "test_u": {"acoustic": [1, 2]}})["Seen"])
     assert judge.scores(report) == {
