@@ -15,7 +15,6 @@ from .processing_refavs import RefAVSProcessor
 
 
 AutoConfig.register(RefAVSConfig.model_type, RefAVSConfig)
-AutoConfig.register(RefAVSAudioConfig.model_type, RefAVSAudioConfig)
 AutoConfig.register(RefAVSReleasedConfig.model_type, RefAVSReleasedConfig)
 AutoModel.register(RefAVSConfig, RefAVSForSegmentation)
 AutoModel.register(RefAVSAudioConfig, RefAVSVggishModel)
