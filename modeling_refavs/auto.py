@@ -4,12 +4,14 @@ does taking any class of the package."""
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from . import efficientnet_lite_refavs  # noqa: F401, it registers itself
 from .configuration_refavs import TASK, RefAVSAudioConfig, RefAVSConfig
 from .configuration_refavs_released import RefAVSReleasedConfig
 from .feature_extraction_refavs import RefAVSFeatureExtractor
 from .modeling_refavs import RefAVSForSegmentation
 from .modeling_refavs_released import RefAVSReleasedForSegmentation
 from .modeling_vggish import RefAVSVggishModel
+from .modeling_yamnet import RefAVSYamnetConfig
 from .pipeline_refavs import RefAVSPipeline
 from .processing_refavs import RefAVSProcessor
 
@@ -19,6 +21,7 @@ AutoConfig.register(RefAVSReleasedConfig.model_type, RefAVSReleasedConfig)
 AutoModel.register(RefAVSConfig, RefAVSForSegmentation)
 AutoModel.register(RefAVSAudioConfig, RefAVSVggishModel)
 AutoModel.register(RefAVSReleasedConfig, RefAVSReleasedForSegmentation)
+AutoFeatureExtractor.register(RefAVSYamnetConfig, RefAVSFeatureExtractor)
 for config in (RefAVSConfig, RefAVSReleasedConfig):
     AutoFeatureExtractor.register(config, RefAVSFeatureExtractor)
     AutoProcessor.register(config, RefAVSProcessor)

@@ -1,4 +1,5 @@
-"""Sound in, log-mel examples out: the front end of VGGish, one example for each second of video."""
+"""Sound in, log-mel examples out: the front end of VGGish and YAMNet, one example for each second
+of video."""
 
 import functools
 from typing import Literal
@@ -19,7 +20,7 @@ HOP_LENGTH = 160  # samples, 10 ms
 FFT_LENGTH = 512
 NUM_MEL_BANDS = 64
 MIN_FREQUENCY, MAX_FREQUENCY = 125.0, 7500.0  # Hz
-LOG_OFFSET = 0.01
+LOG_OFFSET = 0.01  # VGGish's; YAMNet's is 0.001
 NUM_MEL_FRAMES = 96  # in an example, 0.96 s
 EXAMPLE_SPAN = (
     NUM_MEL_FRAMES - 1
@@ -38,15 +39,25 @@ class RefAVSFeatureExtractor(FeatureExtractionMixin):
             and none needs a later second (the paper's "clips at 1-second intervals").
             `"contiguous"`: examples follow one another every 0.96 s, as in VGGish itself and in the
             features that the authors released.
+        log_offset: added to every mel magnitude before the logarithm: 0.01 for VGGish, 0.001 for
+            YAMNet, which otherwise share their front end.
     """
 
     model_input_names = ["input_features", "input_features_mask"]  # noqa: RUF012
 
-    def __init__(self, mode: Literal["aligned", "contiguous"] = "aligned", **kwargs):
+    def __init__(
+        self,
+        mode: Literal["aligned", "contiguous"] = "aligned",
+        log_offset: float = LOG_OFFSET,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         if mode not in EXAMPLE_HOP:
             raise ValueError(f"mode must be 'aligned' or 'contiguous', got {mode!r}")
+        if not log_offset > 0:
+            raise ValueError(f"log_offset must be above 0, silence has no logarithm: {log_offset}")
         self.mode = mode
+        self.log_offset = log_offset
         self.sampling_rate = SAMPLING_RATE
 
     def __call__(
@@ -104,7 +115,7 @@ class RefAVSFeatureExtractor(FeatureExtractionMixin):
         spans = np.lib.stride_tricks.sliding_window_view(waveform, EXAMPLE_SPAN)[::hop][
             :num_examples
         ]
-        return log_mel_spectrogram(spans)
+        return log_mel_spectrogram(spans, self.log_offset)
 
     def _mask(self, num_samples: int, num_examples: int) -> np.ndarray:
         """`(examples, 96)`: 1 where a mel frame starts inside the sound."""
@@ -169,15 +180,15 @@ def extract_seconds(
     return {"input_features": features, "input_features_mask": mask}
 
 
-def log_mel_spectrogram(waveform: np.ndarray) -> np.ndarray:
-    """`(..., samples)` at 16 kHz -> `(..., mel frames, 64)`: log(mel magnitude + 0.01), 25 ms
+def log_mel_spectrogram(waveform: np.ndarray, log_offset: float = LOG_OFFSET) -> np.ndarray:
+    """`(..., samples)` at 16 kHz -> `(..., mel frames, 64)`: log(mel magnitude + offset), 25 ms
     windows every 10 ms."""
     windows = np.lib.stride_tricks.sliding_window_view(waveform, WINDOW_LENGTH, axis=-1)[
         ..., ::HOP_LENGTH, :
     ]
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW_LENGTH) / WINDOW_LENGTH)  # periodic
     magnitude = np.abs(np.fft.rfft(windows * hann, FFT_LENGTH))
-    return np.log(magnitude @ _mel_filters() + LOG_OFFSET).astype(np.float32)
+    return np.log(magnitude @ _mel_filters() + log_offset).astype(np.float32)
 
 
 @functools.cache
