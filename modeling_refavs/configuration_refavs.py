@@ -10,6 +10,10 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, Mask2FormerConfig, PreTrainedConfig
 
+# These register themselves, so that a saved configuration that names their types loads.
+from .efficientnet_lite_refavs import RefAVSEfficientNetLiteConfig  # noqa: F401
+from .modeling_yamnet import RefAVSYamnetConfig  # noqa: F401
+
 
 # What transformers itself passes to a configuration beside its fields.
 SERVICE_KEYS = {

@@ -26,8 +26,11 @@ def audio_config_of(config: PreTrainedConfig) -> PreTrainedConfig:
     return getattr(config, "audio_config", config)
 
 
-def make_text_encoder(config: PreTrainedConfig) -> PreTrainedModel:
-    """Random weights, and no layer above `last_hidden_state`.
+def make_text_encoder(config: PreTrainedConfig, folder: str | None = None) -> PreTrainedModel:
+    """With no layer above `last_hidden_state`.
+
+    Args:
+        folder: or Hub id, where its weights are; None: they are drawn at random.
 
     Raises:
         ValueError: no text encoder is of this type.
@@ -38,9 +41,11 @@ def make_text_encoder(config: PreTrainedConfig) -> PreTrainedModel:
             f"text_config is of type {config.model_type}, which AutoModelForTextEncoding does not "
             "know: RoBERTa, BERT, T5 and CLIP's text model are some that it does"
         )
-    if "add_pooling_layer" in inspect.signature(kind.__init__).parameters:
-        return kind._from_config(config, add_pooling_layer=False)
-    return kind._from_config(config)
+    has_pooler = "add_pooling_layer" in inspect.signature(kind.__init__).parameters
+    options = {"add_pooling_layer": False} if has_pooler else {}
+    if folder is None:
+        return kind._from_config(config, **options)
+    return kind.from_pretrained(folder, config=config, **options)
 
 
 def audio_encoder_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
@@ -87,7 +92,9 @@ def encode_seconds(encoder: PreTrainedModel, input_features: torch.Tensor) -> to
         return outputs.unflatten(0, leading)
     vectors = getattr(outputs, "pooler_output", None)
     if vectors is None:
-        vectors = outputs.last_hidden_state.mean(dim=1)  # (N, tokens, D)
+        vectors = outputs.last_hidden_state
+        if vectors.dim() == 3:  # (N, tokens, D)
+            vectors = vectors.mean(dim=1)
     return vectors.unflatten(0, leading)
 
 

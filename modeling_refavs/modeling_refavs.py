@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from transformers import AutoBackbone, AutoConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.processing_utils import Unpack
 from transformers.utils import can_return_tuple
@@ -103,8 +103,8 @@ class RefAVSPreTrainedModel(PreTrainedModel):
                 for what fits.
             vision: of a backbone, in place of `mask2former`.
             config_fields: fields of [`RefAVSConfig`], such as `num_cue_layers`; in
-                `mask2former_config` a dict of the fields that differ from the pretrained one's,
-                such as `{"class_weight": 2.0}`.
+                `mask2former_config` and `vision_config` dicts of the fields that differ from the
+                pretrained one's, such as `{"class_weight": 2.0}`.
 
         Raises:
             ValueError: not exactly one of `mask2former` and `vision` is given, or a part is of a
@@ -116,7 +116,7 @@ class RefAVSPreTrainedModel(PreTrainedModel):
         changed = config_fields.pop("mask2former_config", {})
         kind = RefAVSMask2FormerModel
         if vision is not None:
-            backbone = AutoConfig.from_pretrained(vision)
+            backbone = AutoConfig.from_pretrained(vision, **config_fields.pop("vision_config", {}))
             use_four_stages(backbone)
             changed = kind.config_class(**changed, backbone_config=backbone)
         else:
@@ -130,17 +130,18 @@ class RefAVSPreTrainedModel(PreTrainedModel):
         model = cls(config)
         parts = model.base_model
         if vision is not None:
-            parts.mask2former.pixel_level_module.encoder = AutoBackbone.from_pretrained(
-                vision, config=config.vision_config
-            )
+            level = parts.mask2former.pixel_level_module
+            level.encoder = type(level.encoder).from_pretrained(vision, config=config.vision_config)
         else:
             parts.mask2former = kind.from_pretrained(
                 mask2former, config=config.mask2former_config, adapter_size=config.adapter_size
             )
-        for name, folder in (("text_encoder", text_model), ("audio_encoder", audio_model)):
-            part = getattr(parts, name)
-            if part is not None:
-                setattr(parts, name, type(part).from_pretrained(folder, config=part.config))
+        if parts.text_encoder is not None:
+            parts.text_encoder = make_text_encoder(config.text_config, text_model)
+        if parts.audio_encoder is not None:
+            parts.audio_encoder = type(parts.audio_encoder).from_pretrained(
+                audio_model, config=config.audio_config
+            )
         return model.eval()
 
 
