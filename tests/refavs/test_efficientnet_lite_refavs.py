@@ -7,10 +7,12 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoBackbone, AutoConfig, AutoModelForImageClassification
 
 import modeling_refavs.auto  # noqa: F401, it registers the classes
 from modeling_refavs import (
+    RefAVSConfig,
     RefAVSEfficientNetLiteBackbone,
     RefAVSEfficientNetLiteConfig,
     RefAVSEfficientNetLiteForImageClassification,
@@ -131,6 +133,18 @@ def test_sizes_are_those_of_the_published_weights(size):
     assert model.backbone.channels == channels
 
 
+@pytest.mark.parametrize("size", LITE)
+def test_a_frame_costs_less_than_a_quarter_of_swin_base_s(size):
+    width, depth, _, _ = LITE[size]
+    lite = RefAVSEfficientNetLiteConfig(width_coefficient=width, depth_coefficient=depth)
+    operations = []
+    for config in (lite, RefAVSConfig().mask2former_config.backbone_config):
+        with torch.device("meta"), FlopCounterMode(display=False) as counter:
+            AutoBackbone.from_config(config).eval()(torch.zeros(1, 3, 384, 384))
+        operations.append(counter.get_total_flops())
+    assert 0 < operations[0] < operations[1] / 4
+
+
 def test_out_features_choose_the_maps(classifier):
     config = tiny(out_features=["stem", "stage2"])
     backbone = RefAVSEfficientNetLiteBackbone(config).eval()
@@ -165,6 +179,7 @@ CLEAN_ROOM = """
 import sys
 sys.modules |= dict.fromkeys(["modeling_refavs"])  # not installed here
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoBackbone, AutoConfig, AutoModelForImageClassification
 model = AutoModelForImageClassification.from_pretrained(".", trust_remote_code=True)
 config = AutoConfig.from_pretrained(".", trust_remote_code=True)
