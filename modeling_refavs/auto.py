@@ -4,7 +4,6 @@ does taking any class of the package."""
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from . import efficientnet_lite_refavs  # noqa: F401, it registers itself
 from .configuration_refavs import TASK, RefAVSAudioConfig, RefAVSConfig
 from .configuration_refavs_released import RefAVSReleasedConfig
 from .feature_extraction_refavs import RefAVSFeatureExtractor
@@ -17,7 +16,6 @@ from .processing_refavs import RefAVSProcessor
 
 
 AutoConfig.register(RefAVSConfig.model_type, RefAVSConfig)
-AutoConfig.register(RefAVSAudioConfig.model_type, RefAVSAudioConfig)
 AutoConfig.register(RefAVSReleasedConfig.model_type, RefAVSReleasedConfig)
 AutoModel.register(RefAVSConfig, RefAVSForSegmentation)
 AutoModel.register(RefAVSAudioConfig, RefAVSVggishModel)

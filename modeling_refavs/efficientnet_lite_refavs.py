@@ -30,7 +30,14 @@ STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-STAGE_NAMES = ["stem", "stage1", "stage2", "stage3", "stage4"]  # strides 2, 4, 8, 16, 32
+STAGE_NAMES = [
+    "stem",
+    "stage1",
+    "stage2",
+    "stage3",
+    "stage4",
+    "head",
+]  # strides 2, 4, 8, 16, 32, 32
 CHANNEL_MULTIPLE = 8
 BATCH_NORM_EPS, BATCH_NORM_MOMENTUM = 1e-3, 0.01  # TensorFlow's momentum of 0.99
 
@@ -47,8 +54,9 @@ class RefAVSEfficientNetLiteConfig(BackboneConfigMixin, PreTrainedConfig):
         stem_size, head_size: channels of the first convolution, and of the one before the
             classifier; the coefficients leave both as they are.
         image_size: height and width that it was trained at, in pixels; it takes any.
-        out_features, out_indices: which of `stem` (stride 2) and `stage1` to `stage4` (strides 4,
-            8, 16, 32) the backbone gives. Default: the last four.
+        out_features, out_indices: which of `stem` (stride 2), `stage1` to `stage4` (strides 4, 8,
+            16, 32) and `head` (stride 32, what the classifier reads) the backbone gives. Default:
+            `stage1` to `stage4`.
 
     Frames are `(x - 127) / 128` of RGB 0..255: rescaled to 0..1, mean 127/255 and deviation
     128/255.
@@ -67,10 +75,11 @@ class RefAVSEfficientNetLiteConfig(BackboneConfigMixin, PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         self.stage_names = list(STAGE_NAMES)
+        kwargs.pop("stage_names", None)
         out_features = kwargs.pop("out_features", None)
         out_indices = kwargs.pop("out_indices", None)
         if out_features is None and out_indices is None:
-            out_features = STAGE_NAMES[1:]
+            out_features = STAGE_NAMES[1:5]
         self.set_output_features_output_indices(out_features, out_indices)
         super().__post_init__(**kwargs)
         if not (self.width_coefficient > 0 and self.depth_coefficient > 0):
@@ -210,7 +219,11 @@ class RefAVSEfficientNetLiteBackbone(BackboneMixin, RefAVSEfficientNetLitePreTra
         # A stage ends before the next halving, the last one with the last block.
         halvings = [index for index, setting in enumerate(settings) if setting[1] == 2]
         self.stage_ends = [index - 1 for index in halvings] + [len(settings) - 1]
-        self.num_features = [settings[index][4] for index in self.stage_ends]
+        sizes = [settings[index][4] for index in self.stage_ends]
+        self.num_features = [*sizes, config.head_size]
+        self.head = (
+            _convolution(sizes[-1], config.head_size) if "head" in self.out_features else None
+        )
         self.post_init()
 
     def forward(
@@ -222,7 +235,7 @@ class RefAVSEfficientNetLiteBackbone(BackboneMixin, RefAVSEfficientNetLitePreTra
         """
         Args:
             pixel_values: `(N, 3, H, W)` frames, `(x - 127) / 128`.
-            output_hidden_states: also return the maps of all five stages.
+            output_hidden_states: also return the maps of all stages.
 
         Returns:
             `feature_maps`: `(N, C, H / stride, W / stride)`, rounded up, for each of
@@ -234,7 +247,9 @@ class RefAVSEfficientNetLiteBackbone(BackboneMixin, RefAVSEfficientNetLitePreTra
             hidden_states = block(hidden_states)
             if index in self.stage_ends:
                 stages.append(hidden_states)
-        maps = dict(zip(self.stage_names, stages, strict=True))
+        if self.head is not None:
+            stages.append(self.head(hidden_states))
+        maps = dict(zip(self.stage_names, stages, strict=False))
         return BackboneOutput(
             feature_maps=tuple(maps[name] for name in self.out_features),
             hidden_states=tuple(stages) if output_hidden_states else None,
@@ -247,7 +262,7 @@ class RefAVSEfficientNetLiteForImageClassification(RefAVSEfficientNetLitePreTrai
     def __init__(self, config: RefAVSEfficientNetLiteConfig):
         super().__init__(config)
         self.backbone = RefAVSEfficientNetLiteBackbone(config)
-        self.head = _convolution(self.backbone.num_features[-1], config.head_size)
+        self.head = _convolution(self.backbone.num_features[-2], config.head_size)
         self.classifier = nn.Linear(config.head_size, config.num_labels)
         self.post_init()
 
@@ -263,7 +278,7 @@ class RefAVSEfficientNetLiteForImageClassification(RefAVSEfficientNetLitePreTrai
             `logits (N, classes)`.
         """
         stages = self.backbone(pixel_values, output_hidden_states=True).hidden_states
-        logits = self.classifier(self.head(stages[-1]).mean(dim=(2, 3)))
+        logits = self.classifier(self.head(stages[4]).mean(dim=(2, 3)))
         loss = None if labels is None else F.cross_entropy(logits, labels)
         return ImageClassifierOutputWithNoAttention(loss=loss, logits=logits)
 

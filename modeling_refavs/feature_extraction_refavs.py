@@ -5,7 +5,7 @@ import functools
 from typing import Literal
 
 import numpy as np
-from transformers import BatchFeature, FeatureExtractionMixin
+from transformers import BatchFeature, FeatureExtractionMixin, SequenceFeatureExtractor
 from transformers.audio_utils import mel_filter_bank
 from transformers.utils import is_scipy_available
 
@@ -126,21 +126,58 @@ class RefAVSFeatureExtractor(FeatureExtractionMixin):
         return (starts < num_samples).astype(np.int64)
 
     def prepare(self, waveform: np.ndarray | None, sampling_rate: int | None) -> np.ndarray:
-        """Any waveform -> `(samples,)` float32, mono, at 16 kHz.
+        """See [`prepare_waveform`]; to 16 kHz."""
+        return prepare_waveform(waveform, sampling_rate, SAMPLING_RATE)
 
-        Raises:
-            ValueError: as in `__call__`.
-        """
-        if waveform is None:
-            return np.zeros(0, dtype=np.float32)
-        waveform = _to_mono(np.asarray(waveform))
-        if not np.isfinite(waveform).all():
-            raise ValueError(
-                "the sound holds NaN or infinite samples "
-                f"({np.count_nonzero(~np.isfinite(waveform))} of {waveform.size}): "
-                "repair it, for example with numpy.nan_to_num"
-            )
-        return _resample(waveform, sampling_rate)
+
+def prepare_waveform(
+    waveform: np.ndarray | None, sampling_rate: int | None, to: int = SAMPLING_RATE
+) -> np.ndarray:
+    """Any waveform -> `(samples,)` float32, mono, at `to` Hz; no samples where there is none.
+
+    Raises:
+        ValueError: an unknown rate, NaN in the sound, or more than two dimensions.
+    """
+    if waveform is None:
+        return np.zeros(0, dtype=np.float32)
+    waveform = _to_mono(np.asarray(waveform))
+    if not np.isfinite(waveform).all():
+        raise ValueError(
+            "the sound holds NaN or infinite samples "
+            f"({np.count_nonzero(~np.isfinite(waveform))} of {waveform.size}): "
+            "repair it, for example with numpy.nan_to_num"
+        )
+    return _resample(waveform, sampling_rate, to)
+
+
+def extract_seconds(
+    feature_extractor: SequenceFeatureExtractor,
+    waveforms: list,
+    sampling_rate: int | None,
+    num_seconds: int,
+) -> dict[str, np.ndarray]:
+    """What a feature extractor of transformers, such as AST's or Whisper's, makes of each second
+    alone, padded to its own window: no second needs a later one.
+
+    Args:
+        waveforms: as in [`RefAVSFeatureExtractor`].
+
+    Returns:
+        `input_features (clips, seconds, ...)` and `input_features_mask (clips, seconds, 1)`, 0
+        where there is no sound.
+    """
+    rate = feature_extractor.sampling_rate
+    seconds = np.zeros((len(waveforms), num_seconds * rate), dtype=np.float32)
+    mask = np.zeros((len(waveforms), num_seconds, 1), dtype=np.int64)
+    for index, waveform in enumerate(waveforms):
+        waveform = prepare_waveform(waveform, sampling_rate, rate)[: num_seconds * rate]
+        seconds[index, : len(waveform)] = waveform
+        mask[index, : -(-len(waveform) // rate)] = 1
+    examples = list(seconds.reshape(-1, rate))
+    features = feature_extractor(examples, sampling_rate=rate, return_tensors="np")
+    features = features[feature_extractor.model_input_names[0]]
+    features = features.reshape(len(waveforms), num_seconds, *features.shape[1:])
+    return {"input_features": features, "input_features_mask": mask}
 
 
 def log_mel_spectrogram(waveform: np.ndarray, log_offset: float = LOG_OFFSET) -> np.ndarray:
@@ -191,25 +228,28 @@ def _to_mono(waveform: np.ndarray) -> np.ndarray:
     return waveform.astype(np.float32)
 
 
-def _resample(waveform: np.ndarray, sampling_rate: int | None) -> np.ndarray:
+def _resample(waveform: np.ndarray, sampling_rate: int | None, to: int) -> np.ndarray:
     if sampling_rate is None or sampling_rate <= 0:
         raise ValueError(
-            f"sampling_rate must be given in Hz, got {sampling_rate}: VGGish was trained at 16000 "
-            "Hz, other rates are resampled"
+            f"sampling_rate must be given in Hz, got {sampling_rate}: the audio encoder was "
+            f"trained at {to} Hz, other rates are resampled"
         )
-    if sampling_rate == SAMPLING_RATE or not len(waveform):
+    if sampling_rate == to or not len(waveform):
         return waveform
     if not is_scipy_available():
         raise ValueError(
-            f"to resample from {sampling_rate} to 16000 Hz scipy is needed: pip install scipy"
+            f"to resample from {sampling_rate} to {to} Hz scipy is needed: pip install scipy"
         )
-    divisor = np.gcd(int(sampling_rate), SAMPLING_RATE)
-    return resample_poly(waveform, SAMPLING_RATE // divisor, int(sampling_rate) // divisor).astype(
-        np.float32
-    )
+    divisor = np.gcd(int(sampling_rate), to)
+    return resample_poly(waveform, to // divisor, int(sampling_rate) // divisor).astype(np.float32)
 
 
 RefAVSFeatureExtractor.register_for_auto_class()
 
 
-__all__ = ["RefAVSFeatureExtractor", "log_mel_spectrogram"]
+__all__ = [
+    "RefAVSFeatureExtractor",
+    "extract_seconds",
+    "log_mel_spectrogram",
+    "prepare_waveform",
+]

@@ -45,19 +45,19 @@ def start_model(
     Raises:
         ValueError: something cannot be loaded, or is no field of the configuration.
     """
-    parts = {name: getattr(arguments, name) for name in ("mask2former", "text_model", "vggish")}
+    names = ("mask2former", "vision", "text_model", "audio_model")
+    parts = {name: getattr(arguments, name) for name in names}
     try:
-        if arguments.model:
-            from .. import auto  # noqa: F401, a saved folder carries code too: the installed one is meant
+        from .. import auto  # noqa: F401, a saved folder carries code too: the installed one is meant
 
+        if arguments.model:
             model = kind.from_pretrained(arguments.model)
             return model, RefAVSProcessor.from_pretrained(arguments.model)
-        if arguments.mask2former:
+        if arguments.text_model:
             model = kind.from_backbones(**parts, **arguments.config)
             processor = RefAVSProcessor.from_backbones(
-                arguments.mask2former,
-                arguments.text_model,
-                arguments.image_size,
+                **parts,
+                image_size=arguments.image_size,
                 max_text_length=arguments.max_text_length,
                 sentence_case=arguments.sentence_case,
             )
