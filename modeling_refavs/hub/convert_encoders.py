@@ -65,9 +65,7 @@ def convert_efficientnet_lite(
         ValueError: the file is no EfficientNet-Lite, or there are not as many names as classes.
     """
     check_output(output)
-    model, report = load_efficientnet_lite(checkpoint)
-    if class_names:
-        name_classes(model.config, read_class_names(class_names), str(class_names))
+    model, report = load_efficientnet_lite(checkpoint, class_names)
     size = {"height": model.config.image_size, "width": model.config.image_size}
     processor = ViTImageProcessorPil(
         size=size,
@@ -82,7 +80,7 @@ def convert_efficientnet_lite(
 
 
 def load_efficientnet_lite(
-    checkpoint: str | Path,
+    checkpoint: str | Path, class_names: str | Path | None = None
 ) -> tuple[RefAVSEfficientNetLiteForImageClassification, KeyReport]:
     """The classifier with the weights of the port's file, of the size that its shapes tell."""
     with extract(checkpoint, "*.pth") as path:
@@ -104,6 +102,8 @@ def load_efficientnet_lite(
         }
         reports[size] = report = compare(shapes, expected, {})
         if report.fits:
+            if class_names:
+                name_classes(config, read_class_names(class_names), str(class_names))
             weights = {ours: state_dict[name] for name, ours in report.used.items()}
             return RefAVSEfficientNetLiteForImageClassification.from_pretrained(
                 None, config=config, state_dict=weights
