@@ -13,7 +13,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from itertools import pairwise, repeat
+from itertools import chain, pairwise, repeat
 from pathlib import Path
 from typing import Any, Union
 
@@ -105,7 +105,7 @@ def probe_video(source: VideoSource) -> VideoInfo:
             height=height,
             frame_rate=float(stream.average_rate or DEFAULT_FRAME_RATE),
             duration=duration,
-            has_audio=bool(container.streams.audio),
+            has_audio=sound_stream(container) is not None,
             start_time=picture.time or 0.0,
         )
 
@@ -166,6 +166,8 @@ def picture_stream(container: InputContainer) -> Stream:
         kinds = {"cover art" if other is stream else other.type for other in container.streams}
         found = " and ".join(sorted(kinds)) or "nothing"
         raise ValueError(f"{container.name}: no video track in it, only {found}: pass a video")
+    if stream.codec_context is None:
+        raise ValueError(f"{container.name}: its pictures are of a codec that FFmpeg cannot decode")
     return stream
 
 
@@ -271,6 +273,7 @@ def _timed(
 
 
 JITTER = 0.03  # s; time stamps this far off are rounding, not a gap
+LOUDEST = 2.0**31  # of a sample, where 1 is full scale: what a file may hold of unscaled integers
 
 
 def read_sound(
@@ -282,31 +285,52 @@ def read_sound(
     Args:
         source: of the sound, a video or any other media file.
         sampling_rate: Hz; anything else is resampled.
-        layout: such as "mono" or "stereo"; None keeps the file's own channels.
+        layout: see [`SoundResampler`].
         start_time: s on the file's clock, the first sample returned.
 
     Yields:
-        `(channels, samples)` float32 in [-1, 1], at most a second at a time. Silence stands where
-        the file has nothing.
+        `(channels, samples)` float32, full scale at 1, at most a second at a time. Silence stands
+        where the file has nothing.
 
     Raises:
-        ValueError: the file is no media file.
+        ValueError: the file is no media file, or its sound holds what is no sound.
     """
     with open_media(source) as container:
-        stream = container.streams.best("audio")
+        stream = sound_stream(container)
         if stream is None:
             return
         declared = container.duration and container.duration / av.time_base
-        written = 0
-        for time, samples in _resample(decode(container, stream), sampling_rate, layout):
-            before = written / sampling_rate
-            now = before if time is None else time - start_time
-            if written and (abs(now - before) <= JITTER or clock_broke(before, now, declared)):
-                now = before
-            shift = round(now * sampling_rate) - written
-            for block in _placed(samples, shift, sampling_rate):
-                written += block.shape[1]
-                yield block
+        written, resampler = 0, SoundResampler(sampling_rate, layout)
+        for frame in chain(decode(container, stream), [None]):
+            for time, samples in resampler.push(frame):
+                if not is_sound(samples):
+                    raise ValueError(
+                        f"{name_of(source)}: its sound holds samples of {np.abs(samples).max():.3g}"
+                        ", full scale is 1: it is damaged; remove or repair the sound track"
+                    )
+                before = written / sampling_rate
+                now = before if time is None else time - start_time
+                if written and (abs(now - before) <= JITTER or clock_broke(before, now, declared)):
+                    now = before
+                shift = round(now * sampling_rate) - written
+                for block in _placed(samples, shift, sampling_rate):
+                    written += block.shape[1]
+                    yield block
+
+
+def sound_stream(container: InputContainer) -> Stream | None:
+    """The sound track; None where there is none that can be decoded, with a warning if there is one
+    of an unknown codec."""
+    stream = container.streams.best("audio")
+    if stream is not None and stream.codec_context is None:
+        warn_once(f"{container.name}: its sound is of a codec that FFmpeg cannot decode: left out")
+        return None
+    return stream
+
+
+def is_sound(samples: np.ndarray) -> bool:
+    """Whether all samples are finite, and none is far beyond full scale."""
+    return bool(np.abs(samples).max(initial=0) <= LOUDEST)  # NaN is not
 
 
 def _placed(samples: np.ndarray, shift: int, longest: int) -> Iterator[np.ndarray]:
@@ -319,26 +343,59 @@ def _placed(samples: np.ndarray, shift: int, longest: int) -> Iterator[np.ndarra
         yield samples[:, begin : begin + longest]
 
 
-def _resample(
-    frames: Iterator[av.AudioFrame], sampling_rate: int, layout: str | None
-) -> Iterator[tuple[float | None, np.ndarray]]:
-    """(time in s, samples `(channels, n)`); a stream may change its rate or channels on the way."""
-    resampler, form = None, None
-    for frame in frames:
-        if form != (frame.format.name, frame.layout.name, frame.sample_rate):
-            form = (frame.format.name, frame.layout.name, frame.sample_rate)
-            yield from _samples_of(resampler, None)
-            resampler = av.AudioResampler(format="fltp", layout=layout, rate=sampling_rate)
-        yield from _samples_of(resampler, frame)
-    yield from _samples_of(resampler, None)
+class SoundResampler:
+    """Frames of sound to float arrays: the only place that makes an array of a frame.
 
+    More than two channels become two as FFmpeg mixes them (the centre and the surrounds at -3 dB),
+    and two become one as their mean: a voice in the centre is as loud as in a stereo file. Channels
+    without a known place are averaged. A stream may change its rate or channels on the way.
 
-def _samples_of(
-    resampler: av.AudioResampler | None, frame: av.AudioFrame | None
-) -> Iterator[tuple[float | None, np.ndarray]]:
-    for resampled in resampler.resample(frame) if resampler else ():
-        if resampled is not None:  # a resampler with nothing to change hands even its None back
-            yield resampled.time, resampled.to_ndarray()
+    Args:
+        sampling_rate: Hz; anything else is resampled. None keeps that of the first frame.
+        layout: "mono" or "stereo"; None keeps one or two channels.
+    """
+
+    def __init__(self, sampling_rate: int | None, layout: str | None = None):
+        if layout not in ("mono", "stereo", None):
+            raise ValueError(f"layout must be 'mono', 'stereo' or None, got {layout!r}")
+        self.sampling_rate, self.layout = sampling_rate, layout
+        self._resampler, self._form = None, None
+
+    def push(self, frame: av.AudioFrame | None) -> Iterator[tuple[float | None, np.ndarray]]:
+        """Yield (time in s, samples `(channels, n)` float32) as they are complete; None is the
+        end."""
+        if frame is not None:
+            form = (frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.rate)
+            if form != self._form:
+                yield from self.push(None)
+                self._form = form
+                self._resampler = self._make_resampler("stereo" if form[2] > 2 else None)
+        for resampled in self._resample(frame):
+            if resampled is not None:  # a resampler with nothing to change hands even its None back
+                yield resampled.time, self._mix(resampled)
+
+    def _make_resampler(self, layout: str | None) -> av.AudioResampler:
+        # Packed: PyAV counts the planes of eight or more planar channels wrongly, and an array of
+        # them reads beyond the frame.
+        return av.AudioResampler(format="flt", layout=layout, rate=self.sampling_rate)
+
+    def _resample(self, frame: av.AudioFrame | None) -> list[av.AudioFrame | None]:
+        try:
+            return self._resampler.resample(frame) if self._resampler else []
+        except av.FFmpegError:
+            if frame is None or self._resampler.layout.nb_channels == frame.layout.nb_channels:
+                raise
+            self._resampler = self._make_resampler(None)  # FFmpeg knows no downmix
+            return self._resampler.resample(frame)
+
+    def _mix(self, frame: av.AudioFrame) -> np.ndarray:
+        num_channels = frame.layout.nb_channels
+        samples = frame.to_ndarray().reshape(-1, num_channels).T  # (1, n * channels)
+        if num_channels > 2 or (num_channels == 2 and self.layout == "mono"):
+            samples = samples.mean(axis=0, keepdims=True)
+        if len(samples) == 1 and self.layout == "stereo":
+            samples = np.repeat(samples, 2, axis=0)
+        return samples
 
 
 SHORTEST_STEP = 0.1  # s; 300 frames at 29.97 a second last 10.01 s: ten steps, not eleven
@@ -406,8 +463,8 @@ def sound_by_second(info: VideoInfo, sampling_rate: int) -> Iterator[np.ndarray 
     if not info.has_audio:
         yield from repeat(None)
     heard = np.zeros(0, dtype=np.float32)
-    for block in read_sound(info, sampling_rate, start_time=info.start_time):
-        heard = np.concatenate([heard, block.mean(axis=0)])  # (channels, samples) -> (samples,)
+    for block in read_sound(info, sampling_rate, "mono", info.start_time):
+        heard = np.concatenate([heard, block[0]])  # (1, samples) -> (samples,)
         while len(heard) >= sampling_rate:
             yield heard[:sampling_rate]
             heard = heard[sampling_rate:]
@@ -416,15 +473,12 @@ def sound_by_second(info: VideoInfo, sampling_rate: int) -> Iterator[np.ndarray 
 
 
 def read_wav(sound: bytes) -> np.ndarray:
-    """`(channels, samples)` float32 at the file's own rate."""
+    """`(channels, samples)` float32 at the file's own rate, one channel or two."""
+    resampler = SoundResampler(None)
     with av.open(io.BytesIO(sound)) as container:
-        resampler = av.AudioResampler(format="fltp")
-        blocks = [
-            block for frame in container.decode(audio=0) for block in resampler.resample(frame)
-        ]
-        return np.concatenate(
-            [block.to_ndarray() for block in blocks + resampler.resample(None)], axis=1
-        )
+        frames = chain(container.decode(audio=0), [None])
+        blocks = [samples for frame in frames for _, samples in resampler.push(frame)]
+    return np.concatenate(blocks, axis=1)
 
 
 def to_rgb(frame: Any) -> np.ndarray:

@@ -29,6 +29,42 @@ def tone(seconds: float, rate: int = 16000, channels: int = 1, loudness: float =
     return np.repeat(wave[None].astype(np.float32), channels, axis=0)
 
 
+def beeps(seconds: int, rate: int = 16000, channels: int = 1) -> np.ndarray:
+    """`(channels, samples)` float32: second k is a tone of its own, known by [`beep_of`]."""
+    time = np.arange(rate) / rate
+    wave = np.concatenate([np.cos(2 * np.pi * (400 + 100 * k) * time) for k in range(seconds)])
+    return np.repeat(0.5 * wave[None].astype(np.float32), channels, axis=0)
+
+
+def beep_of(samples: np.ndarray, rate: int = 16000) -> int | None:
+    """Which second of [`beeps`] these `(samples,)` are of; None if they are silent."""
+    if np.abs(samples).max(initial=0) < 0.05:
+        return None
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+    return round((spectrum.argmax() * rate / len(samples) - 400) / 100)
+
+
+def sound_frame(
+    samples: np.ndarray, rate: int = 16000, start: float = 0.0, layout: str | None = None
+) -> av.AudioFrame:
+    """`samples (channels, n)` as a packed frame: PyAV makes no planar one of many channels."""
+    frame = av.AudioFrame("flt", layout or f"{len(samples)} channels", samples.shape[1])
+    frame.planes[0].update(np.ascontiguousarray(samples.T, dtype=np.float32).ravel())
+    frame.sample_rate, frame.pts, frame.time_base = rate, round(start * rate), Fraction(1, rate)
+    return frame
+
+
+def write_sound(
+    path: Path, samples: np.ndarray, codec: str, layout: str, rate: int = 16000, **options: str
+) -> Path:
+    """Write `samples (channels, n)` alone."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, layout=layout, options=options)
+        container.mux(stream.encode(sound_frame(samples, rate, layout=layout)))
+        container.mux(stream.encode(None))
+    return path
+
+
 def read_transparent(path: Path) -> list[np.ndarray]:
     """A VP9 video's frames `(height, width, 4)` RGBA; FFmpeg's own decoder, which PyAV takes,
     drops the transparency."""
@@ -56,6 +92,7 @@ def write_clip(tmp_path) -> Callable[..., Path]:
         sound_codec="pcm_s16le",
         pix_fmt="yuv420p",
         aspect=None,
+        layout=None,
     ) -> Path:
         path = tmp_path / name
         with av.open(str(path), "w") as container:
@@ -64,9 +101,8 @@ def write_clip(tmp_path) -> Callable[..., Path]:
             video.codec_context.time_base = CLOCK
             if aspect:
                 video.codec_context.sample_aspect_ratio = aspect
-            audio = sound and container.add_stream(
-                sound_codec, rate=rate, layout=f"{len(sound[0][1])}c"
-            )
+            layout = layout or (f"{len(sound[0][1])}c" if sound else None)
+            audio = sound and container.add_stream(sound_codec, rate=rate, layout=layout)
             ends = {
                 round(a * 1000): round((b - a) * 1000)
                 for a, b in zip(times, [*times[1:], end], strict=True)
@@ -83,14 +119,7 @@ def write_clip(tmp_path) -> Callable[..., Path]:
                 packet.duration = ends[packet.pts]
                 container.mux(packet)
             for start, samples in sound:
-                frame = av.AudioFrame.from_ndarray(
-                    samples, format="fltp", layout=f"{len(samples)}c"
-                )
-                frame.sample_rate, frame.pts, frame.time_base = (
-                    rate,
-                    round(start * rate),
-                    Fraction(1, rate),
-                )
+                frame = sound_frame(samples, rate, start, layout)
                 container.mux(audio.encode(frame))
             if sound:
                 container.mux(audio.encode(None))
