@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import io
 import logging
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from heapq import heappop, heappush
 from itertools import chain, pairwise, repeat
 from pathlib import Path
 from typing import Any, Union
@@ -24,6 +26,7 @@ from transformers.utils import is_av_available
 
 if is_av_available():
     import av
+    import av.filter
     from av.container import InputContainer
     from av.stream import Disposition, Stream
 
@@ -89,7 +92,7 @@ def probe_video(source: VideoSource) -> VideoInfo:
         return source
     with open_media(source) as container:
         stream = picture_stream(container)
-        picture = next(decode(container, stream), None)
+        stamp, picture = next(_stamped(container, stream), (None, None))
         if picture is None:
             raise ValueError(
                 f"{name_of(source)}: not one frame could be decoded: it is cut short, damaged or "
@@ -106,7 +109,7 @@ def probe_video(source: VideoSource) -> VideoInfo:
             frame_rate=float(stream.average_rate or DEFAULT_FRAME_RATE),
             duration=duration,
             has_audio=sound_stream(container) is not None,
-            start_time=picture.time or 0.0,
+            start_time=stamp or 0.0,
         )
 
 
@@ -202,12 +205,35 @@ def displayed_size(picture: av.VideoFrame, stream: Stream) -> tuple[int, int]:
     width, height = picture.width, picture.height
     if stream.sample_aspect_ratio:
         width = max(1, round(width * stream.sample_aspect_ratio))
-    return (height, width) if quarter_turns(picture) % 2 else (width, height)
+    return (height, width) if orientation_of(picture)[0] else (width, height)
 
 
-def quarter_turns(picture: av.VideoFrame) -> int:
-    """How often a frame must be turned left by 90 degrees to stand upright."""
-    return round(picture.rotation / 90) % 4
+def orientation_of(picture: av.VideoFrame) -> tuple[bool, bool, bool]:
+    """Of its display matrix: whether rows and columns change places, and whether then the columns
+    run from right to left, and the rows from below."""
+    try:
+        matrix = np.frombuffer(picture.side_data["DISPLAYMATRIX"], np.int32)
+    except (KeyError, ValueError):  # it has none; PyAV does not know a kind of its side data
+        return False, False, False
+    a, b, _, c, d = (float(value) for value in matrix[:5])  # (x, y) -> (ax + cy, bx + dy)
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        return True, c < 0, b < 0
+    return False, a < 0, d < 0
+
+
+UNTAGGED, PQ, HLG, BT709 = 2, 16, 18, 1  # of ITU-T H.273
+HD = (1280, 577)  # pixels; from either on players take untagged pictures for BT.709, not BT.601
+
+
+def to_rgb24(picture: av.VideoFrame, width: int, height: int) -> np.ndarray:
+    """A decoded picture, scaled: `(height, width, 3)` uint8, of BT.709's gamut and transfer. HDR
+    (PQ, HLG) is tone mapped by FFmpeg's scaler."""
+    options: dict[str, Any] = {"width": width, "height": height, "format": "rgb24"}
+    if picture.colorspace == UNTAGGED and (picture.width >= HD[0] or picture.height >= HD[1]):
+        options["src_colorspace"] = "ITU709"
+    if picture.color_trc in (PQ, HLG):
+        options |= {"dst_color_trc": BT709, "dst_color_primaries": BT709}
+    return picture.reformat(**options).to_ndarray()
 
 
 def clock_broke(before: float, now: float, declared: float | None) -> bool:
@@ -225,51 +251,171 @@ def warn_once(message: str) -> None:
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame on display from `time` to `end`, in s from the first picture."""
+    """One frame on display from `time` to `end`, in s from the first picture; `index` is its number
+    among all that the file shows, from 0."""
 
     time: float
     end: float
     picture: av.VideoFrame
     size: tuple[int, int]
+    index: int
 
     @cached_property
     def rgb(self) -> np.ndarray:
         """`(height, width, 3)` uint8, upright, of the video's size even where the stream changes
         its own."""
-        turns = quarter_turns(self.picture)
-        width, height = self.size[::-1] if turns % 2 else self.size
-        picture = self.picture.reformat(width=width, height=height, format="rgb24")
-        return np.ascontiguousarray(np.rot90(picture.to_ndarray(), turns))
+        transposed, from_right, from_below = orientation_of(self.picture)
+        rgb = to_rgb24(self.picture, *(self.size[::-1] if transposed else self.size))
+        rgb = rgb.swapaxes(0, 1) if transposed else rgb
+        return np.ascontiguousarray(rgb[:: -1 if from_below else 1, :: -1 if from_right else 1])
 
 
 def read_frames(source: VideoSource) -> Iterator[Frame]:
     """Every frame of a video, in order; one after the other without gaps or overlaps, at any
-    frame rate.
+    frame rate. Interlaced ones are deinterlaced.
 
     Raises:
         ValueError: the file is no video: see [`probe_video`].
     """
     info = probe_video(source)
     with open_media(info) as container:
-        stream = picture_stream(container)
-        for (time, picture), (end, _) in pairwise(_timed(decode(container, stream), info)):
-            yield Frame(time, end, picture, info.size)
+        stream, deinterlacer = picture_stream(container), Deinterlacer()
+        timed = _timed(_stamped(container, stream), info)
+        for (time, index, picture), (end, _, _) in pairwise(timed):
+            for known, whole in deinterlacer.push(picture, (time, end, info.size, index)):
+                yield Frame(*known[:2], whole, *known[2:])
+        for known, whole in deinterlacer.push(None):
+            yield Frame(*known[:2], whole, *known[2:])
+
+
+class Deinterlacer:
+    """Frames that are flagged as interlaced become whole ones (FFmpeg's bwdif), one for each; all
+    others are left as they are."""
+
+    def __init__(self):
+        self._graph, self._form = None, None
+        self._known: deque[Any] = deque()  # of the frames inside the graph
+
+    def push(
+        self, picture: av.VideoFrame | None, known: Any = None
+    ) -> Iterator[tuple[Any, av.VideoFrame]]:
+        """Yield (what was known of it, whole picture) as they are complete, in order; None is the
+        end."""
+        form = picture and (picture.width, picture.height, picture.format.name)
+        if self._graph and form != self._form:
+            self._graph.push(None)
+            yield from self._pull()
+            self._graph = None
+        if picture is None:
+            return
+        if self._graph is None:
+            if not picture.interlaced_frame:
+                yield known, picture
+                return
+            self._graph, self._form = _make_deinterlacing_graph(picture), form
+        self._known.append(known)
+        self._graph.push(picture)
+        yield from self._pull()
+
+    def _pull(self) -> Iterator[tuple[Any, av.VideoFrame]]:
+        while self._known:
+            try:
+                picture = self._graph.pull()
+            except (av.BlockingIOError, av.EOFError):
+                return
+            yield self._known.popleft(), picture
+
+
+def _make_deinterlacing_graph(picture: av.VideoFrame) -> av.filter.Graph:
+    graph = av.filter.Graph()
+    source = graph.add_buffer(
+        width=picture.width,
+        height=picture.height,
+        format=picture.format,
+        time_base=picture.time_base,
+    )
+    graph.link_nodes(
+        source, graph.add("bwdif", "mode=send_frame:deint=interlaced"), graph.add("buffersink")
+    )
+    graph.configure()
+    return graph
+
+
+MOST_REORDERED = 16  # pictures, in any codec
+
+
+def _stamped(
+    container: InputContainer, stream: Stream
+) -> Iterator[tuple[float | None, av.VideoFrame]]:
+    """(time stamp in s, picture), in the decoder's order, which is that of display.
+
+    AVI keeps no times of display: its stamps rise in the order of decoding, and are sorted here.
+    """
+    pictures = decode(container, stream)
+    if container.format.name != "avi":
+        yield from ((picture.time, picture) for picture in pictures)
+        return
+    waiting, stamps = deque(), []
+    for picture in pictures:
+        waiting.append(picture)
+        if picture.time is not None:
+            heappush(stamps, picture.time)
+        if not stream.codec_context.has_b_frames or len(waiting) > MOST_REORDERED:
+            yield (heappop(stamps) if stamps else None), waiting.popleft()
+    for picture in waiting:
+        yield (heappop(stamps) if stamps else None), picture
+
+
+RESTART_PICTURES = 5  # that must come of a clock that fell back, before it is believed
 
 
 def _timed(
-    pictures: Iterator[av.VideoFrame], info: VideoInfo
-) -> Iterator[tuple[float, av.VideoFrame | None]]:
-    """(time, frame), times strictly rising from 0; at last (end, None)."""
+    stamped: Iterator[tuple[float | None, av.VideoFrame]], info: VideoInfo
+) -> Iterator[tuple[float, int, av.VideoFrame | None]]:
+    """(time, number in the file, picture), times strictly rising from 0; at last (end, number,
+    None)."""
     usual = 1 / info.frame_rate  # s from one frame to the next
-    start, time, length = info.start_time, -usual, usual
-    for picture in pictures:
-        now = time + usual if picture.time is None else picture.time - start
-        if clock_broke(time, now, info.duration):
-            start, now = picture.time - (time + usual), time + usual
+    time, length, index = -usual, usual, -1
+    for index, (now, picture) in enumerate(_on_one_clock(stamped, info)):
         if now > time:  # else a second frame for the same moment
             time, length = now, float((picture.duration or 0) * picture.time_base) or usual
-            yield time, picture
-    yield time + length, None
+            yield time, index, picture
+    yield time + length, index + 1, None
+
+
+def _on_one_clock(
+    stamped: Iterator[tuple[float | None, av.VideoFrame]], info: VideoInfo
+) -> Iterator[tuple[float, av.VideoFrame]]:
+    """(s from the first picture, picture), though the file's clock restarts or leaps.
+
+    What does not follow within a second is held until more has come: one picture with a stamp out
+    of time is put between its neighbours, and only several of them are another clock.
+    """
+    usual, start, time = 1 / info.frame_rate, info.start_time, -1 / info.frame_rate
+    held: list[tuple[float, av.VideoFrame]] = []
+
+    def release() -> Iterator[tuple[float, av.VideoFrame]]:
+        nonlocal start, time
+        if held and clock_broke(time, held[0][0] - start, info.duration):
+            start = held[0][0] - (time + usual)
+        for stamp, picture in held:
+            time = max(time, stamp - start)
+            yield stamp - start, picture
+        held.clear()
+
+    for stamp, picture in stamped:
+        now = time + usual if stamp is None else stamp - start
+        if abs(now - time) > CLOCK_RESTART:
+            held.append((stamp, picture))
+            if len(held) == (2 if held[0][0] - start > time else RESTART_PICTURES):
+                yield from release()
+            continue
+        for number, (_, odd) in enumerate(held, start=1):
+            yield time + (now - time) * number / (len(held) + 1), odd
+        held.clear()
+        time = max(time, now)
+        yield now, picture
+    yield from release()
 
 
 JITTER = 0.03  # s; time stamps this far off are rounding, not a gap

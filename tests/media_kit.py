@@ -44,6 +44,92 @@ def beep_of(samples: np.ndarray, rate: int = 16000) -> int | None:
     return round((spectrum.argmax() * rate / len(samples) - 400) / 100)
 
 
+PATCHES = {"red": (200, 30, 30), "green": (30, 160, 40), "blue": (40, 60, 200), "grey": (128,) * 3}
+
+
+def patches(size: tuple[int, int]) -> np.ndarray:
+    """A picture `(height, width, 3)` of four quarters: red and green above, blue and grey below."""
+    colours = np.array(list(PATCHES.values()), dtype=np.uint8).reshape(2, 2, 3)
+    return colours.repeat(size[1] // 2, axis=0).repeat(size[0] // 2, axis=1)
+
+
+def patches_of(rgb: np.ndarray) -> np.ndarray:
+    """`(2, 2, 3)`: the colour in the middle of each quarter."""
+    height, width = rgb.shape[0] // 4, rgb.shape[1] // 4
+    return rgb[height :: 2 * height, width :: 2 * width][:2, :2].astype(int)
+
+
+COUNTER = (128, 96)  # pixels (width, height)
+
+
+def counter(number: int, size: tuple[int, int] = COUNTER) -> np.ndarray:
+    """A picture that holds its number, in eight stripes that are black or white."""
+    bits = (number >> np.arange(8)) & 1
+    row = np.repeat(np.where(bits, 235, 20), size[0] // 8).astype(np.uint8)
+    return np.broadcast_to(row[None, :, None], (size[1], size[0], 3)).copy()
+
+
+def number_of(rgb: np.ndarray) -> int:
+    """Of a picture that [`counter`] drew."""
+    middles = (np.arange(8) * 2 + 1) * rgb.shape[1] // 16
+    stripes = rgb[rgb.shape[0] // 2, middles].mean(axis=-1)
+    return int(((stripes > 128) << np.arange(8)).sum())
+
+
+def write_movie(
+    path: Path,
+    pictures: list[np.ndarray],
+    rate: Fraction | int = 25,
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    sound: np.ndarray | None = None,
+    sound_codec: str = "aac",
+    sound_rate: int = 16000,
+    times: list[float] | None = None,
+    matrix: str = "ITU601",
+    tags: dict[str, int] | None = None,
+    aspect: Fraction | None = None,
+    options: dict[str, str] | None = None,
+    mux: Callable[[av.Packet], av.Packet | None] = lambda packet: packet,
+) -> Path:
+    """Write RGB pictures of one size, at a rate or at `times` (s), with sound from time 0.
+
+    Args:
+        matrix: by which RGB becomes YUV; `tags` say so in the file, or nothing.
+        tags: such as `colorspace`, `color_range`, `color_trc`, `color_primaries`, as H.273 counts.
+        aspect: width of a pixel over its height.
+        mux: takes each packet, of pictures and sound; None leaves it out.
+    """
+    clock = Fraction(1, 1000) if times else 1 / Fraction(rate)
+    full = (tags or {}).get("color_range") == 2
+    with av.open(str(path), "w") as container:
+        video = container.add_stream(codec, rate=rate, options=options or {})
+        video.height, video.width = pictures[0].shape[:2]
+        video.pix_fmt, video.codec_context.time_base = pix_fmt, clock
+        if aspect:
+            video.codec_context.sample_aspect_ratio = aspect
+        for name, value in (tags or {}).items():
+            setattr(video.codec_context, name, value)
+        audio = None
+        if sound is not None:
+            audio = container.add_stream(sound_codec, rate=sound_rate, layout=f"{len(sound)}c")
+        for index, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(picture).reformat(
+                format=pix_fmt, dst_colorspace=matrix, dst_color_range="JPEG" if full else "MPEG"
+            )
+            frame.pts, frame.time_base = round(times[index] / clock) if times else index, clock
+            frame.pict_type = 0
+            container.mux([kept for packet in video.encode(frame) if (kept := mux(packet))])
+        container.mux([kept for packet in video.encode(None) if (kept := mux(packet))])
+        if audio:
+            for begin in range(0, sound.shape[1], sound_rate // 4):
+                block = sound[:, begin : begin + sound_rate // 4]
+                packets = audio.encode(sound_frame(block, sound_rate, begin / sound_rate))
+                container.mux([kept for packet in packets if (kept := mux(packet))])
+            container.mux([kept for packet in audio.encode(None) if (kept := mux(packet))])
+    return path
+
+
 def sound_frame(
     samples: np.ndarray, rate: int = 16000, start: float = 0.0, layout: str | None = None
 ) -> av.AudioFrame:
@@ -128,21 +214,21 @@ def write_clip(tmp_path) -> Callable[..., Path]:
     return write
 
 
+def set_matrix(path: Path, matrix: tuple[int, int, int, int]) -> Path:
+    """Set the display matrix (a, b, c, d) of an MP4's first track."""
+    data = bytearray(path.read_bytes())
+    begin = data.index(b"tkhd") + 4 + 40
+    for place, value in zip((0, 4, 12, 16), matrix, strict=True):
+        data[begin + place : begin + place + 4] = (value << 16).to_bytes(4, "big", signed=True)
+    path.write_bytes(data)
+    return path
+
+
 @pytest.fixture
 def rotate() -> Callable[[Path, int], Path]:
     """Sets an MP4's rotation flag to quarter turns to the right, as a telephone does."""
     matrices = {1: (0, 1, -1, 0), 2: (-1, 0, 0, -1), 3: (0, -1, 1, 0)}
-
-    def write(path: Path, turns: int) -> Path:
-        a, b, c, d = (value << 16 for value in matrices[turns])
-        data = bytearray(path.read_bytes())
-        matrix = data.index(b"tkhd") + 4 + 40
-        for place, value in zip((0, 4, 12, 16), (a, b, c, d), strict=True):
-            data[matrix + place : matrix + place + 4] = value.to_bytes(4, "big", signed=True)
-        path.write_bytes(data)
-        return path
-
-    return write
+    return lambda path, turns: set_matrix(path, matrices[turns])
 
 
 class FakeProcessor:

@@ -168,6 +168,7 @@ class LiveSource:
         self._waiting: deque[LiveSecond] = deque()  # for their sound
         self._current: LiveSecond | None = None
         self._shown: Frame | None = None
+        self._num_pictures = 0
         self._sound_is_apart = sound is not None
         containers = [pictures.open()] + ([sound.open()] if sound else [])
         if not containers[0].streams.video:
@@ -271,7 +272,8 @@ class LiveSource:
 
     def _push_picture(self, picture: av.VideoFrame, now: float) -> None:
         size = self._shown.size if self._shown else displayed_size(picture, self._video)
-        frame = Frame(now, now + 1 / self.frame_rate, picture, size)
+        frame = Frame(now, now + 1 / self.frame_rate, picture, size, self._num_pictures)
+        self._num_pictures += 1
         if self._current is None:
             self._current = LiveSecond(0, frame)
         while now > (second := self._current.number + 1) - EXACT:

@@ -1,0 +1,142 @@
+"""Valid files of every kind, with values that can be read back: pictures that count, patches of
+known colours, tones at known seconds."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from modeling_refavs.video_refavs import probe_video, read_frames, read_steps
+from tests.media_kit import (
+    COUNTER,
+    beep_of,
+    beeps,
+    counter,
+    number_of,
+    patches,
+    patches_of,
+    set_matrix,
+    write_movie,
+)
+
+
+COUNTING = [counter(number) for number in range(75)]
+FILES = {  # name: pictures' codec, sound's codec, pixel format, sampling rate
+    "h264.mp4": ("libx264", "aac", "yuv420p", 44100),
+    "hevc.mp4": ("libx265", "alac", "yuv420p", 48000),
+    "av1.mp4": ("libsvtav1", "libopus", "yuv420p", 48000),
+    "h264.mov": ("libx264", "pcm_s16be", "yuv420p", 22050),
+    "prores.mov": ("prores_ks", "pcm_s24le", "yuv422p10le", 48000),
+    "mjpeg.mov": ("mjpeg", "pcm_u8", "yuvj420p", 11025),
+    "h264.mkv": ("libx264", "flac", "yuv420p", 96000),
+    "h264_444.mkv": ("libx264", "eac3", "yuv444p10le", 32000),
+    "ffv1.mkv": ("ffv1", "pcm_f32le", "yuv420p", 16000),
+    "vp9.webm": ("libvpx-vp9", "libopus", "yuv420p", 48000),
+    "vp8.webm": ("libvpx", "libopus", "yuv420p", 48000),
+    "mjpeg.avi": ("mjpeg", "pcm_s16le", "yuvj420p", 44100),
+    "h264.avi": ("libx264", "ac3", "yuv420p", 48000),
+    "h264.ts": ("libx264", "aac", "yuv420p", 48000),
+    "mpeg2.ts": ("mpeg2video", "mp2", "yuv420p", 48000),
+    "mpeg2.mpg": ("mpeg2video", "mp2", "yuv420p", 44100),
+    "mpeg1.mpg": ("mpeg1video", "mp2", "yuv420p", 44100),
+    "h264.flv": ("libx264", "aac", "yuv420p", 44100),
+    "flv1.flv": ("flv", "libmp3lame", "yuv420p", 22050),
+    "mpeg2.mxf": ("mpeg2video", "pcm_s16le", "yuv422p", 48000),
+    "wmv2.wmv": ("wmv2", "libmp3lame", "yuv420p", 44100),
+    "h264.nut": ("libx264", "pcm_s16le", "yuv420p", 8000),
+    "h263.3gp": ("h263", "aac", "yuv420p", 8000),
+}
+SHARP = {"libx264": {"crf": "12"}, "libx265": {"crf": "12", "x265-params": "log-level=none"}}
+
+
+def write_counting(path, codec="libx264", sound_codec="aac", pix_fmt="yuv420p", rate=44100):
+    sound = beeps(3, rate)
+    return write_movie(
+        path, COUNTING, 25, codec, pix_fmt, sound, sound_codec, rate, options=SHARP.get(codec)
+    )
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_each_second_has_its_picture_and_its_tone(tmp_path, name):
+    path = write_counting(tmp_path / name, *FILES[name])
+    steps = list(read_steps(path))
+    assert [number_of(step.frame) for step in steps[:3]] == [0, 25, 50]
+    assert [beep_of(step.audio[2000:14000]) for step in steps[:3]] == [0, 1, 2]
+    assert sum(step.duration for step in steps) == pytest.approx(3, abs=0.1)
+    assert [number_of(frame.rgb) for frame in read_frames(path)] == list(range(75))
+
+
+@pytest.mark.parametrize("rate", [1, 10, Fraction(24000, 1001), Fraction(30000, 1001), 50, 60])
+def test_each_frame_rate_shows_what_stands_at_each_second(tmp_path, rate):
+    count = round(3 * rate)
+    pictures = [counter(number) for number in range(count)]
+    path = write_movie(tmp_path / "a.mp4", pictures, rate, options={"crf": "12"})
+    shown = [number_of(step.frame) for step in read_steps(path)]
+    assert shown[:3] == [int(second * rate + 1e-6) for second in range(3)]
+
+
+def test_avi_with_reordered_pictures_shows_all_of_them_in_order(tmp_path):
+    """AVI stores no times of display; the stamps that FFmpeg guesses run back."""
+    for bframes in (2, 8):
+        path = tmp_path / f"{bframes}.avi"
+        options = {"bf": str(bframes), "b-pyramid": "normal", "crf": "12"}
+        write_movie(path, COUNTING, options=options)
+        frames = list(read_frames(path))
+        assert [number_of(frame.rgb) for frame in frames] == list(range(75))
+        np.testing.assert_allclose([frame.time for frame in frames], np.arange(75) / 25, atol=1e-6)
+        assert [frame.index for frame in frames] == list(range(75))
+        assert [number_of(step.frame) for step in read_steps(path)] == [0, 25, 50]
+
+
+MATRICES = {  # of a track header (ISO 14496-12): (a, b, c, d); and what a player makes of it
+    "as it is": ((1, 0, 0, 1), lambda rgb: rgb),
+    "turned right": ((0, 1, -1, 0), lambda rgb: np.rot90(rgb, -1)),
+    "turned over": ((-1, 0, 0, -1), lambda rgb: np.rot90(rgb, 2)),
+    "turned left": ((0, -1, 1, 0), np.rot90),
+    "mirrored": ((-1, 0, 0, 1), np.fliplr),
+    "upside down": ((1, 0, 0, -1), np.flipud),
+    "transposed": ((0, 1, 1, 0), lambda rgb: rgb.swapaxes(0, 1)),
+    "transversed": ((0, -1, -1, 0), lambda rgb: np.rot90(rgb, 2).swapaxes(0, 1)),
+}
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_each_display_matrix_is_shown_as_a_player_does(tmp_path, name):
+    matrix, displayed = MATRICES[name]
+    picture = patches((96, 64))
+    path = set_matrix(write_movie(tmp_path / "a.mp4", [picture] * 3), matrix)
+    expected = displayed(picture)
+    assert probe_video(path).size == expected.shape[1::-1]
+    frame = next(read_frames(path))
+    assert frame.rgb.shape == expected.shape
+    np.testing.assert_allclose(patches_of(frame.rgb), patches_of(expected), atol=6)
+
+
+@pytest.mark.parametrize("aspect", [Fraction(4, 3), Fraction(16, 11), Fraction(1, 2)])
+def test_pixels_that_are_not_square(tmp_path, aspect):
+    picture = patches((96, 64))
+    path = write_movie(tmp_path / "a.mp4", [picture] * 3, aspect=aspect)
+    (step,) = read_steps(path)
+    assert step.frame.shape == (64, round(96 * aspect), 3)
+    np.testing.assert_allclose(patches_of(step.frame), patches_of(picture), atol=6)
+
+
+COLOURS = {  # size, matrix of the pixels, tags
+    "SD without tags is BT.601": ((96, 64), "ITU601", {}),
+    "576 lines without tags are BT.601": ((720, 576), "ITU601", {}),
+    "720 lines without tags are BT.709": ((1280, 720), "ITU709", {}),
+    "an upright telephone's, without tags, is BT.709": ((720, 1280), "ITU709", {}),
+    "tagged BT.709": ((96, 64), "ITU709", {"colorspace": 1}),
+    "tagged BT.601": ((1280, 720), "ITU601", {"colorspace": 6}),
+    "tagged BT.2020": ((96, 64), "BT2020", {"colorspace": 9}),
+    "full range": ((96, 64), "ITU601", {"color_range": 2}),
+    "full range of BT.709": ((1280, 720), "ITU709", {"color_range": 2, "colorspace": 1}),
+}
+
+
+@pytest.mark.parametrize("name", COLOURS)
+def test_colours_are_those_of_the_source(tmp_path, name):
+    size, matrix, tags = COLOURS[name]
+    path = write_movie(tmp_path / "a.mp4", [patches(size)] * 2, matrix=matrix, tags=tags)
+    frame = next(read_frames(path))
+    np.testing.assert_allclose(patches_of(frame.rgb), patches_of(patches(size)), atol=5)
