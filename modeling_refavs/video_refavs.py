@@ -221,19 +221,55 @@ def orientation_of(picture: av.VideoFrame) -> tuple[bool, bool, bool]:
     return False, a < 0, d < 0
 
 
-UNTAGGED, PQ, HLG, BT709 = 2, 16, 18, 1  # of ITU-T H.273
+UNTAGGED, PQ, HLG = 2, 16, 18  # of ITU-T H.273
 HD = (1280, 577)  # pixels; from either on players take untagged pictures for BT.709, not BT.601
 
 
 def to_rgb24(picture: av.VideoFrame, width: int, height: int) -> np.ndarray:
-    """A decoded picture, scaled: `(height, width, 3)` uint8, of BT.709's gamut and transfer. HDR
-    (PQ, HLG) is tone mapped by FFmpeg's scaler."""
-    options: dict[str, Any] = {"width": width, "height": height, "format": "rgb24"}
+    """A decoded picture, scaled: `(height, width, 3)` uint8. HDR (PQ, HLG) is tone mapped."""
+    options: dict[str, Any] = {"width": width, "height": height}
     if picture.colorspace == UNTAGGED and (picture.width >= HD[0] or picture.height >= HD[1]):
         options["src_colorspace"] = "ITU709"
     if picture.color_trc in (PQ, HLG):
-        options |= {"dst_color_trc": BT709, "dst_color_primaries": BT709}
-    return picture.reformat(**options).to_ndarray()
+        codes = picture.reformat(**options, format="rgb48le").to_ndarray()
+        return tone_map(codes, picture.color_trc)
+    return picture.reformat(**options, format="rgb24").to_ndarray()
+
+
+WHITE, PEAK = 203.0, 1000.0  # cd/m2: reference white of HDR (BT.2408), and nominal peak of HLG
+KNEE = 0.5  # of white; what is brighter is bent so that nothing is cut
+FROM_BT2020 = np.array(  # linear RGB of BT.2020 -> BT.709 (BT.2087)
+    [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], np.float32
+)
+LUMINANCE = np.array([0.2627, 0.678, 0.0593], np.float32)  # of linear RGB of BT.2020
+
+
+def tone_map(codes: np.ndarray, transfer: int) -> np.ndarray:
+    """`(h, w, 3)` uint16 of BT.2020 with PQ or HLG -> uint8 of BT.709, as it is up to half of
+    white."""
+    light = _light_of(transfer)[codes]  # of white
+    if transfer == HLG:  # scene light until here (BT.2100, OOTF)
+        light *= PEAK / WHITE * ((light @ LUMINANCE).clip(1e-6) ** 0.2)[..., None]
+    light = (light @ FROM_BT2020.T).clip(0)
+    brightest = light.max(axis=-1, keepdims=True).clip(1e-6)
+    bent = 1 - (1 - KNEE) ** 2 / (1 - 2 * KNEE + brightest.clip(KNEE))
+    light *= np.where(brightest > KNEE, bent / brightest, 1)
+    return np.rint(255 * light ** (1 / 2.4)).astype(np.uint8)  # BT.1886
+
+
+@cache
+def _light_of(transfer: int) -> np.ndarray:
+    """Of each 16-bit code (BT.2100): display light of white with PQ, scene light of its peak with
+    HLG."""
+    code = np.arange(2**16) / (2**16 - 1)
+    if transfer == HLG:
+        a, b, c = 0.17883277, 0.28466892, 0.55991073
+        light = np.where(code <= 0.5, code**2 / 3, (np.exp((code - c) / a) + b) / 12)
+    else:
+        m1, m2, c1, c2, c3 = 1305 / 8192, 2523 / 32, 107 / 128, 2413 / 128, 2392 / 128
+        power = code ** (1 / m2)
+        light = 1e4 / WHITE * ((power - c1).clip(0) / (c2 - c3 * power)) ** (1 / m1)
+    return light.astype(np.float32)
 
 
 def clock_broke(before: float, now: float, declared: float | None) -> bool:

@@ -76,6 +76,18 @@ def number_of(rgb: np.ndarray) -> int:
     return int(((stripes > 128) << np.arange(8)).sum())
 
 
+def flag_fields(frame: av.VideoFrame, fields: str) -> av.VideoFrame:
+    """The same frame, said to be interlaced, its top or bottom field the earlier."""
+    graph = av.filter.Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+    )
+    graph.link_nodes(source, graph.add("setfield", fields), graph.add("buffersink"))
+    graph.configure()
+    graph.push(frame)
+    return graph.pull()
+
+
 def write_movie(
     path: Path,
     pictures: list[np.ndarray],
@@ -89,6 +101,7 @@ def write_movie(
     matrix: str = "ITU601",
     tags: dict[str, int] | None = None,
     aspect: Fraction | None = None,
+    fields: str | None = None,
     options: dict[str, str] | None = None,
     mux: Callable[[av.Packet], av.Packet | None] = lambda packet: packet,
 ) -> Path:
@@ -98,6 +111,7 @@ def write_movie(
         matrix: by which RGB becomes YUV; `tags` say so in the file, or nothing.
         tags: such as `colorspace`, `color_range`, `color_trc`, `color_primaries`, as H.273 counts.
         aspect: width of a pixel over its height.
+        fields: "tff" or "bff" of pictures that are woven of two.
         mux: takes each packet, of pictures and sound; None leaves it out.
     """
     clock = Fraction(1, 1000) if times else 1 / Fraction(rate)
@@ -118,7 +132,8 @@ def write_movie(
                 format=pix_fmt, dst_colorspace=matrix, dst_color_range="JPEG" if full else "MPEG"
             )
             frame.pts, frame.time_base = round(times[index] / clock) if times else index, clock
-            frame.pict_type = 0
+            if fields:
+                frame = flag_fields(frame, fields)
             container.mux([kept for packet in video.encode(frame) if (kept := mux(packet))])
         container.mux([kept for packet in video.encode(None) if (kept := mux(packet))])
         if audio:

@@ -8,7 +8,6 @@ import pytest
 
 from modeling_refavs.video_refavs import probe_video, read_frames, read_steps
 from tests.media_kit import (
-    COUNTER,
     beep_of,
     beeps,
     counter,
@@ -140,3 +139,55 @@ def test_colours_are_those_of_the_source(tmp_path, name):
     path = write_movie(tmp_path / "a.mp4", [patches(size)] * 2, matrix=matrix, tags=tags)
     frame = next(read_frames(path))
     np.testing.assert_allclose(patches_of(frame.rgb), patches_of(patches(size)), atol=5)
+
+
+# Grey codes of PQ (1 to 1000 cd/m2) and of HLG, and what FFmpeg 8's scaler (swscale, relative
+# colorimetric) makes of them, where it does not clip at white.
+HDR = {
+    16: ([0.150, 0.246, 0.358, 0.440, 0.508, 0.581, 0.652, 0.752], [28, 55, 97, 143, 191]),
+    18: ([0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0], [29, 72, 115, 144, 178]),
+}
+
+
+@pytest.mark.parametrize("transfer", HDR)
+def test_hdr_is_tone_mapped(tmp_path, transfer):
+    codes, expected = HDR[transfer]
+    grey = np.repeat(255 * np.array(codes), 16).round().astype(np.uint8)
+    picture = np.broadcast_to(grey[None, :, None], (64, 128, 3)).copy()
+    tags = {"colorspace": 9, "color_trc": transfer, "color_primaries": 9}
+    path = write_movie(
+        tmp_path / "a.mp4",
+        [picture] * 2,
+        codec="libx265",
+        pix_fmt="yuv420p10le",
+        matrix="BT2020",
+        tags=tags,
+        options={"crf": "4", "x265-params": "log-level=none"},
+    )
+    shown = next(read_frames(path)).rgb[32, 8::16].astype(int)
+    np.testing.assert_allclose(shown[: len(expected), 1], expected, atol=4)
+    assert (np.diff(shown[:, 1]) > 0).all()  # highlights are bent, not cut
+    assert np.ptp(shown, axis=1).max() <= 2  # grey stays grey
+
+
+def woven(number: int, fields: str) -> np.ndarray:
+    """Picture `number` of a bar that moves by 4 pixels from field to field."""
+    early, late = (np.full((96, 128, 3), 40, np.uint8) for _ in range(2))
+    for place, field in ((8 * number, early), (8 * number + 4, late)):
+        field[:, 8 + place : 32 + place] = 220
+    early[fields == "tff" :: 2] = late[fields == "tff" :: 2]
+    return early
+
+
+@pytest.mark.parametrize("fields", ["tff", "bff"])
+@pytest.mark.parametrize(("codec", "name"), [("libx264", "a.mp4"), ("mpeg2video", "a.ts")])
+def test_interlaced_pictures_are_whole(tmp_path, codec, name, fields):
+    pictures = [woven(number, fields) for number in range(10)]
+    options = {"flags": "+ildct+ilme", "b": "8M"}
+    path = write_movie(tmp_path / name, pictures, codec=codec, fields=fields, options=options)
+    frames = list(read_frames(path))
+    np.testing.assert_allclose([frame.time for frame in frames], np.arange(10) / 25, atol=1e-3)
+    for number, frame in enumerate(frames[1:-1], start=1):
+        bright = frame.rgb[20:76, :, 0] > 130
+        edges = np.argwhere(np.diff(bright, axis=1))[:, 1].reshape(-1, 2)
+        np.testing.assert_allclose(edges, [[7 + 8 * number, 31 + 8 * number]] * 56, atol=1)
