@@ -424,8 +424,8 @@ def _on_one_clock(
 ) -> Iterator[tuple[float, av.VideoFrame]]:
     """(s from the first picture, picture), though the file's clock restarts or leaps.
 
-    What does not follow within a second is held until more has come: one picture with a stamp out
-    of time is put between its neighbours, and only several of them are another clock.
+    What does not follow at once, or falls back by a second, is held until more has come: one picture
+    with a stamp out of time is put between its neighbours, only several of them are another clock.
     """
     usual, start, time = 1 / info.frame_rate, info.start_time, -1 / info.frame_rate
     held: list[tuple[float, av.VideoFrame]] = []
@@ -441,7 +441,7 @@ def _on_one_clock(
 
     for stamp, picture in stamped:
         now = time + usual if stamp is None else stamp - start
-        if abs(now - time) > CLOCK_RESTART:
+        if not -CLOCK_RESTART <= now - time <= 3 * usual:
             held.append((stamp, picture))
             if len(held) == (2 if held[0][0] - start > time else RESTART_PICTURES):
                 yield from release()

@@ -239,6 +239,22 @@ def set_matrix(path: Path, matrix: tuple[int, int, int, int]) -> Path:
     return path
 
 
+def shift_picture(path: Path, number: int, seconds: float) -> Path:
+    """Move the time stamp of picture `number` of a transport stream without B-frames."""
+    data, begin = bytearray(path.read_bytes()), -1
+    for _ in range(number + 1):
+        begin = data.index(b"\0\0\1\xe0", begin + 1)  # a packet of the first video track
+    stamp = data[begin + 9 : begin + 14]  # 33 bits in five bytes (ISO 13818-1, PTS)
+    pts = (stamp[0] >> 1 & 7) << 30 | stamp[1] << 22 | stamp[2] >> 1 << 15 | stamp[3] << 7
+    pts = (pts | stamp[4] >> 1) + round(seconds * 90_000)
+    fields = stamp[0] & 0xF0 | pts >> 29 & 14, pts >> 22 & 255, pts >> 14 & 254, pts >> 7 & 255
+    data[begin + 9 : begin + 14] = bytes(fields) + bytes([pts << 1 & 254])
+    for place in (0, 2, 4):
+        data[begin + 9 + place] |= 1
+    path.write_bytes(data)
+    return path
+
+
 @pytest.fixture
 def rotate() -> Callable[[Path, int], Path]:
     """Sets an MP4's rotation flag to quarter turns to the right, as a telephone does."""

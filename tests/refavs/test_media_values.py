@@ -15,6 +15,7 @@ from tests.media_kit import (
     patches,
     patches_of,
     set_matrix,
+    shift_picture,
     write_movie,
 )
 
@@ -191,3 +192,32 @@ def test_interlaced_pictures_are_whole(tmp_path, codec, name, fields):
         bright = frame.rgb[20:76, :, 0] > 130
         edges = np.argwhere(np.diff(bright, axis=1))[:, 1].reshape(-1, 2)
         np.testing.assert_allclose(edges, [[7 + 8 * number, 31 + 8 * number]] * 56, atol=1)
+
+
+@pytest.mark.parametrize("seconds", [-1.28, 0.5, -0.5, 20.0])
+def test_one_picture_out_of_time_moves_no_other(tmp_path, seconds):
+    options = {"bf": "0", "crf": "12"}
+    path = write_movie(tmp_path / "a.ts", COUNTING, sound=beeps(3), options=options)
+    frames = list(read_frames(shift_picture(path, 40, seconds)))
+    times = {number_of(frame.rgb): frame.time for frame in frames}
+    assert [frame.index for frame in frames] == [number_of(frame.rgb) for frame in frames]
+    expected = {number: number / 25 for number in range(75)}
+    late = expected.pop(40)  # where it stands itself is open
+    assert {number: times[number] for number in expected} == pytest.approx(expected, abs=1e-3)
+    assert times.get(40, late) == pytest.approx(late, abs=0.04)
+
+
+def test_lost_packets_move_no_picture(tmp_path):
+    packets = []
+
+    def lose(packet):
+        packets.append(packet.stream.type == "video")
+        return None if packets[-1] and 20 <= sum(packets) < 24 else packet
+
+    options = {"bf": "3", "g": "250", "crf": "12"}
+    path = write_movie(tmp_path / "a.ts", COUNTING, sound=beeps(3), options=options, mux=lose)
+    last = list(read_frames(path))[-1]
+    assert (number_of(last.rgb), round(last.time, 2)) == (74, 2.96)
+    steps = list(read_steps(path))
+    assert number_of(steps[2].frame) == 50
+    assert [beep_of(step.audio[2000:14000]) for step in steps] == [0, 1, 2]
