@@ -424,8 +424,9 @@ def _on_one_clock(
 ) -> Iterator[tuple[float, av.VideoFrame]]:
     """(s from the first picture, picture), though the file's clock restarts or leaps.
 
-    What does not follow at once, or falls back by a second, is held until more has come: one picture
-    with a stamp out of time is put between its neighbours, only several of them are another clock.
+    What does not follow at once, or falls back by a second, is held until more has come: one
+    picture with a stamp out of time is put between its neighbours, only several of them are another
+    clock.
     """
     usual, start, time = 1 / info.frame_rate, info.start_time, -1 / info.frame_rate
     held: list[tuple[float, av.VideoFrame]] = []
