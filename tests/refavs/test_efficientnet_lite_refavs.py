@@ -175,6 +175,19 @@ def test_a_classifier_is_saved_and_its_backbone_loaded(classifier, tmp_path):
     assert isinstance(AutoBackbone.from_config(config), RefAVSEfficientNetLiteBackbone)
 
 
+def test_a_backbone_gives_what_the_classifier_reads(classifier, tmp_path):
+    classifier.save_pretrained(tmp_path)
+    backbone, info = RefAVSEfficientNetLiteBackbone.from_pretrained(
+        tmp_path, out_features=["stage1", "head"], output_loading_info=True
+    )
+    assert not info["missing_keys"]
+    pixels = torch.randn(1, 3, 64, 96)
+    head = backbone(pixels).feature_maps[1]
+    assert head.shape == (1, backbone.channels[1], 2, 3)
+    logits = classifier.classifier(head.mean(dim=(2, 3)))
+    torch.testing.assert_close(logits, classifier(pixels).logits)
+
+
 CLEAN_ROOM = """
 import sys
 sys.modules |= dict.fromkeys(["modeling_refavs"])  # not installed here
