@@ -4,31 +4,48 @@ the defaults."""
 import copy
 import difflib
 import math
+from contextvars import ContextVar
 from dataclasses import fields
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig, Mask2FormerConfig, PreTrainedConfig
+from transformers import AutoConfig, GenerationConfig, Mask2FormerConfig, PreTrainedConfig
+from transformers.utils import logging
 
 # These register themselves, so that a saved configuration that names their types loads.
 from .efficientnet_lite_refavs import RefAVSEfficientNetLiteConfig  # noqa: F401
 from .modeling_yamnet import RefAVSYamnetConfig  # noqa: F401
 
 
+logger = logging.get_logger(__name__)
+
 # What transformers itself passes to a configuration beside its fields.
 SERVICE_KEYS = {
     "_attn_implementation",
     "_commit_hash",
     "_name_or_path",
+    "add_cross_attention",
     "attn_implementation",
     "auto_map",
+    "bos_token_id",
     "custom_pipelines",
+    "decoder_start_token_id",
+    "eos_token_id",
     "experts_implementation",
+    "is_decoder",
     "model_type",
     "name_or_path",
     "num_labels",
     "output_attentions",
+    "pad_token_id",
+    "per_layer_config",
+    "quantization_config",
+    "sep_token_id",
+    "tie_last_hidden_states",
+    "tie_word_embeddings",
+    "tokenizer_class",
     "torch_dtype",
+    *GenerationConfig._get_default_generation_params(),  # such as use_cache
 }
 
 # Swin-base at 384x384, as in `facebook/mask2former-swin-base-ade-semantic` (paper, Sec. 5.1).
@@ -81,20 +98,45 @@ def rename_legacy_fields(values: dict[str, Any]) -> dict[str, Any]:
     return renamed
 
 
-def refuse_unknown_keys(config: PreTrainedConfig, keys: dict) -> None:
+_loading: ContextVar[bool] = ContextVar("loading", default=False)
+NEAR = 0.85  # of difflib: as alike as a word and the same with a letter missing
+
+
+class RefAVSPreTrainedConfig(PreTrainedConfig):
     """transformers accepts a misspelt key in silence; here it is an error that names the nearest
-    field."""
-    known = {field.name for field in fields(config)} | SERVICE_KEYS
-    for key in keys:
-        if key not in known:
-            nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
-            raise ValueError(
-                f"{type(config).__name__} has no field `{key}`: did you mean `{nearest}`?"
-            )
+    field. What was saved loads all the same, since any tool may write a note into a configuration;
+    a key that nearly is one of the fields gets a warning then."""
+
+    def __post_init__(self, **kwargs):
+        self._refuse_unknown_keys(kwargs)
+        super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        for name, changes in kwargs.items():  # a person passed these
+            part = cls.sub_configs.get(name)
+            if isinstance(changes, dict) and issubclass(part or dict, RefAVSPreTrainedConfig):
+                part._refuse_unknown_keys(changes)
+        token = _loading.set(True)
+        try:
+            return super().from_dict(config_dict, **kwargs)
+        finally:
+            _loading.reset(token)
+
+    @classmethod
+    def _refuse_unknown_keys(cls, keys: dict[str, Any]) -> None:
+        own = {field.name for field in fields(cls)}
+        for key in keys.keys() - own - SERVICE_KEYS:
+            nearest = difflib.get_close_matches(key, own, n=1, cutoff=0.0)[0]
+            message = f"{cls.__name__} has no field `{key}`: did you mean `{nearest}`?"
+            if not _loading.get():
+                raise ValueError(message)
+            if difflib.SequenceMatcher(None, key, nearest).ratio() > NEAR:
+                logger.warning(message)
 
 
 @strict
-class RefAVSAudioConfig(PreTrainedConfig):
+class RefAVSAudioConfig(RefAVSPreTrainedConfig):
     """VGGish (Hershey et al., 2017), the audio encoder of Sec. 4.2.
 
     Args:
@@ -116,7 +158,6 @@ class RefAVSAudioConfig(PreTrainedConfig):
     embedding_size: int = 128
 
     def __post_init__(self, **kwargs):
-        refuse_unknown_keys(self, kwargs)
         super().__post_init__(**kwargs)
         if len(self.hidden_sizes) != len(self.depths):
             raise ValueError(
@@ -126,7 +167,7 @@ class RefAVSAudioConfig(PreTrainedConfig):
 
 
 @strict
-class RefAVSGroundingConfig(PreTrainedConfig):
+class RefAVSGroundingConfig(RefAVSPreTrainedConfig):
     """Ours, not the paper's: the visual tokens of Q_m also learn to point at the referred object.
 
     Args:
@@ -150,7 +191,6 @@ class RefAVSGroundingConfig(PreTrainedConfig):
     use_audio_memory_cue: bool = False
 
     def __post_init__(self, **kwargs):
-        refuse_unknown_keys(self, kwargs)
         super().__post_init__(**kwargs)
         if not math.isfinite(self.object_score_bias):
             raise ValueError(
@@ -182,7 +222,7 @@ def use_four_stages(backbone: PreTrainedConfig) -> None:
 
 
 @strict
-class RefAVSConfig(PreTrainedConfig):
+class RefAVSConfig(RefAVSPreTrainedConfig):
     """EEMC: Expression Enhancing with Multimodal Cues.
 
     Args:
@@ -285,7 +325,6 @@ class RefAVSConfig(PreTrainedConfig):
             given = {"grounding_config": self.grounding_config or {}, **legacy}
             self.grounding_config = rename_legacy_fields(given)["grounding_config"]
         vision_config = kwargs.pop("vision_config", None)
-        refuse_unknown_keys(self, kwargs)
         kwargs.pop("custom_pipelines", None)
         for name, config_class in self.sub_configs.items():
             given = getattr(self, name)

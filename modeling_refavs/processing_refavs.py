@@ -122,7 +122,8 @@ class RefAVSProcessor(ProcessorMixin):
             (clips, frames, 96, 64)`,
             `input_features_mask (clips, frames, 96)`, `input_ids (expressions, tokens)`,
             `attention_mask` alike and
-            `clip_index (expressions,)`. Masks are 1 where there is something, 0 in padding.
+            `clip_index (expressions,)`, left out where sentence n is asked of clip n. Masks are 1
+            where there is something, 0 in padding.
 
         Raises:
             ValueError: what was passed cannot be understood; the message says what came and what to
@@ -322,7 +323,8 @@ def _is_list_of_waveforms(audio: Any) -> bool:
 
 
 def _as_sentences(text: str | list, num_clips: int | None) -> tuple[list[str], list[int] | None]:
-    """Sentences in one list, and the clip of each; no clip without frames."""
+    """Sentences in one list, and the clip of each: None where that is sentence n of clip n, so
+    that rows of one clip and one sentence may be stacked, and without frames."""
     if isinstance(text, str):
         text = [text]
     if not text:
@@ -341,8 +343,9 @@ def _as_sentences(text: str | list, num_clips: int | None) -> tuple[list[str], l
     for sentence in sentences:
         if not isinstance(sentence, str):
             raise ValueError(f"a sentence must be a string, got {type(sentence).__name__}")
-    clip_index = [index for index, group in enumerate(groups) for _ in group]
-    return sentences, None if num_clips is None else clip_index
+    if num_clips is None or all(len(group) == 1 for group in groups):
+        return sentences, None
+    return sentences, [index for index, group in enumerate(groups) for _ in group]
 
 
 RefAVSProcessor.register_for_auto_class()

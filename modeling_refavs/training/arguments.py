@@ -36,6 +36,17 @@ class ModelArguments:
     audio_model: str | None = field(
         default=None, metadata={"help": "folder or id of an audio encoder"}
     )
+    projection_init: str | None = field(
+        default=None,
+        metadata={
+            "help": "class_names: F'_V, F'_A and F'_T start as maps into the text encoder's space, "
+            "by the class names of image_classifier and audio_model"
+        },
+    )
+    image_classifier: str | None = field(
+        default=None,
+        metadata={"help": "for projection_init, a classifier on the same backbone; None: vision"},
+    )
     stage: str = field(
         default="masks",
         metadata={
@@ -56,6 +67,11 @@ class ModelArguments:
     def __post_init__(self) -> None:
         if self.stage not in STAGES:
             raise ValueError(f"stage must be of {', '.join(STAGES)}, got {self.stage}")
+        if self.projection_init not in (None, "class_names"):
+            raise ValueError(f"projection_init must be class_names, got {self.projection_init}")
+        self.image_classifier = self.image_classifier or self.vision
+        if self.projection_init and not (self.image_classifier and self.audio_model):
+            raise ValueError("projection_init needs image_classifier and audio_model")
         self.config = _parse("config", self.config, dict) or {}
         if self.mask2former and self.vision:
             raise ValueError(

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from tokenizers import ByteLevelBPETokenizer
 from transformers import RobertaTokenizer, ViTImageProcessorPil, set_seed
+from transformers.utils import logging
 
 from ..configuration_refavs import RefAVSConfig
 from ..feature_extraction_refavs import RefAVSFeatureExtractor
@@ -23,10 +24,12 @@ from .checkpoints import (
     remove_incomplete,
     remove_run,
 )
+from .class_names import start_from_class_names
 from .dataset import SplitRows
 from .trainer import RefAVSTrainer
 
 
+logger = logging.get_logger(__name__)
 SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
 
@@ -207,6 +210,18 @@ def make_trainer(
         train_split = preparation.prepare(
             rows, bool(data_args.families), more, data_args.cache_cues
         )
+        if model_args.projection_init:
+            if train_split.frame_features is None or "audio_features" not in train_split.sound:
+                raise ValueError("projection_init needs cache_cues and a frozen audio encoder")
+            explained = start_from_class_names(
+                model,
+                processor,
+                model_args.image_classifier,
+                model_args.audio_model,
+                train_split.frame_features,
+                train_split.sound["audio_features"],
+            )
+            logger.info(f"projection_init: share of variance explained {explained}")
         eval_split = None
         if args.eval_strategy != "no":
             eval_rows = open_split(data_args, data_args.eval_split, data_args.max_eval_clips, cache)
