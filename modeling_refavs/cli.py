@@ -15,7 +15,6 @@ from .commands import (
     explain,
     library,
     live,
-    parts,
     pretrain,
     publish,
     segment,
@@ -38,7 +37,6 @@ COMMANDS = (  # in the order of the help
     evaluate,
     benchmark,
     convert,
-    parts,
     card,
     publish,
 )
