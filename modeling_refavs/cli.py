@@ -15,6 +15,7 @@ from .commands import (
     evaluate,
     explain,
     live,
+    parts,
     pretrain,
     publish,
     segment,
@@ -37,6 +38,7 @@ COMMANDS = (  # in the order of the help
     evaluate,
     benchmark,
     convert,
+    parts,
     card,
     publish,
 )

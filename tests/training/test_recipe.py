@@ -141,7 +141,7 @@ MISTAKES = {
     "no data": ("model: m", [], "data is missing"),
     "no start": ("data: tree", [], "nothing to start from"),
     "two starts": ("data: tree\nmodel: m\nvggish: v", [], "model is a whole model"),
-    "two parts": ("data: tree\nvggish: v\ntext_model: t", [], "mask2former is missing"),
+    "two parts": ("data: tree\nvggish: v\ntext_model: t", [], "mask2former or vision is missing"),
     "config of a model": (
         "data: tree\nmodel: m",
         ["--config.dropout", "0"],
