@@ -4,7 +4,6 @@ import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
+
+from modeling_refavs.utils.files import whole_file
+from modeling_refavs.utils.processes import worker_pool
 
 from .annotations import (
     Annotation,
@@ -121,11 +123,9 @@ class Report:
 
 def write_report(report: Report, path: str | Path) -> None:
     """Write the report as JSON, under a temporary name first."""
-    temporary = Path(f"{path}.tmp")
-    temporary.write_text(
-        json.dumps(report.as_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    os.replace(temporary, path)
+    text = json.dumps(report.as_dict(), indent=1, ensure_ascii=False) + "\n"
+    with whole_file(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
 
 
 def report_text(report: Report) -> str:
@@ -211,7 +211,7 @@ def _checked_clips(
     root: Path, clips: list[Clip], num_proc: int, progress: bool
 ) -> Iterator[tuple[Clip, list[Problem]]]:
     check = partial(clip_problems, root)
-    with ProcessPoolExecutor(num_proc) if num_proc > 1 else nullcontext() as pool:
+    with worker_pool(num_proc) if num_proc > 1 else nullcontext() as pool:
         checked = pool.map(check, clips, chunksize=16) if pool else map(check, clips)
         bar = tqdm(
             checked, total=len(clips), desc="checking clips", unit="clip", disable=not progress

@@ -15,6 +15,7 @@ from transformers import initialization as init
 from transformers.processing_utils import Unpack
 from transformers.utils import can_return_tuple
 
+from .checkpoint_refavs import StrictLoadingMixin
 from .configuration_refavs import RefAVSConfig, use_four_stages
 from .eemc import (
     RefAVSCachedMemory,
@@ -50,7 +51,7 @@ from .modeling_outputs_refavs import (
 )
 
 
-class RefAVSPreTrainedModel(PreTrainedModel):
+class RefAVSPreTrainedModel(StrictLoadingMixin, PreTrainedModel):
     config_class = RefAVSConfig
     base_model_prefix = "model"
     main_input_name = "pixel_values"
@@ -148,6 +149,8 @@ class RefAVSPreTrainedModel(PreTrainedModel):
 
 class RefAVSModel(RefAVSPreTrainedModel):
     """EEMC without its class head: clips and sentences in, mask queries and their masks out."""
+
+    _keys_to_ignore_on_load_unexpected = (r"^class_predictor\.", r"^cue_predictor\.")
 
     def __init__(self, config: RefAVSConfig):
         super().__init__(config)
