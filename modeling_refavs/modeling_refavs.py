@@ -610,6 +610,7 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         )
 
 
+RefAVSModel.register_for_auto_class("AutoModel")
 RefAVSForSegmentation.register_for_auto_class("AutoModel")
 
 
