@@ -14,6 +14,7 @@ from .commands import (
     evaluate,
     explain,
     live,
+    parts,
     pretrain,
     publish,
     segment,
@@ -35,6 +36,7 @@ COMMANDS = (  # in the order of the help
     evaluate,
     benchmark,
     convert,
+    parts,
     card,
     publish,
 )

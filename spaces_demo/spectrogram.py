@@ -35,8 +35,8 @@ def draw_spectrogram(info: VideoInfo, seconds: float) -> Image.Image | None:
     wanted = round(seconds * SAMPLING_RATE)
     samples = np.zeros(wanted + WINDOW_LENGTH, dtype=np.float32)
     done = 0
-    for block in read_sound(info, SAMPLING_RATE, start_time=info.start_time):
-        block = block.mean(axis=0)[: wanted - done]  # (channels, n) -> (n,)
+    for block in read_sound(info, SAMPLING_RATE, "mono", info.start_time):
+        block = block[0, : wanted - done]  # (1, n) -> (n,)
         samples[done : done + len(block)] = block
         done += len(block)
         if done == wanted:

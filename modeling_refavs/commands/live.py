@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
     sound = LiveInput(args.sound, args.sound_format) if args.sound else None
     for source in filter(None, (pictures, sound)):
         source.check()
-    waveforms = [(SAMPLING_RATE, None)]
+    waveforms = [(SAMPLING_RATE, "mono")]
     if args.output:
         encoding_of(args.output)
         waveforms.append((SOUND_RATE, SOUND_LAYOUT))

@@ -135,10 +135,10 @@ def _coco_image(segmentation: VideoSegmentation, item: MaskedFrame) -> dict[str,
     width, height = segmentation.info.size
     return {
         "id": item.step + 1,
-        "file_name": frame_name(item.index),
+        "file_name": frame_name(item.frame.index),
         "width": width,
         "height": height,
-        "frame_index": item.index,
+        "frame_index": item.frame.index,
         "seconds": round(segmentation.time_of(item.step), 3),
     }
 
@@ -170,10 +170,10 @@ def cvat_writer(
 
     def write(item: MaskedFrame) -> None:
         nonlocal num_frames
-        num_frames = item.index + 1
+        num_frames = item.frame.index + 1
         if item.starts_step:
-            name = frame_name(item.index)
-            facts = {"id": item.index, "name": name, "width": width, "height": height}
+            name = frame_name(item.frame.index)
+            facts = {"id": item.frame.index, "name": name, "width": width, "height": height}
             image = ET.Element("image", {key: str(value) for key, value in facts.items()})
             for label, mask in zip(labels, item.masks, strict=True):
                 if mask.any():

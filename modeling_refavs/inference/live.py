@@ -20,8 +20,10 @@ from ..video_refavs import (
     JITTER,
     SHORTEST_STEP,
     Frame,
+    SoundResampler,
     clock_broke,
     displayed_size,
+    is_sound,
     warn_once,
 )
 
@@ -73,13 +75,14 @@ class Waveform:
 
     Args:
         sampling_rate: Hz; anything else is resampled.
-        layout: such as "stereo"; None: one channel, the mean of all.
+        layout: "mono" or "stereo".
     """
 
-    def __init__(self, sampling_rate: int, layout: str | None):
-        self.sampling_rate, self.layout = sampling_rate, layout
-        self.resampler, self.form, self.begin = None, None, 0
-        self.samples = np.zeros((av.AudioLayout(layout or "mono").nb_channels, 0), dtype=np.float32)
+    def __init__(self, sampling_rate: int, layout: str):
+        self.sampling_rate = sampling_rate
+        self.resampler, self.begin = SoundResampler(sampling_rate, layout), 0
+        num_channels = 2 if layout == "stereo" else 1
+        self.samples = np.zeros((num_channels, 0), dtype=np.float32)
 
     @property
     def end(self) -> int:
@@ -88,27 +91,17 @@ class Waveform:
 
     def push(self, frame: av.AudioFrame, now: float) -> None:
         """Sound that begins at `now` (s)."""
-        form = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if form != self.form:
-            self.form = form
-            self.resampler = av.AudioResampler(
-                format="fltp", layout=self.layout, rate=self.sampling_rate
-            )
-        for resampled in self.resampler.resample(frame):
-            late = (
-                0.0 if resampled.time is None or frame.time is None else resampled.time - frame.time
-            )
-            place = round((now + late) * self.sampling_rate)
-            shift = place - self.end
+        for start, heard in self.resampler.push(frame):
+            if not is_sound(heard):
+                warn_once("part of the live sound is NaN or far beyond full scale: left silent")
+                heard = np.zeros_like(heard)
+            late = 0.0 if start is None or frame.time is None else start - frame.time
+            shift = round((now + late) * self.sampling_rate) - self.end
             if self.end and (
                 abs(shift) <= JITTER * self.sampling_rate
                 or shift > LONGEST_GAP * self.sampling_rate
             ):
                 shift = 0
-            heard = resampled.to_ndarray()
-            heard = (
-                heard if self.layout else heard.mean(axis=0, keepdims=True)
-            )  # (channels, n) -> (1, n)
             silence = np.zeros((len(heard), max(shift, 0)), dtype=np.float32)
             self.samples = np.concatenate(
                 [self.samples, silence, heard[:, max(-shift, 0) :]], axis=1
@@ -164,7 +157,7 @@ class LiveSource:
         self,
         pictures: LiveInput,
         sound: LiveInput | None = None,
-        waveforms: Sequence[tuple[int, str | None]] = ((16_000, None),),
+        waveforms: Sequence[tuple[int, str]] = ((16_000, "mono"),),
         keep_pictures: bool = False,
         speed: float = 1.0,
     ):
@@ -175,6 +168,7 @@ class LiveSource:
         self._waiting: deque[LiveSecond] = deque()  # for their sound
         self._current: LiveSecond | None = None
         self._shown: Frame | None = None
+        self._num_pictures = 0
         self._sound_is_apart = sound is not None
         containers = [pictures.open()] + ([sound.open()] if sound else [])
         if not containers[0].streams.video:
@@ -278,7 +272,8 @@ class LiveSource:
 
     def _push_picture(self, picture: av.VideoFrame, now: float) -> None:
         size = self._shown.size if self._shown else displayed_size(picture, self._video)
-        frame = Frame(now, now + 1 / self.frame_rate, picture, size)
+        frame = Frame(now, now + 1 / self.frame_rate, picture, size, self._num_pictures)
+        self._num_pictures += 1
         if self._current is None:
             self._current = LiveSecond(0, frame)
         while now > (second := self._current.number + 1) - EXACT:

@@ -316,7 +316,6 @@ class MaskedFrame:
     """A frame beside the masks of one step.
 
     Args:
-        index: of the frame in the video, from 0.
         frame: as decoded.
         step: whose masks these are.
         masks: `(expressions, height, width)` bool, of the video's size.
@@ -324,7 +323,6 @@ class MaskedFrame:
         is_shown: the masks are on display with the frame; true once for each frame.
     """
 
-    index: int
     frame: Frame
     step: int
     masks: np.ndarray
@@ -403,7 +401,7 @@ class VideoSegmentation:
             is on display when it begins; where both are the same, one item.
         """
         masks, num_started = lru_cache(maxsize=1)(self.masks), 0
-        for index, (frame, is_last) in enumerate(_mark_last(read_frames(self.info))):
+        for frame, is_last in _mark_last(read_frames(self.info)):
             first = num_started
             while num_started < self.num_steps and (
                 is_last or frame.end > self.time_of(num_started) + TIME_ROUNDING
@@ -412,7 +410,7 @@ class VideoSegmentation:
             shown = self.step_at(frame.time)
             for step in sorted({shown, *range(first, num_started)}):
                 starts = first <= step < num_started
-                yield MaskedFrame(index, frame, step, masks(step), starts, step == shown)
+                yield MaskedFrame(frame, step, masks(step), starts, step == shown)
 
     @cached_property
     def shares(self) -> np.ndarray:

@@ -38,8 +38,8 @@ def result(write_clip, fake_model):
 def test_the_pictures_are_those_on_display(result):
     items = list(result.masked_frames())
     starts = {item.step: item for item in items if item.starts_step}
-    assert {step: item.index for step, item in starts.items()} == {0: 0, 1: 2, 2: 5}
-    assert [item.index for item in items if item.is_shown] == list(range(7))
+    assert {step: item.frame.index for step, item in starts.items()} == {0: 0, 1: 2, 2: 5}
+    assert [item.frame.index for item in items if item.is_shown] == list(range(7))
     assert [item.step for item in items if item.is_shown] == [0, 0, 0, 1, 1, 2, 2]
     for step, item in starts.items():
         assert item.frame.time <= step < item.frame.end
@@ -62,7 +62,7 @@ def test_masks_at_the_videos_frame_rate_have_a_picture_each(write_clip, fake_mod
     presence = np.repeat(result.presence, 10, axis=1)
     dense = replace(result, timeline=Timeline(10, 1), presence=presence)
     items = list(dense.masked_frames())
-    assert [(item.index, item.step) for item in items] == [(step, step) for step in range(30)]
+    assert [(item.frame.index, item.step) for item in items] == [(step, step) for step in range(30)]
     assert all(item.starts_step and item.is_shown for item in items)
 
 

@@ -142,7 +142,7 @@ def test_sound_from_elsewhere(write_clip):
     ("late", "expected"), [(0.0, 2.0), (0.02, 2.0), (0.5, 2.5), (-0.5, 1.5), (99.0, 2.0)]
 )
 def test_sound_stands_where_its_time_stamp_puts_it(late, expected):
-    waveform = Waveform(16000, None)
+    waveform = Waveform(16000, "mono")
     for second in range(2):
         frame = av.AudioFrame.from_ndarray(tone(1, channels=2), format="fltp", layout="stereo")
         frame.sample_rate = 16000
@@ -173,7 +173,9 @@ def test_the_command(video, model, processor, in_a_hurry, tmp_path, monkeypatch,
 
 def test_lost_seconds_are_silent_in_the_recording(video, tmp_path):
     seconds = drain(
-        LiveSource(LiveInput(str(video)), None, [(16000, None), (48000, "stereo")], True, speed=20)
+        LiveSource(
+            LiveInput(str(video)), None, [(16000, "mono"), (48000, "stereo")], True, speed=20
+        )
     )
     output = RefAVSStreamOutput(
         0, ("all",), np.ones((1, 48, 64), bool), np.ones(1), np.ones(1), torch.ones(1, 2, 2)
