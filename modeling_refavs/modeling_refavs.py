@@ -653,6 +653,7 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         )
 
 
+RefAVSModel.register_for_auto_class("AutoModel")
 RefAVSForSegmentation.register_for_auto_class("AutoModel")
 
 
