@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ class VideoInfo:
     @property
     def file_name(self) -> str:
         """Of the file without its folder; or how many bytes there are."""
-        return self.name if isinstance(self.path, bytes) else self.path.name
+        return self.name if isinstance(self.path, bytes) else name_of(self.path.name)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -129,9 +130,10 @@ def open_media(source: VideoSource, containers: Sequence[str] = ()) -> InputCont
         )
     source = source.path if isinstance(source, VideoInfo) else source
     _check_file(source)
-    options = {"max_pixels": str(MAX_PICTURE_PIXELS)}
-    if containers:
-        options["format_whitelist"] = ",".join(containers)
+    options = {
+        "max_pixels": str(MAX_PICTURE_PIXELS),
+        "format_whitelist": ",".join(containers or _whole_containers()),
+    }
     file = io.BytesIO(source) if isinstance(source, bytes) else str(Path(source).absolute())
     try:
         return av.open(file, options=options, metadata_errors="replace")
@@ -142,24 +144,42 @@ def open_media(source: VideoSource, containers: Sequence[str] = ()) -> InputCont
         ) from error
 
 
+@cache
+def _whole_containers() -> tuple[str, ...]:
+    """Those that hold their own pictures and sound; the others open whatever files they name."""
+    lists = {"concat", "dash", "hls", "image2", "imf", "lavfi", "rtp", "rtsp", "sdp", "vobsub"}
+    return tuple(av.formats_available - lists - {"webm_dash_manifest"})
+
+
 def name_of(source: VideoSource) -> str:
-    """How messages call a source."""
+    """How messages call a source, whatever bytes are in its name."""
     source = source.path if isinstance(source, VideoInfo) else source
-    return f"{len(source)} bytes" if isinstance(source, bytes) else str(source)
+    if isinstance(source, bytes):
+        return f"{len(source)} bytes"
+    return os.fsencode(source).decode(errors="replace")
 
 
 def _check_file(source: str | Path | bytes) -> None:
     if isinstance(source, bytes):
-        size = len(source)
+        head = source[:64]
     else:
         path = Path(source)
         if not path.is_file():
-            raise ValueError(
-                f"{path}: {'a folder, not a video' if path.is_dir() else 'no such file'}"
-            )
-        size = path.stat().st_size
-    if size == 0:
+            kind = "a folder, not a video" if path.is_dir() else "no such file"
+            raise ValueError(f"{name_of(path)}: {kind}")
+        with path.open("rb") as file:
+            head = file.read(64)
+    if not head:
         raise ValueError(f"{name_of(source)}: 0 bytes: copy or download it again")
+    if head.startswith((b"#EXTM3U", b"ffconcat version")):
+        raise ValueError(
+            f"{name_of(source)}: a list that names other files, which are not opened: pass a video"
+        )
+    if head[8:12] == b"WEBP" and b"ANIM" in head:
+        raise ValueError(
+            f"{name_of(source)}: an animated WebP, which is not a format that FFmpeg reads: "
+            "convert it to MP4, WebM or GIF"
+        )
 
 
 def picture_stream(container: InputContainer) -> Stream:
@@ -424,8 +444,8 @@ def _on_one_clock(
 ) -> Iterator[tuple[float, av.VideoFrame]]:
     """(s from the first picture, picture), though the file's clock restarts or leaps.
 
-    What does not follow at once, or falls back by a second, is held until more has come: one picture
-    with a stamp out of time is put between its neighbours, only several of them are another clock.
+    What does not follow at once, or falls back by a second, is held until more has come: one
+    picture with a stamp out of time is put between its neighbours, only several are another clock.
     """
     usual, start, time = 1 / info.frame_rate, info.start_time, -1 / info.frame_rate
     held: list[tuple[float, av.VideoFrame]] = []

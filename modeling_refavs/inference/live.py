@@ -24,6 +24,9 @@ from ..video_refavs import (
     clock_broke,
     displayed_size,
     is_sound,
+    open_media,
+    picture_stream,
+    sound_stream,
     warn_once,
 )
 
@@ -58,6 +61,8 @@ class LiveInput:
 
     def open(self) -> InputContainer:
         """`ValueError` says what is wrong with what does not open."""
+        if self.is_file:
+            return open_media(self.source)
         try:
             return av.open(self.source, format=self.container_format, timeout=(LIVE_TIMEOUT, None))
         except (av.FFmpegError, ValueError) as error:
@@ -171,9 +176,8 @@ class LiveSource:
         self._num_pictures = 0
         self._sound_is_apart = sound is not None
         containers = [pictures.open()] + ([sound.open()] if sound else [])
-        if not containers[0].streams.video:
-            raise ValueError(f"{pictures.source}: no moving picture in it")
-        self._video, audio = containers[0].streams.video[0], [*containers[-1].streams.audio[:1]]
+        self._video, track = picture_stream(containers[0]), sound_stream(containers[-1])
+        audio = [] if track is None else [track]
         self._waveforms = [Waveform(*form) for form in waveforms] if audio else []
         self.has_sound, self.frame_rate = (
             bool(audio),
@@ -214,8 +218,8 @@ class LiveSource:
         shows = streams[0].type == "video"
         try:
             for frame, now in self._timed(container, streams, shows, paced):
-                if paced and now > self.clock:
-                    time.sleep((now - self.clock) / self.speed)
+                if paced:
+                    time.sleep(max(0.0, now - self.clock) / self.speed)
                 with self.condition:
                     if self.ended:
                         return
