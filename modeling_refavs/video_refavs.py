@@ -400,26 +400,38 @@ def _make_deinterlacing_graph(picture: av.VideoFrame) -> av.filter.Graph:
 MOST_REORDERED = 16  # pictures, in any codec
 
 
-def _stamped(
-    container: InputContainer, stream: Stream
-) -> Iterator[tuple[float | None, av.VideoFrame]]:
-    """(time stamp in s, picture), in the decoder's order, which is that of display.
+class DisplayOrder:
+    """Time stamps of the pictures of one track, in the decoder's order, which is that of display.
 
     AVI keeps no times of display: its stamps rise in the order of decoding, and are sorted here.
     """
-    pictures = decode(container, stream)
-    if container.format.name != "avi":
-        yield from ((picture.time, picture) for picture in pictures)
-        return
-    waiting, stamps = deque(), []
-    for picture in pictures:
-        waiting.append(picture)
-        if picture.time is not None:
-            heappush(stamps, picture.time)
-        if not stream.codec_context.has_b_frames or len(waiting) > MOST_REORDERED:
-            yield (heappop(stamps) if stamps else None), waiting.popleft()
-    for picture in waiting:
-        yield (heappop(stamps) if stamps else None), picture
+
+    def __init__(self, container: InputContainer, stream: Stream):
+        self._stream, self._is_avi = stream, container.format.name == "avi"
+        self._waiting: deque[av.VideoFrame] = deque()
+        self._stamps: list[float] = []
+
+    def push(self, picture: av.VideoFrame | None) -> Iterator[tuple[float | None, av.VideoFrame]]:
+        """Yield (time stamp in s, picture) as they are known; None is the end."""
+        if picture is not None:
+            self._waiting.append(picture)
+            if picture.time is not None:
+                heappush(self._stamps, picture.time)
+        reordered = self._is_avi and self._stream.codec_context.has_b_frames
+        most = MOST_REORDERED if picture is not None and reordered else 0
+        while len(self._waiting) > most:
+            picture = self._waiting.popleft()
+            known = self._is_avi or picture.time is not None
+            yield (heappop(self._stamps) if known and self._stamps else None), picture
+
+
+def _stamped(
+    container: InputContainer, stream: Stream
+) -> Iterator[tuple[float | None, av.VideoFrame]]:
+    """(time stamp in s, picture); see [`DisplayOrder`]."""
+    order = DisplayOrder(container, stream)
+    for picture in chain(decode(container, stream), [None]):
+        yield from order.push(picture)
 
 
 RESTART_PICTURES = 5  # that must come of a clock that fell back, before it is believed

@@ -24,6 +24,7 @@ from tests.media_kit import (
     set_matrix,
     write_movie,
 )
+from tests.spaces_demo.conftest import FOLDER
 
 
 DOORS = ["steps", "pipeline", "segment", "live", "page"]
@@ -75,6 +76,7 @@ def through(model, processor, monkeypatch, tmp_path):
             seconds = live_seconds(source)
             return [(second.frame.rgb, (second.sounds or [[None]])[0][0]) for second in seconds]
         if door == "page":
+            monkeypatch.syspath_prepend(FOLDER)
             from limits import Limits
             from work import work
 
