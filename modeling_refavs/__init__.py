@@ -10,6 +10,9 @@ __version__ = "0.1.0"
 _ROOMS = {
     "RefAVSAudioConfig": "configuration_refavs",
     "RefAVSConfig": "configuration_refavs",
+    "RefAVSEfficientNetLiteBackbone": "efficientnet_lite_refavs",
+    "RefAVSEfficientNetLiteConfig": "efficientnet_lite_refavs",
+    "RefAVSEfficientNetLiteForImageClassification": "efficientnet_lite_refavs",
     "RefAVSFeatureExtractor": "feature_extraction_refavs",
     "RefAVSForSegmentation": "modeling_refavs",
     "RefAVSModel": "modeling_refavs",
@@ -19,6 +22,9 @@ _ROOMS = {
     "RefAVSReleasedForSegmentation": "modeling_refavs_released",
     "RefAVSStream": "streaming_refavs",
     "RefAVSVggishModel": "modeling_vggish",
+    "RefAVSYamnetConfig": "modeling_yamnet",
+    "RefAVSYamnetForAudioClassification": "modeling_yamnet",
+    "RefAVSYamnetModel": "modeling_yamnet",
 }
 __all__ = list(_ROOMS)
 

@@ -10,16 +10,17 @@ from .feature_extraction_refavs import RefAVSFeatureExtractor
 from .modeling_refavs import RefAVSForSegmentation
 from .modeling_refavs_released import RefAVSReleasedForSegmentation
 from .modeling_vggish import RefAVSVggishModel
+from .modeling_yamnet import RefAVSYamnetConfig
 from .pipeline_refavs import RefAVSPipeline
 from .processing_refavs import RefAVSProcessor
 
 
 AutoConfig.register(RefAVSConfig.model_type, RefAVSConfig)
-AutoConfig.register(RefAVSAudioConfig.model_type, RefAVSAudioConfig)
 AutoConfig.register(RefAVSReleasedConfig.model_type, RefAVSReleasedConfig)
 AutoModel.register(RefAVSConfig, RefAVSForSegmentation)
 AutoModel.register(RefAVSAudioConfig, RefAVSVggishModel)
 AutoModel.register(RefAVSReleasedConfig, RefAVSReleasedForSegmentation)
+AutoFeatureExtractor.register(RefAVSYamnetConfig, RefAVSFeatureExtractor)
 for config in (RefAVSConfig, RefAVSReleasedConfig):
     AutoFeatureExtractor.register(config, RefAVSFeatureExtractor)
     AutoProcessor.register(config, RefAVSProcessor)

@@ -4,27 +4,48 @@ the defaults."""
 import copy
 import difflib
 import math
+from contextvars import ContextVar
 from dataclasses import fields
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers import Mask2FormerConfig, PreTrainedConfig, RobertaConfig
+from transformers import AutoConfig, GenerationConfig, Mask2FormerConfig, PreTrainedConfig
+from transformers.utils import logging
 
+# These register themselves, so that a saved configuration that names their types loads.
+from .efficientnet_lite_refavs import RefAVSEfficientNetLiteConfig  # noqa: F401
+from .modeling_yamnet import RefAVSYamnetConfig  # noqa: F401
+
+
+logger = logging.get_logger(__name__)
 
 # What transformers itself passes to a configuration beside its fields.
 SERVICE_KEYS = {
     "_attn_implementation",
     "_commit_hash",
     "_name_or_path",
+    "add_cross_attention",
     "attn_implementation",
     "auto_map",
+    "bos_token_id",
     "custom_pipelines",
+    "decoder_start_token_id",
+    "eos_token_id",
     "experts_implementation",
+    "is_decoder",
     "model_type",
     "name_or_path",
     "num_labels",
     "output_attentions",
+    "pad_token_id",
+    "per_layer_config",
+    "quantization_config",
+    "sep_token_id",
+    "tie_last_hidden_states",
+    "tie_word_embeddings",
+    "tokenizer_class",
     "torch_dtype",
+    *GenerationConfig._get_default_generation_params(),  # such as use_cache
 }
 
 # Swin-base at 384x384, as in `facebook/mask2former-swin-base-ade-semantic` (paper, Sec. 5.1).
@@ -46,6 +67,9 @@ PAPER = {
     "mask2former_config": {"backbone_config": SWIN_BASE, "id2label": LABELS},
     "text_config": ROBERTA_BASE,
 }
+# What a configuration of an encoder that names no `model_type` is of
+ENCODER_TYPES = {"text_config": "roberta", "audio_config": "refavs_vggish"}
+NUM_STAGES = 4  # maps of the vision encoder
 
 
 # Fields of older versions -> of `grounding_config`; None: it only said how weights were drawn.
@@ -74,20 +98,45 @@ def rename_legacy_fields(values: dict[str, Any]) -> dict[str, Any]:
     return renamed
 
 
-def refuse_unknown_keys(config: PreTrainedConfig, keys: dict) -> None:
+_loading: ContextVar[bool] = ContextVar("loading", default=False)
+NEAR = 0.85  # of difflib: as alike as a word and the same with a letter missing
+
+
+class RefAVSPreTrainedConfig(PreTrainedConfig):
     """transformers accepts a misspelt key in silence; here it is an error that names the nearest
-    field."""
-    known = {field.name for field in fields(config)} | SERVICE_KEYS
-    for key in keys:
-        if key not in known:
-            nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
-            raise ValueError(
-                f"{type(config).__name__} has no field `{key}`: did you mean `{nearest}`?"
-            )
+    field. What was saved loads all the same, since any tool may write a note into a configuration;
+    a key that nearly is one of the fields gets a warning then."""
+
+    def __post_init__(self, **kwargs):
+        self._refuse_unknown_keys(kwargs)
+        super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        for name, changes in kwargs.items():  # a person passed these
+            part = cls.sub_configs.get(name)
+            if isinstance(changes, dict) and issubclass(part or dict, RefAVSPreTrainedConfig):
+                part._refuse_unknown_keys(changes)
+        token = _loading.set(True)
+        try:
+            return super().from_dict(config_dict, **kwargs)
+        finally:
+            _loading.reset(token)
+
+    @classmethod
+    def _refuse_unknown_keys(cls, keys: dict[str, Any]) -> None:
+        own = {field.name for field in fields(cls)}
+        for key in keys.keys() - own - SERVICE_KEYS:
+            nearest = difflib.get_close_matches(key, own, n=1, cutoff=0.0)[0]
+            message = f"{cls.__name__} has no field `{key}`: did you mean `{nearest}`?"
+            if not _loading.get():
+                raise ValueError(message)
+            if difflib.SequenceMatcher(None, key, nearest).ratio() > NEAR:
+                logger.warning(message)
 
 
 @strict
-class RefAVSAudioConfig(PreTrainedConfig):
+class RefAVSAudioConfig(RefAVSPreTrainedConfig):
     """VGGish (Hershey et al., 2017), the audio encoder of Sec. 4.2.
 
     Args:
@@ -109,7 +158,6 @@ class RefAVSAudioConfig(PreTrainedConfig):
     embedding_size: int = 128
 
     def __post_init__(self, **kwargs):
-        refuse_unknown_keys(self, kwargs)
         super().__post_init__(**kwargs)
         if len(self.hidden_sizes) != len(self.depths):
             raise ValueError(
@@ -119,7 +167,7 @@ class RefAVSAudioConfig(PreTrainedConfig):
 
 
 @strict
-class RefAVSGroundingConfig(PreTrainedConfig):
+class RefAVSGroundingConfig(RefAVSPreTrainedConfig):
     """Ours, not the paper's: the visual tokens of Q_m also learn to point at the referred object.
 
     Args:
@@ -143,7 +191,6 @@ class RefAVSGroundingConfig(PreTrainedConfig):
     use_audio_memory_cue: bool = False
 
     def __post_init__(self, **kwargs):
-        refuse_unknown_keys(self, kwargs)
         super().__post_init__(**kwargs)
         if not math.isfinite(self.object_score_bias):
             raise ValueError(
@@ -155,16 +202,37 @@ class RefAVSGroundingConfig(PreTrainedConfig):
             )
 
 
+def use_four_stages(backbone: PreTrainedConfig) -> None:
+    """Let a backbone that would give fewer maps give four, spread over its depth; the last is the
+    last.
+
+    Raises:
+        ValueError: it has not so many.
+    """
+    if len(backbone.out_features) >= NUM_STAGES:
+        return
+    names = [name for name in backbone.stage_names if name != "stem"]
+    if len(names) < NUM_STAGES:
+        raise ValueError(
+            f"vision_config must give {NUM_STAGES} maps, and {backbone.model_type} here has "
+            f"{len(names)} stages"
+        )
+    steps = range(1, NUM_STAGES + 1)
+    backbone.out_features = [names[len(names) * step // NUM_STAGES - 1] for step in steps]
+
+
 @strict
-class RefAVSConfig(PreTrainedConfig):
+class RefAVSConfig(RefAVSPreTrainedConfig):
     """EEMC: Expression Enhancing with Multimodal Cues.
 
     Args:
-        mask2former_config: `Mask2FormerConfig` with a Swin backbone. Default: Swin-base, 100
-            queries. Its `class_weight`, `mask_weight` and `dice_weight` are the loss weights: 2, 5
-            and 5 (Supp. B.1).
-        text_config: `RobertaConfig`. Default: RoBERTa-base.
-        audio_config: `RefAVSAudioConfig`. Default: VGGish.
+        mask2former_config: `Mask2FormerConfig`. Default: of Swin-base, with 100 queries. Its
+            `class_weight`, `mask_weight` and `dice_weight` are the loss weights: 2, 5 and 5 (Supp.
+            B.1).
+        vision_config: of any backbone that `AutoBackbone` knows; it becomes
+            `mask2former_config.backbone_config` and can be read here too. Default: Swin-base.
+        text_config: of any text encoder. Default: RoBERTa-base.
+        audio_config: of any audio encoder (docs/encoders.md). Default: VGGish.
         grounding_config: `RefAVSGroundingConfig`, ours. Default: all of it off, as in the paper.
         hidden_size: d_V, the width of every cue token; the width of Mask2Former's queries.
         num_cue_layers: N_L, the layers of each of the three cue transformers.
@@ -189,8 +257,8 @@ class RefAVSConfig(PreTrainedConfig):
     keys_to_ignore_at_inference = ["memory", "cue_hidden_states", "cue_mask"]  # noqa: RUF012, a list to Trainer
     sub_configs = {  # noqa: RUF012, the name and form are transformers'
         "mask2former_config": Mask2FormerConfig,
-        "text_config": RobertaConfig,
-        "audio_config": RefAVSAudioConfig,
+        "text_config": AutoConfig,
+        "audio_config": AutoConfig,
         "grounding_config": RefAVSGroundingConfig,
     }
 
@@ -228,6 +296,10 @@ class RefAVSConfig(PreTrainedConfig):
     grounding_config: dict | PreTrainedConfig | None = None
 
     @property
+    def vision_config(self) -> PreTrainedConfig:
+        return self.mask2former_config.backbone_config
+
+    @property
     def has_audio_memory_cue(self) -> bool:
         wanted = self.grounding_config.use_audio_memory_cue
         return wanted and self.use_audio_cues and self.use_cached_memory
@@ -252,18 +324,28 @@ class RefAVSConfig(PreTrainedConfig):
         if legacy := {name: kwargs.pop(name) for name in LEGACY_FIELDS if name in kwargs}:
             given = {"grounding_config": self.grounding_config or {}, **legacy}
             self.grounding_config = rename_legacy_fields(given)["grounding_config"]
-        refuse_unknown_keys(self, kwargs)
+        vision_config = kwargs.pop("vision_config", None)
         kwargs.pop("custom_pipelines", None)
         for name, config_class in self.sub_configs.items():
-            fields_or_config = getattr(self, name)
-            if fields_or_config is None:
-                fields_or_config = PAPER.get(name, {})
-            if isinstance(fields_or_config, dict):
-                setattr(self, name, config_class(**fields_or_config))
+            given = getattr(self, name)
+            if given is None:
+                given = PAPER.get(name, {})
+            if isinstance(given, dict):
+                if name in ENCODER_TYPES:
+                    given = config_class.for_model(**{"model_type": ENCODER_TYPES[name], **given})
+                else:
+                    given = config_class(**given)
+                setattr(self, name, given)
+        if vision_config is not None:
+            if isinstance(vision_config, dict):
+                vision_config = AutoConfig.for_model(**vision_config)
+            self.mask2former_config = copy.deepcopy(self.mask2former_config)
+            self.mask2former_config.backbone_config = vision_config
         super().__post_init__(**kwargs)
-        # Swin is of the precision in which the whole model is loaded, not of that in which it was
-        # saved
-        self.mask2former_config.backbone_config.dtype = None
+        # The vision encoder is of the precision in which the whole model is loaded, not of that in
+        # which it was saved
+        self.vision_config.dtype = None
+        use_four_stages(self.vision_config)
         if self.mask2former_config.id2label != LABELS:  # a backbone trained on other classes
             self.mask2former_config = copy.deepcopy(self.mask2former_config)
             self.mask2former_config.id2label = dict(LABELS)
@@ -295,6 +377,9 @@ class RefAVSConfig(PreTrainedConfig):
                 f"hidden_size must be a multiple of 4 (2-D sine position), got {self.hidden_size}"
             )
 
+
+# Known to transformers as soon as they are defined, since a saved configuration names them.
+AutoConfig.register(RefAVSAudioConfig.model_type, RefAVSAudioConfig, exist_ok=True)
 
 # Saved checkpoints carry the code, for `trust_remote_code`.
 RefAVSConfig.register_for_auto_class()

@@ -4,7 +4,7 @@ docs/released.md."""
 from huggingface_hub.dataclasses import strict
 from transformers import Mask2FormerConfig, PreTrainedConfig, RobertaConfig
 
-from .configuration_refavs import SWIN_BASE, RefAVSAudioConfig, refuse_unknown_keys
+from .configuration_refavs import SWIN_BASE, RefAVSAudioConfig, RefAVSPreTrainedConfig
 
 
 # The two passes of one training step saw different features (quirk 13): here a frozen Swin drops no
@@ -13,7 +13,7 @@ RELEASED_SWIN = {**SWIN_BASE, "drop_path_rate": 0.0}
 
 
 @strict
-class RefAVSReleasedConfig(PreTrainedConfig):
+class RefAVSReleasedConfig(RefAVSPreTrainedConfig):
     """The released checkpoint's model. What its code fixes is fixed here too: no field changes it.
 
     Args:
@@ -62,7 +62,6 @@ class RefAVSReleasedConfig(PreTrainedConfig):
     attend_across_clips: bool = False
 
     def __post_init__(self, **kwargs):
-        refuse_unknown_keys(self, kwargs)
         if self.mask2former_config is None:
             self.mask2former_config = Mask2FormerConfig(
                 backbone_config=RELEASED_SWIN, num_labels=150

@@ -15,6 +15,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerSinePositionEmbedding
 
 from .configuration_refavs import RefAVSConfig
+from .encoders_refavs import audio_size
 
 
 class RefAVSAttention(nn.Module):
@@ -122,24 +123,25 @@ class RefAVSCueProjection(nn.Module):
     """F'_A, F'_V and F'_T: one linear map to d_V for each modality.
 
     A frame is pooled to a grid of visual tokens, to which a 2-D sine position is added.
+
+    Args:
+        visual_channels: of F_V, the last map of the vision encoder.
     """
 
-    def __init__(self, config: RefAVSConfig):
+    def __init__(self, config: RefAVSConfig, visual_channels: int):
         super().__init__()
         self.grid_size = config.visual_grid_size
-        self.visual = nn.Linear(
-            config.mask2former_config.backbone_config.hidden_size, config.hidden_size
-        )
+        self.visual = nn.Linear(visual_channels, config.hidden_size)
         # Without a place on each token no sentence about left and right could be understood.
         self.position = Mask2FormerSinePositionEmbedding(config.hidden_size // 2, normalize=True)
         self.audio = self.text = None
         if config.use_audio_cues:
-            self.audio = nn.Linear(config.audio_config.embedding_size, config.hidden_size)
+            self.audio = nn.Linear(audio_size(config.audio_config), config.hidden_size)
         if config.use_text_cues:
             self.text = nn.Linear(config.text_config.hidden_size, config.hidden_size)
 
     def project_audio(self, audio_features: torch.Tensor) -> torch.Tensor:
-        """F_A `(clips, steps, 128)` -> F'_A `(clips, steps, 1, D)`."""
+        """F_A `(clips, steps, 128)` of VGGish -> F'_A `(clips, steps, 1, D)`."""
         return self.audio(audio_features).unsqueeze(2)
 
     def project_frames(self, frame_features: torch.Tensor) -> torch.Tensor:
@@ -154,8 +156,8 @@ class RefAVSCueProjection(nn.Module):
         return (tokens + position.flatten(2).transpose(1, 2)).unflatten(0, (clips, -1))
 
     def project_text(self, text_features: torch.Tensor) -> torch.Tensor:
-        """F_T `(expressions, L, 768)` -> F'_T `(expressions, L, D)`, before it is repeated over
-        the steps."""
+        """F_T `(expressions, L, 768)` of RoBERTa -> F'_T `(expressions, L, D)`, before it is
+        repeated over the steps."""
         return self.text(text_features)
 
 

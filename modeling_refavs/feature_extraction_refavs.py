@@ -1,10 +1,11 @@
-"""Sound in, log-mel examples out: the front end of VGGish, one example for each second of video."""
+"""Sound in, log-mel examples out: the front end of VGGish and YAMNet, one example for each second
+of video."""
 
 import functools
 from typing import Literal
 
 import numpy as np
-from transformers import BatchFeature, FeatureExtractionMixin
+from transformers import BatchFeature, FeatureExtractionMixin, SequenceFeatureExtractor
 from transformers.audio_utils import mel_filter_bank
 from transformers.utils import is_scipy_available
 
@@ -14,12 +15,13 @@ if is_scipy_available():
 
 
 SAMPLING_RATE = 16_000  # Hz, what VGGish was trained at
+MIN_SAMPLING_RATE = 1000  # Hz; a lower one is meant in kHz, and resampled it would fill the memory
 WINDOW_LENGTH = 400  # samples, 25 ms
 HOP_LENGTH = 160  # samples, 10 ms
 FFT_LENGTH = 512
 NUM_MEL_BANDS = 64
 MIN_FREQUENCY, MAX_FREQUENCY = 125.0, 7500.0  # Hz
-LOG_OFFSET = 0.01
+LOG_OFFSET = 0.01  # VGGish's; YAMNet's is 0.001
 NUM_MEL_FRAMES = 96  # in an example, 0.96 s
 EXAMPLE_SPAN = (
     NUM_MEL_FRAMES - 1
@@ -38,15 +40,25 @@ class RefAVSFeatureExtractor(FeatureExtractionMixin):
             and none needs a later second (the paper's "clips at 1-second intervals").
             `"contiguous"`: examples follow one another every 0.96 s, as in VGGish itself and in the
             features that the authors released.
+        log_offset: added to every mel magnitude before the logarithm: 0.01 for VGGish, 0.001 for
+            YAMNet, which otherwise share their front end.
     """
 
     model_input_names = ["input_features", "input_features_mask"]  # noqa: RUF012
 
-    def __init__(self, mode: Literal["aligned", "contiguous"] = "aligned", **kwargs):
+    def __init__(
+        self,
+        mode: Literal["aligned", "contiguous"] = "aligned",
+        log_offset: float = LOG_OFFSET,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         if mode not in EXAMPLE_HOP:
             raise ValueError(f"mode must be 'aligned' or 'contiguous', got {mode!r}")
+        if not log_offset > 0:
+            raise ValueError(f"log_offset must be above 0, silence has no logarithm: {log_offset}")
         self.mode = mode
+        self.log_offset = log_offset
         self.sampling_rate = SAMPLING_RATE
 
     def __call__(
@@ -104,7 +116,7 @@ class RefAVSFeatureExtractor(FeatureExtractionMixin):
         spans = np.lib.stride_tricks.sliding_window_view(waveform, EXAMPLE_SPAN)[::hop][
             :num_examples
         ]
-        return log_mel_spectrogram(spans)
+        return log_mel_spectrogram(spans, self.log_offset)
 
     def _mask(self, num_samples: int, num_examples: int) -> np.ndarray:
         """`(examples, 96)`: 1 where a mel frame starts inside the sound."""
@@ -115,32 +127,69 @@ class RefAVSFeatureExtractor(FeatureExtractionMixin):
         return (starts < num_samples).astype(np.int64)
 
     def prepare(self, waveform: np.ndarray | None, sampling_rate: int | None) -> np.ndarray:
-        """Any waveform -> `(samples,)` float32, mono, at 16 kHz.
-
-        Raises:
-            ValueError: as in `__call__`.
-        """
-        if waveform is None:
-            return np.zeros(0, dtype=np.float32)
-        waveform = _to_mono(np.asarray(waveform))
-        if not np.isfinite(waveform).all():
-            raise ValueError(
-                "the sound holds NaN or infinite samples "
-                f"({np.count_nonzero(~np.isfinite(waveform))} of {waveform.size}): "
-                "repair it, for example with numpy.nan_to_num"
-            )
-        return _resample(waveform, sampling_rate)
+        """See [`prepare_waveform`]; to 16 kHz."""
+        return prepare_waveform(waveform, sampling_rate, SAMPLING_RATE)
 
 
-def log_mel_spectrogram(waveform: np.ndarray) -> np.ndarray:
-    """`(..., samples)` at 16 kHz -> `(..., mel frames, 64)`: log(mel magnitude + 0.01), 25 ms
+def prepare_waveform(
+    waveform: np.ndarray | None, sampling_rate: int | None, to: int = SAMPLING_RATE
+) -> np.ndarray:
+    """Any waveform -> `(samples,)` float32, mono, at `to` Hz; no samples where there is none.
+
+    Raises:
+        ValueError: an unknown rate, NaN in the sound, or more than two dimensions.
+    """
+    if waveform is None:
+        return np.zeros(0, dtype=np.float32)
+    waveform = _to_mono(np.asarray(waveform))
+    if not np.isfinite(waveform).all():
+        raise ValueError(
+            "the sound holds NaN or infinite samples "
+            f"({np.count_nonzero(~np.isfinite(waveform))} of {waveform.size}): "
+            "repair it, for example with numpy.nan_to_num"
+        )
+    return _resample(waveform, sampling_rate, to)
+
+
+def extract_seconds(
+    feature_extractor: SequenceFeatureExtractor,
+    waveforms: list,
+    sampling_rate: int | None,
+    num_seconds: int,
+) -> dict[str, np.ndarray]:
+    """What a feature extractor of transformers, such as AST's or Whisper's, makes of each second
+    alone, padded to its own window: no second needs a later one.
+
+    Args:
+        waveforms: as in [`RefAVSFeatureExtractor`].
+
+    Returns:
+        `input_features (clips, seconds, ...)` and `input_features_mask (clips, seconds, 1)`, 0
+        where there is no sound.
+    """
+    rate = feature_extractor.sampling_rate
+    seconds = np.zeros((len(waveforms), num_seconds * rate), dtype=np.float32)
+    mask = np.zeros((len(waveforms), num_seconds, 1), dtype=np.int64)
+    for index, waveform in enumerate(waveforms):
+        waveform = prepare_waveform(waveform, sampling_rate, rate)[: num_seconds * rate]
+        seconds[index, : len(waveform)] = waveform
+        mask[index, : -(-len(waveform) // rate)] = 1
+    examples = list(seconds.reshape(-1, rate))
+    features = feature_extractor(examples, sampling_rate=rate, return_tensors="np")
+    features = features[feature_extractor.model_input_names[0]]
+    features = features.reshape(len(waveforms), num_seconds, *features.shape[1:])
+    return {"input_features": features, "input_features_mask": mask}
+
+
+def log_mel_spectrogram(waveform: np.ndarray, log_offset: float = LOG_OFFSET) -> np.ndarray:
+    """`(..., samples)` at 16 kHz -> `(..., mel frames, 64)`: log(mel magnitude + offset), 25 ms
     windows every 10 ms."""
     windows = np.lib.stride_tricks.sliding_window_view(waveform, WINDOW_LENGTH, axis=-1)[
         ..., ::HOP_LENGTH, :
     ]
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW_LENGTH) / WINDOW_LENGTH)  # periodic
     magnitude = np.abs(np.fft.rfft(windows * hann, FFT_LENGTH))
-    return np.log(magnitude @ _mel_filters() + LOG_OFFSET).astype(np.float32)
+    return np.log(magnitude @ _mel_filters() + log_offset).astype(np.float32)
 
 
 @functools.cache
@@ -180,25 +229,28 @@ def _to_mono(waveform: np.ndarray) -> np.ndarray:
     return waveform.astype(np.float32)
 
 
-def _resample(waveform: np.ndarray, sampling_rate: int | None) -> np.ndarray:
-    if sampling_rate is None or sampling_rate <= 0:
+def _resample(waveform: np.ndarray, sampling_rate: int | None, to: int) -> np.ndarray:
+    if sampling_rate is None or not sampling_rate >= MIN_SAMPLING_RATE:
         raise ValueError(
-            f"sampling_rate must be given in Hz, got {sampling_rate}: VGGish was trained at 16000 "
-            "Hz, other rates are resampled"
+            f"sampling_rate must be given in Hz, at least {MIN_SAMPLING_RATE}, got "
+            f"{sampling_rate}: the audio encoder was trained at {to} Hz, other rates are resampled"
         )
-    if sampling_rate == SAMPLING_RATE or not len(waveform):
+    if sampling_rate == to or not len(waveform):
         return waveform
     if not is_scipy_available():
         raise ValueError(
-            f"to resample from {sampling_rate} to 16000 Hz scipy is needed: pip install scipy"
+            f"to resample from {sampling_rate} to {to} Hz scipy is needed: pip install scipy"
         )
-    divisor = np.gcd(int(sampling_rate), SAMPLING_RATE)
-    return resample_poly(waveform, SAMPLING_RATE // divisor, int(sampling_rate) // divisor).astype(
-        np.float32
-    )
+    divisor = np.gcd(int(sampling_rate), to)
+    return resample_poly(waveform, to // divisor, int(sampling_rate) // divisor).astype(np.float32)
 
 
 RefAVSFeatureExtractor.register_for_auto_class()
 
 
-__all__ = ["RefAVSFeatureExtractor", "log_mel_spectrogram"]
+__all__ = [
+    "RefAVSFeatureExtractor",
+    "extract_seconds",
+    "log_mel_spectrogram",
+    "prepare_waveform",
+]

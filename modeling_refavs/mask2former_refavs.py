@@ -26,6 +26,7 @@ from transformers.models.mask2former.modeling_mask2former import (
 )
 
 from .deformable_attention import RefAVSDeformableAttention
+from .encoders_refavs import RefAVSSimplePyramid
 
 
 # On a CPU, how many places of maps pass through a part at a time.
@@ -93,9 +94,14 @@ class RefAVSPixelDecoder(Mask2FormerPixelDecoder):
         self.encoder.layers = nn.ModuleList(
             RefAVSPixelDecoderLayer(config, adapter_size) for _ in range(config.encoder_layers)
         )
+        self.pyramid = None
+        if RefAVSSimplePyramid.is_needed(feature_channels):
+            self.pyramid = RefAVSSimplePyramid(feature_channels[0])
 
     def forward(self, stages: Sequence[torch.Tensor]) -> RefAVSPixels:
-        """Swin's four stages `(frames, C, h, w)` to maps."""
+        """The vision encoder's four stages `(frames, C, h, w)` to maps."""
+        if self.pyramid is not None:
+            stages = self.pyramid(stages)
         coarse_first = stages[: -len(self.input_projections) - 1 : -1]
         maps = [
             project(stage)
@@ -408,13 +414,13 @@ class RefAVSMask2FormerModel(Mask2FormerModel):
             init.zeros_(module.adapter.up.bias)
 
     def encode_frames(self, frames: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """`(frames, 3, H, W)` -> Swin's four stages, `(frames, C, h, w)` each."""
+        """`(frames, 3, H, W)` -> the encoder's four stages, `(frames, C, h, w)` each."""
         split = frames.split(_frames_at_once(frames, PIXELS_AT_ONCE))
         parts = [self.pixel_level_module.encoder(part).feature_maps for part in split]
         return tuple(map(_join, zip(*parts, strict=True)))
 
     def decode_pixels(self, stages: Sequence[torch.Tensor]) -> RefAVSPixels:
-        """Swin's four stages to the pixel decoder's maps."""
+        """The encoder's four stages to the pixel decoder's maps."""
         count = _frames_at_once(stages[0], POSITIONS_AT_ONCE)
         split = zip(*(stage.split(count) for stage in stages), strict=True)
         parts = [self.pixel_level_module.decoder(list(part)) for part in split]

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, RobertaModel
+from transformers import AutoConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.processing_utils import Unpack
 from transformers.utils import can_return_tuple
 
-from .configuration_refavs import RefAVSConfig
+from .configuration_refavs import RefAVSConfig, use_four_stages
 from .eemc import (
     RefAVSCachedMemory,
     RefAVSCrossAttentionTransformer,
@@ -24,6 +24,13 @@ from .eemc import (
     RefAVSMemory,
     RefAVSMultimodalIntegration,
     RefAVSTemporalBimodalTransformer,
+)
+from .encoders_refavs import (
+    audio_config_of,
+    audio_encoder_class,
+    encode_seconds,
+    make_text_encoder,
+    text_config_of,
 )
 from .grounding_refavs import RefAVSGroundingHead, grounding_criterion, score_masks_by_grounding
 from .loss_refavs import RefAVSLossCounts, set_criterion
@@ -40,7 +47,6 @@ from .modeling_outputs_refavs import (
     of_steps,
     split_inputs,
 )
-from .modeling_vggish import RefAVSVggishModel
 
 
 class RefAVSPreTrainedModel(PreTrainedModel):
@@ -80,36 +86,62 @@ class RefAVSPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_backbones(
-        cls, mask2former: str, text_model: str, vggish: str, **config_fields
+        cls,
+        mask2former: str | None = None,
+        text_model: str | None = None,
+        audio_model: str | None = None,
+        *,
+        vision: str | None = None,
+        **config_fields,
     ) -> "RefAVSPreTrainedModel":
         """The start of training: every pretrained part in place, the cue transformers and adapters
         new.
 
         Args:
-            mask2former, text_model, vggish: Hub ids or local folders of a Mask2Former with a Swin
-                backbone, a RoBERTa and a [`RefAVSVggishModel`].
+            mask2former: Hub id or local folder of a Mask2Former; or None, and its decoders are new.
+            text_model, audio_model: of a text encoder and of an audio encoder; see docs/encoders.md
+                for what fits.
+            vision: of a backbone, in place of `mask2former`.
             config_fields: fields of [`RefAVSConfig`], such as `num_cue_layers`; in
-                `mask2former_config` a dict of the fields that differ from the pretrained one's,
-                such as `{"class_weight": 2.0}`.
+                `mask2former_config` and `vision_config` dicts of the fields that differ from the
+                pretrained one's, such as `{"class_weight": 2.0}`.
+
+        Raises:
+            ValueError: not exactly one of `mask2former` and `vision` is given, or a part is of a
+                type that does not fit.
         """
+        audio_model = config_fields.pop("vggish", audio_model)  # its name while VGGish was all
+        if (mask2former is None) == (vision is None):
+            raise ValueError("pass mask2former, or vision for new decoders on a backbone")
         changed = config_fields.pop("mask2former_config", {})
+        kind = RefAVSMask2FormerModel
+        if vision is not None:
+            backbone = AutoConfig.from_pretrained(vision, **config_fields.pop("vision_config", {}))
+            use_four_stages(backbone)
+            changed = kind.config_class(**changed, backbone_config=backbone)
+        else:
+            changed = kind.config_class.from_pretrained(mask2former, **changed)
         config = RefAVSConfig(
-            mask2former_config=RefAVSMask2FormerModel.config_class.from_pretrained(
-                mask2former, **changed
-            ),
-            text_config=RobertaModel.config_class.from_pretrained(text_model),
-            audio_config=RefAVSVggishModel.config_class.from_pretrained(vggish),
+            mask2former_config=changed,
+            text_config=text_config_of(AutoConfig.from_pretrained(text_model)),
+            audio_config=audio_config_of(AutoConfig.from_pretrained(audio_model)),
             **config_fields,
         )
         model = cls(config)
         parts = model.base_model
-        parts.mask2former = RefAVSMask2FormerModel.from_pretrained(
-            mask2former, config=config.mask2former_config, adapter_size=config.adapter_size
-        )
+        if vision is not None:
+            level = parts.mask2former.pixel_level_module
+            level.encoder = type(level.encoder).from_pretrained(vision, config=config.vision_config)
+        else:
+            parts.mask2former = kind.from_pretrained(
+                mask2former, config=config.mask2former_config, adapter_size=config.adapter_size
+            )
         if parts.text_encoder is not None:
-            parts.text_encoder = RobertaModel.from_pretrained(text_model, add_pooling_layer=False)
+            parts.text_encoder = make_text_encoder(config.text_config, text_model)
         if parts.audio_encoder is not None:
-            parts.audio_encoder = RefAVSVggishModel.from_pretrained(vggish)
+            parts.audio_encoder = type(parts.audio_encoder).from_pretrained(
+                audio_model, config=config.audio_config
+            )
         return model.eval()
 
 
@@ -119,13 +151,15 @@ class RefAVSModel(RefAVSPreTrainedModel):
     def __init__(self, config: RefAVSConfig):
         super().__init__(config)
         self.mask2former = RefAVSMask2FormerModel(config.mask2former_config, config.adapter_size)
-        self.cue_projection = RefAVSCueProjection(config)
+        self.cue_projection = RefAVSCueProjection(
+            config, self.mask2former.pixel_level_module.encoder.channels[-1]
+        )
         self.visual_fusion = RefAVSTemporalBimodalTransformer(config)
         self.text_encoder = self.audio_encoder = self.audio_fusion = None
         if config.use_text_cues:
-            self.text_encoder = RobertaModel(config.text_config, add_pooling_layer=False)
+            self.text_encoder = make_text_encoder(config.text_config)
         if config.use_audio_cues:
-            self.audio_encoder = RefAVSVggishModel(config.audio_config)
+            self.audio_encoder = audio_encoder_class(config.audio_config)(config.audio_config)
             self.audio_fusion = RefAVSTemporalBimodalTransformer(config)
         self.cached_memory = RefAVSCachedMemory(config.memory_beta)
         self.integration = RefAVSMultimodalIntegration(config)
@@ -134,7 +168,7 @@ class RefAVSModel(RefAVSPreTrainedModel):
         self.train()
 
     def get_input_embeddings(self) -> nn.Module:
-        """Of the main input, pixels: Swin's patches."""
+        """Of the main input, pixels: the vision encoder's patches."""
         return self.mask2former.pixel_level_module.encoder.get_input_embeddings()
 
     def train(self, mode: bool = True) -> "RefAVSModel":
@@ -169,8 +203,8 @@ class RefAVSModel(RefAVSPreTrainedModel):
         step_index: torch.Tensor | None = None,
         decode: bool = True,
     ) -> RefAVSClipFeatures:
-        """Everything that does not depend on a sentence: Swin, pixel decoder and VGGish, once a
-        clip.
+        """Everything that does not depend on a sentence: the encoders of frames and sound and the
+        pixel decoder, once a clip.
 
         Args:
             pixel_values, ...: see [`RefAVSClipInputs`].
@@ -340,7 +374,7 @@ class RefAVSModel(RefAVSPreTrainedModel):
         return cues.flatten(0, 1), past.flatten(0, 1), memory
 
     def _encode_frames(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The four stages of Swin."""
+        """The four stages of the vision encoder."""
         if pixel_values.dim() != 5:
             raise ValueError(
                 "pixel_values must be (clips, frames, 3, height, width), got "
@@ -374,11 +408,13 @@ class RefAVSModel(RefAVSPreTrainedModel):
         if not self.config.use_audio_cues:
             return None, None
         if audio_features is None and input_features is None:
-            size = self.config.audio_config.embedding_size
+            size = self.cue_projection.audio.in_features
             silence = torch.zeros(*steps, size, device=self.device, dtype=self.dtype)
             return silence, torch.zeros(steps, dtype=torch.bool, device=self.device)
         audio_features = (
-            self.audio_encoder(input_features) if audio_features is None else audio_features
+            encode_seconds(self.audio_encoder, input_features)
+            if audio_features is None
+            else audio_features
         )
         if audio_features.shape[:2] != steps:
             raise ValueError(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import Pipeline
 
-from .feature_extraction_refavs import SAMPLING_RATE
+from .feature_extraction_refavs import SAMPLING_RATE, prepare_waveform
 from .mask_rle import encode_rle
 from .modeling_outputs_refavs import RefAVSSegmentationOutput, mask_scores
 from .video_refavs import read_steps, to_rgb
@@ -222,7 +222,7 @@ class RefAVSPipeline(Pipeline):
     ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         seconds: Iterator = repeat(None)
         if audio is not None:
-            waveform = self.processor.feature_extractor.prepare(audio, sampling_rate)
+            waveform = prepare_waveform(audio, sampling_rate)
             seconds = (
                 waveform[begin : begin + SAMPLING_RATE] for begin in count(step=SAMPLING_RATE)
             )

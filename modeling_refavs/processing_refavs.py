@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
     AutoImageProcessor,
     AutoTokenizer,
     BatchEncoding,
@@ -16,7 +18,7 @@ from transformers import (
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.utils import logging
 
-from .feature_extraction_refavs import RefAVSFeatureExtractor
+from .feature_extraction_refavs import RefAVSFeatureExtractor, extract_seconds
 from .pipeline_refavs import RefAVSPipeline
 from .video_refavs import to_rgb
 
@@ -25,11 +27,11 @@ logger = logging.get_logger(__name__)
 
 
 class RefAVSProcessor(ProcessorMixin):
-    """Combines an image processor, [`RefAVSFeatureExtractor`] and a RoBERTa tokenizer.
+    """Combines an image processor, a feature extractor of sound and a tokenizer.
 
     Args:
         image_processor: resizes each frame to a fixed size, 384x384 in the paper.
-        feature_extractor: waveform to log-mel examples, one a frame.
+        feature_extractor: of the audio encoder; [`RefAVSFeatureExtractor`] for VGGish and YAMNet.
         tokenizer: of the text encoder.
         max_text_length: L, tokens of a sentence; a longer one is cut, with a warning (Sec. 5.1).
         sentence_case: begin sentences with a capital and end them with a full stop, for a text
@@ -51,23 +53,34 @@ class RefAVSProcessor(ProcessorMixin):
 
     @classmethod
     def from_backbones(
-        cls, mask2former: str, text_model: str, image_size: int = 384, **kwargs: Any
+        cls,
+        mask2former: str | None = None,
+        text_model: str | None = None,
+        image_size: int = 384,
+        *,
+        vision: str | None = None,
+        audio_model: str | None = None,
+        **kwargs: Any,
     ) -> "RefAVSProcessor":
         """The processor that goes with [`RefAVSForSegmentation.from_backbones`].
 
         Args:
-            mask2former, text_model: Hub ids or local folders; of the first the mean and deviation
-                of pixel values are taken, of the second the tokenizer.
+            mask2former, text_model, vision, audio_model: Hub ids or local folders, as there; of
+                the picture's part the mean and deviation of pixel values are taken, of the text's
+                the tokenizer, of the sound's the feature extractor (without `audio_model`,
+                VGGish's).
             image_size: every frame is resized to this height and width (384 in Sec. 4.2).
             kwargs: of [`RefAVSProcessor`], such as `max_text_length`.
         """
         size = {"height": image_size, "width": image_size}
-        image_processor = AutoImageProcessor.from_pretrained(mask2former, size=size)
+        image_processor = AutoImageProcessor.from_pretrained(
+            vision or mask2former, size=size, do_center_crop=False
+        )
+        feature_extractor = RefAVSFeatureExtractor()
+        if audio_model and AutoConfig.from_pretrained(audio_model).model_type != "refavs_vggish":
+            feature_extractor = AutoFeatureExtractor.from_pretrained(audio_model)
         return cls(
-            image_processor,
-            RefAVSFeatureExtractor(),
-            AutoTokenizer.from_pretrained(text_model),
-            **kwargs,
+            image_processor, feature_extractor, AutoTokenizer.from_pretrained(text_model), **kwargs
         )
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> Any:
@@ -109,7 +122,8 @@ class RefAVSProcessor(ProcessorMixin):
             (clips, frames, 96, 64)`,
             `input_features_mask (clips, frames, 96)`, `input_ids (expressions, tokens)`,
             `attention_mask` alike and
-            `clip_index (expressions,)`. Masks are 1 where there is something, 0 in padding.
+            `clip_index (expressions,)`, left out where sentence n is asked of clip n. Masks are 1
+            where there is something, 0 in padding.
 
         Raises:
             ValueError: what was passed cannot be understood; the message says what came and what to
@@ -128,6 +142,18 @@ class RefAVSProcessor(ProcessorMixin):
             inputs |= self._process_text(text, None if clips is None else len(clips))
         inputs = BatchFeature(inputs, tensor_type=return_tensors)
         return inputs if device is None else inputs.to(device)
+
+    def extract_audio(
+        self, waveforms: list, sampling_rate: int | None, num_seconds: int
+    ) -> dict[str, np.ndarray]:
+        """What the audio encoder is given of each second; see [`RefAVSFeatureExtractor`] or, where
+        the feature extractor is one of transformers' own, [`extract_seconds`]."""
+        if hasattr(self.feature_extractor, "mode"):
+            features = self.feature_extractor(
+                waveforms, sampling_rate=sampling_rate, num_examples=num_seconds
+            )
+            return dict(features)
+        return extract_seconds(self.feature_extractor, waveforms, sampling_rate, num_seconds)
 
     def normalize_text(self, sentence: str) -> str:
         """A sentence as it is tokenized: white space tidied and, with `sentence_case`, a capital at
@@ -237,12 +263,10 @@ class RefAVSProcessor(ProcessorMixin):
             raise ValueError(
                 f"one waveform (or None) for each of {len(num_frames)} clips, got {len(waveforms)}"
             )
-        features = self.feature_extractor(
-            waveforms, sampling_rate=sampling_rate, num_examples=max(num_frames)
-        )
+        features = self.extract_audio(waveforms, sampling_rate, max(num_frames))
         for mask, frames in zip(features["input_features_mask"], num_frames, strict=True):
             mask[frames:] = 0  # sound beyond the last frame of a shorter clip
-        return dict(features)
+        return features
 
     def _normalize(self, sentences: list[str]) -> list[str]:
         sentences = [" ".join(sentence.split()) for sentence in sentences]
@@ -257,7 +281,8 @@ class RefAVSProcessor(ProcessorMixin):
         lengths = [len(ids) for ids in self.tokenizer(self._normalize(sentences))["input_ids"]]
         for sentence, length in zip(sentences, lengths, strict=True):
             if length > self.max_text_length:
-                logger.warning(f"cut to {self.max_text_length} tokens from {length}: {sentence!r}")
+                begin = sentence if len(sentence) <= 200 else f"{sentence[:200]}..."
+                logger.warning(f"cut to {self.max_text_length} tokens from {length}: {begin!r}")
         tokens = self.tokenize(sentences)
         text_inputs = {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}
         return (
@@ -299,7 +324,8 @@ def _is_list_of_waveforms(audio: Any) -> bool:
 
 
 def _as_sentences(text: str | list, num_clips: int | None) -> tuple[list[str], list[int] | None]:
-    """Sentences in one list, and the clip of each; no clip without frames."""
+    """Sentences in one list, and the clip of each: None where that is sentence n of clip n, so
+    that rows of one clip and one sentence may be stacked, and without frames."""
     if isinstance(text, str):
         text = [text]
     if not text:
@@ -318,8 +344,9 @@ def _as_sentences(text: str | list, num_clips: int | None) -> tuple[list[str], l
     for sentence in sentences:
         if not isinstance(sentence, str):
             raise ValueError(f"a sentence must be a string, got {type(sentence).__name__}")
-    clip_index = [index for index, group in enumerate(groups) for _ in group]
-    return sentences, None if num_clips is None else clip_index
+    if num_clips is None or all(len(group) == 1 for group in groups):
+        return sentences, None
+    return sentences, [index for index, group in enumerate(groups) for _ in group]
 
 
 RefAVSProcessor.register_for_auto_class()

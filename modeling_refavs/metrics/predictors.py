@@ -36,7 +36,8 @@ class ModelPredictor:
             sampling_rate=clip["sampling_rate"],
             device=self.model.device,
         ).to(dtype=self.model.dtype)
-        texts = {name: inputs.pop(name) for name in ("input_ids", "attention_mask", "clip_index")}
+        names = ("input_ids", "attention_mask", "clip_index")
+        texts = {name: inputs.pop(name) for name in names if name in inputs}
         features = self.model.encode_clips(**inputs)
         for start in range(0, len(truths), SENTENCES_AT_ONCE):
             group = slice(start, start + SENTENCES_AT_ONCE)

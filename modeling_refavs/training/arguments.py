@@ -24,13 +24,28 @@ class ModelArguments:
         default=None, metadata={"help": "folder or id of a saved model with its processor"}
     )
     mask2former: str | None = field(
-        default=None, metadata={"help": "folder or id of a Mask2Former with a Swin"}
+        default=None, metadata={"help": "folder or id of a Mask2Former"}
+    )
+    vision: str | None = field(
+        default=None,
+        metadata={"help": "in its place, folder or id of a backbone, and the decoders are new"},
     )
     text_model: str | None = field(
-        default=None, metadata={"help": "folder or id of a RoBERTa and its tokenizer"}
+        default=None, metadata={"help": "folder or id of a text encoder and its tokenizer"}
     )
-    vggish: str | None = field(
-        default=None, metadata={"help": "folder or id of a RefAVSVggishModel"}
+    audio_model: str | None = field(
+        default=None, metadata={"help": "folder or id of an audio encoder"}
+    )
+    projection_init: str | None = field(
+        default=None,
+        metadata={
+            "help": "class_names: F'_V, F'_A and F'_T start as maps into the text encoder's space, "
+            "by the class names of image_classifier and audio_model"
+        },
+    )
+    image_classifier: str | None = field(
+        default=None,
+        metadata={"help": "for projection_init, a classifier on the same backbone; None: vision"},
     )
     stage: str = field(
         default="masks",
@@ -52,13 +67,26 @@ class ModelArguments:
     def __post_init__(self) -> None:
         if self.stage not in STAGES:
             raise ValueError(f"stage must be of {', '.join(STAGES)}, got {self.stage}")
+        if self.projection_init not in (None, "class_names"):
+            raise ValueError(f"projection_init must be class_names, got {self.projection_init}")
+        self.image_classifier = self.image_classifier or self.vision
+        if self.projection_init and not (self.image_classifier and self.audio_model):
+            raise ValueError("projection_init needs image_classifier and audio_model")
         self.config = _parse("config", self.config, dict) or {}
-        parts = {name: getattr(self, name) for name in ("mask2former", "text_model", "vggish")}
+        if self.mask2former and self.vision:
+            raise ValueError(
+                "mask2former has a vision encoder of its own: give no vision beside it"
+            )
+        parts = {
+            "mask2former or vision": self.mask2former or self.vision,
+            "text_model": self.text_model,
+            "audio_model": self.audio_model,
+        }
         lacking = [name for name, part in parts.items() if part is None]
         if self.model and (self.config or len(lacking) < len(parts)):
             raise ValueError(
-                "model is a whole model: give no mask2former, text_model, vggish or config beside "
-                "it"
+                "model is a whole model: give no mask2former, vision, text_model, audio_model or "
+                "config beside it"
             )
         if 0 < len(lacking) < len(parts):
             raise ValueError(
@@ -66,8 +94,8 @@ class ModelArguments:
             )
         if not self.model and lacking and not self.config:
             raise ValueError(
-                "nothing to start from: give model, or mask2former, text_model and vggish, or "
-                "config"
+                "nothing to start from: give model; or mask2former or vision, text_model and "
+                "audio_model; or config"
             )
 
 
@@ -221,7 +249,7 @@ def _parse(name: str, value: Any, kind: type) -> Any:
 
 
 # Options of older recipes -> what they are called now.
-RENAMED_OPTIONS = {"glance": "single_step"}
+RENAMED_OPTIONS = {"glance": "single_step", "vggish": "audio_model"}
 ARGUMENT_CLASSES = (ModelArguments, DataArguments, RefAVSTrainingArguments)
 Arguments = tuple[ModelArguments, DataArguments, RefAVSTrainingArguments]
 

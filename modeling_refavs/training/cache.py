@@ -18,11 +18,12 @@ import torch
 from filelock import FileLock
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
-from transformers import PreTrainedModel
+from transformers import FeatureExtractionMixin, ImageProcessingMixin, PreTrainedModel
 from transformers.utils import logging
 
 from dataset_script.schema import NUM_FRAMES
 
+from ..encoders_refavs import encode_seconds
 from ..metrics.scoring import to_mask
 from ..processing_refavs import RefAVSProcessor
 from .dataset import PreparedClip, SplitRows
@@ -328,38 +329,38 @@ class Preparation:
         ]
 
     def _sound(self, rows: SplitRows) -> Arrays:
-        """Log-mel examples, or VGGish's vectors if it is frozen."""
+        """Features of each second, or the audio encoder's vectors if it is frozen."""
         if not self.config.use_audio_cues:
             return {}
         encoder = self.model.base_model.audio_encoder if self.config.freeze_audio_encoder else None
-        audio = self.config.audio_config
-        size = (
-            (audio.num_mel_frames, audio.num_mel_bands)
-            if encoder is None
-            else (audio.embedding_size,)
-        )
         name = "input_features" if encoder is None else "audio_features"
 
-        def parts() -> Iterator[Arrays]:
-            for sound in self.cache.read(
-                "sound", len(rows), partial(_read_sound, rows, self.processor)
-            ):
-                features, audible = sound
-                if encoder is not None:
-                    features = self._run(encoder, torch.from_numpy(features)).cpu().numpy()
-                yield {name: features, "audible": audible}
+        @torch.no_grad()
+        def encode(sound: tuple[np.ndarray, np.ndarray]) -> Arrays:
+            features, audible = sound
+            if encoder is not None:
+                seconds = torch.from_numpy(features).to(self.device)
+                features = encode_seconds(encoder.to(self.device), seconds).cpu().numpy()
+            return {name: features, "audible": audible}
 
-        shapes = {
-            name: ((len(rows), NUM_FRAMES, *size), "float32"),
-            "audible": ((len(rows), NUM_FRAMES), "bool"),
-        }
+        def parts() -> Iterator[Arrays]:
+            reading = partial(_read_sound, rows, self.processor)
+            yield from map(encode, self.cache.read("sound", len(rows), reading))
+
+        def shapes() -> Shapes:
+            first = encode(_read_sound(rows, self.processor, 0))[name]
+            return {
+                name: ((len(rows), *first.shape[1:]), "float32"),
+                "audible": ((len(rows), NUM_FRAMES), "bool"),
+            }
+
         key = [
             "sound",
             rows.digest,
-            self.processor.feature_extractor.mode,
+            _settings(self.processor.feature_extractor),
             encoder and digest_module(encoder),
         ]
-        return self.cache.get("sound", key, lambda: shapes, parts)
+        return self.cache.get("sound", key, shapes, parts)
 
     def _text(self, sentences: list[str]) -> tuple[Arrays, dict[str, tuple[int, int]]]:
         """Tokens, and RoBERTa's vectors if it is frozen."""
@@ -427,18 +428,18 @@ class Preparation:
         return self.cache.get(name, key, shapes, parts)
 
     def _frames_key(self, rows: SplitRows) -> list[Any]:
-        settings = {
-            name: str(value) for name, value in self.processor.image_processor.to_dict().items()
-        }
-        settings.pop(
-            "auto_map", None
-        )  # where a saved one's code is: a new one makes the same of frames
-        return ["frames", rows.digest, settings]
+        return ["frames", rows.digest, _settings(self.processor.image_processor)]
 
     @torch.no_grad()
     def _run(self, encoder: torch.nn.Module, *inputs: torch.Tensor, **more: torch.Tensor) -> Any:
         more = {name: value.to(self.device) for name, value in more.items()}
         return encoder.to(self.device)(*(value.to(self.device) for value in inputs), **more)
+
+
+def _settings(part: ImageProcessingMixin | FeatureExtractionMixin) -> dict[str, str]:
+    """All that the outputs follow from; not where a saved part's code is, since a new one makes the
+    same."""
+    return {name: str(value) for name, value in part.to_dict().items() if name != "auto_map"}
 
 
 def _read_frames(rows: SplitRows, processor: RefAVSProcessor, index: int) -> np.ndarray:
@@ -457,9 +458,9 @@ def _read_masks(rows: SplitRows, size: int, index: int) -> np.ndarray:
 def _read_sound(
     rows: SplitRows, processor: RefAVSProcessor, index: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`(1, 10, 96, 64)` log-mel examples, and which of them hold sound, `(1, 10)`."""
+    """`(1, 10, ...)` features of each second, and which of them hold sound, `(1, 10)`."""
     sound, rate = rows.read_sound(index)
-    features = processor.feature_extractor(sound, sampling_rate=rate, num_examples=NUM_FRAMES)
+    features = processor.extract_audio([sound], rate, NUM_FRAMES)
     return features["input_features"], features["input_features_mask"].any(axis=-1)
 
 

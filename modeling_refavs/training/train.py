@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from tokenizers import ByteLevelBPETokenizer
 from transformers import RobertaTokenizer, ViTImageProcessorPil, set_seed
+from transformers.utils import logging
 
 from ..configuration_refavs import RefAVSConfig
 from ..feature_extraction_refavs import RefAVSFeatureExtractor
@@ -23,10 +24,12 @@ from .checkpoints import (
     remove_incomplete,
     remove_run,
 )
+from .class_names import start_from_class_names
 from .dataset import SplitRows
 from .trainer import RefAVSTrainer
 
 
+logger = logging.get_logger(__name__)
 SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
 
@@ -45,19 +48,19 @@ def start_model(
     Raises:
         ValueError: something cannot be loaded, or is no field of the configuration.
     """
-    parts = {name: getattr(arguments, name) for name in ("mask2former", "text_model", "vggish")}
+    names = ("mask2former", "vision", "text_model", "audio_model")
+    parts = {name: getattr(arguments, name) for name in names}
     try:
-        if arguments.model:
-            from .. import auto  # noqa: F401, a saved folder carries code too: the installed one is meant
+        from .. import auto  # noqa: F401, a saved folder carries code too: the installed one is meant
 
+        if arguments.model:
             model = kind.from_pretrained(arguments.model)
             return model, RefAVSProcessor.from_pretrained(arguments.model)
-        if arguments.mask2former:
+        if arguments.text_model:
             model = kind.from_backbones(**parts, **arguments.config)
             processor = RefAVSProcessor.from_backbones(
-                arguments.mask2former,
-                arguments.text_model,
-                arguments.image_size,
+                **parts,
+                image_size=arguments.image_size,
                 max_text_length=arguments.max_text_length,
                 sentence_case=arguments.sentence_case,
             )
@@ -207,6 +210,18 @@ def make_trainer(
         train_split = preparation.prepare(
             rows, bool(data_args.families), more, data_args.cache_cues
         )
+        if model_args.projection_init:
+            if train_split.frame_features is None or "audio_features" not in train_split.sound:
+                raise ValueError("projection_init needs cache_cues and a frozen audio encoder")
+            explained = start_from_class_names(
+                model,
+                processor,
+                model_args.image_classifier,
+                model_args.audio_model,
+                train_split.frame_features,
+                train_split.sound["audio_features"],
+            )
+            logger.info(f"projection_init: share of variance explained {explained}")
         eval_split = None
         if args.eval_strategy != "no":
             eval_rows = open_split(data_args, data_args.eval_split, data_args.max_eval_clips, cache)

@@ -2,9 +2,9 @@ import json
 from pathlib import Path
 
 import pytest
-from transformers import Mask2FormerConfig
+from transformers import AutoConfig, Mask2FormerConfig
 
-from modeling_refavs import RefAVSConfig
+from modeling_refavs import RefAVSConfig, RefAVSReleasedConfig
 
 
 SAVED_BEFORE = Path(__file__).parent / "golden" / "config_saved_before_grounding.json"
@@ -104,3 +104,43 @@ def test_bad_fields_are_refused(fields, words):
         isinstance(error.value, (ValueError, TypeError))
         or "Validation" in type(error.value).__name__
     )
+
+
+NOTES = {
+    "use_cache": False,
+    "tie_word_embeddings": False,
+    "tokenizer_class": "RobertaTokenizer",
+    "pad_token_id": 1,
+    "quantization_config": {"quant_method": "torchao"},
+}
+
+
+@pytest.mark.parametrize("name", NOTES)
+def test_fields_of_transformers_are_taken(name):
+    RefAVSConfig(**{name: NOTES[name]})
+    RefAVSReleasedConfig(**{name: NOTES[name]})
+
+
+@pytest.mark.parametrize("config_class", [RefAVSConfig, RefAVSReleasedConfig])
+def test_what_any_tool_has_saved_loads_and_is_kept(config_class, tmp_path):
+    config = config_class(audio_config={})
+    for name, value in {**NOTES, "a_note": "of a tool"}.items():
+        setattr(config, name, value)
+    config.audio_config.a_note = "of another"
+    config.save_pretrained(tmp_path)
+    loaded = AutoConfig.from_pretrained(tmp_path)
+    assert loaded.a_note == "of a tool"
+    assert loaded.audio_config.a_note == "of another"
+    assert loaded.quantization_config == NOTES["quantization_config"]
+
+
+def test_a_saved_field_that_nearly_is_ours_is_named(caplog):
+    saved = {**RefAVSConfig().to_dict(), "num_cue_layer": 3}
+    RefAVSConfig.from_dict(saved)
+    assert "no field `num_cue_layer`: did you mean `num_cue_layers`" in caplog.text
+
+
+def test_a_misspelt_change_of_a_saved_part_is_refused(tmp_path):
+    RefAVSConfig().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="did you mean `object_score_bias`"):
+        RefAVSConfig.from_pretrained(tmp_path, grounding_config={"object_score_bais": 1.0})

@@ -15,7 +15,7 @@ def mel(frequency):
     return 1127.0 * np.log(1 + frequency / 700.0)
 
 
-def log_mel_of_one_window(samples):
+def log_mel_of_one_window(samples, log_offset=0.01):
     """From the definition alone: a discrete Fourier transform written out, triangles straight in
     mel."""
     hann = 0.5 * (1 - np.cos(2 * np.pi * np.arange(400) / 400))
@@ -28,7 +28,7 @@ def log_mel_of_one_window(samples):
         triangle = np.clip(
             np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)), 0, None
         )
-        bands.append(np.log(triangle @ magnitude + 0.01))
+        bands.append(np.log(triangle @ magnitude + log_offset))
     return np.array(bands)
 
 
@@ -130,8 +130,31 @@ def test_channels_are_averaged_and_integers_scaled():
 
 
 def test_it_is_saved_and_loaded(tmp_path):
-    RefAVSFeatureExtractor(mode="contiguous").save_pretrained(tmp_path)
-    assert AutoFeatureExtractor.from_pretrained(tmp_path).mode == "contiguous"
+    RefAVSFeatureExtractor(mode="contiguous", log_offset=0.001).save_pretrained(tmp_path)
+    loaded = AutoFeatureExtractor.from_pretrained(tmp_path)
+    assert (loaded.mode, loaded.log_offset) == ("contiguous", 0.001)
+
+
+def test_an_extractor_saved_without_an_offset_has_vggish_s(tmp_path):
+    (tmp_path / "preprocessor_config.json").write_text(
+        '{"feature_extractor_type": "RefAVSFeatureExtractor", "mode": "aligned"}'
+    )
+    assert RefAVSFeatureExtractor.from_pretrained(tmp_path).log_offset == 0.01
+
+
+def test_the_offset_is_added_before_the_logarithm():
+    """YAMNet's front end is VGGish's but for this."""
+    extractor = RefAVSFeatureExtractor(log_offset=0.001)
+    features = extractor(NOISE[:16_000], sampling_rate=16_000, num_examples=2)["input_features"][0]
+    for frame in (0, 95):
+        expected = log_mel_of_one_window(NOISE[160 * frame :][:400], log_offset=0.001)
+        np.testing.assert_allclose(features[0, frame], expected, atol=1e-5)
+    np.testing.assert_allclose(features[1], np.log(0.001), atol=1e-5)
+
+
+def test_an_offset_that_is_not_positive_is_refused():
+    with pytest.raises(ValueError, match="log_offset must be above 0"):
+        RefAVSFeatureExtractor(log_offset=0.0)
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,27 @@ def test_a_mask_is_light_inside_and_strong_at_its_edge():
     assert (np.asarray(tint_of(mask[1:], first=1)) == tint).all()
 
 
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_sentences_that_mean_one_object_are_all_seen(count):
+    mask = np.zeros((200, 300), dtype=bool)
+    mask[40:160, 60:240] = True
+    tint = np.asarray(tint_of(np.stack([mask] * count)))
+    inside, contour = tint[100, 80:220], tint[40, 60:240]
+    for colours, opacity in ((inside, 100), (contour, 255)):
+        for number in range(count):
+            share = (colours == (*COLOURS[number], opacity)).all(axis=-1).mean()
+            assert share == pytest.approx(1 / count, abs=0.1)
+
+
+def test_the_contour_of_a_part_shows_on_the_whole():
+    masks = np.zeros((2, 200, 300), dtype=bool)
+    masks[0, 20:180, 20:280] = masks[1, 80:120, 100:200] = True
+    for order in ([0, 1], [1, 0]):
+        tint = np.asarray(tint_of(masks[order]))
+        assert tint[80, 150].tolist() == [*COLOURS[order.index(1)], 255]
+        assert tint[20, 150].tolist() == [*COLOURS[order.index(0)], 255]
+
+
 def test_a_picture_that_stands_is_drawn_again_with_each_step(write_clip, fake_model, tmp_path):
     times = (0.0, 0.1, 0.2, 9.8, 9.9)
     path = write_clip("slides.mkv", times=times, end=10.0, sound=[(0.0, tone(10))])

