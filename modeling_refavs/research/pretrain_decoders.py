@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from dataset_script.synthetic.appearance import appearance_of
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -20,6 +19,7 @@ from transformers.backbone_utils import load_backbone
 from transformers.trainer_utils import get_last_checkpoint
 
 from dataset_script.schema import NUM_FRAMES
+from dataset_script.synthetic.appearance import appearance_of
 from dataset_script.synthetic.sampling import sample_scene
 
 from ..configuration_refavs import use_four_stages
