@@ -99,12 +99,13 @@ class Drawn:
 
 
 WEIGHTS = {
-    "semantic": 14,
-    "acoustic": 6,
-    "acoustic + action": 3,
-    "acoustic + temporal": 2,
-    "audio-visual": 3,
-    "spatial": 1.5,
+    "semantic": 12,
+    "acoustic": 10,
+    "semantic + acoustic": 6,
+    "acoustic + action": 4,
+    "acoustic + temporal": 2.5,
+    "audio-visual": 4,
+    "spatial": 0.8,
 }  # of families; others 1
 
 

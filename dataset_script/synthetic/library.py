@@ -18,7 +18,7 @@ LIBRARY_FILE = "library.json"
 SPLITS = ("train", "val", "test_s", "test_u", "test_n")
 ORDER = ("train", "test_s", "val", "test_n", "test_u")  # in which splits get a kind's sounds
 SAMPLE_RATE = 16_000  # Hz, of every sound of a library
-CUTTABLE = 1.4  # s: a recording that long may be cut in two, for two splits
+CUTTABLE = 1.2  # s: a recording that long may be cut in two, for two splits
 QUIET = 0.02  # s, the grain in which the quietest place for a cut is sought
 
 

@@ -4,11 +4,13 @@ import hashlib
 import json
 import re
 import wave
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image, ImageDraw
 
 from dataset_script.checking import check_tree
@@ -16,6 +18,7 @@ from dataset_script.synthetic import SynthesisOptions, make_clip, synthesize
 from dataset_script.synthetic.appearance import appearance_of
 from dataset_script.synthetic.conditions import Condition, World
 from dataset_script.synthetic.library import read_library
+from dataset_script.synthetic.library_build import MANIFEST
 from dataset_script.synthetic.photographs import render_stems
 from dataset_script.synthetic.scene import Scene, SceneObject, Sound
 from dataset_script.synthetic.sentences import ALL_TEMPLATES, conditions_of
@@ -257,6 +260,66 @@ def test_a_name_is_unclear_of_what_could_be_taken_for_it():
     world = World(Scene(1, 10.0, 1.0, 1.0, (dog, fox)))
     assert world.refer((Condition("category", "dog"),)) is None
     assert world.refer((Condition("category", "fox"),)) == 1
+
+
+def test_masks_of_coco_become_a_library_as_the_documents_say(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    marks, images = [], []
+    for number in range(12):
+        Image.new("RGB", (200, 180), (10 * number, 90, 60)).save(f"images/{number}.jpg")
+        images.append({"id": number, "file_name": f"{number}.jpg", "width": 200, "height": 180})
+        polygon = [20, 20, 150, 20, 150, 160, 20, 160]
+        about = {"area": 130 * 140, "bbox": [20, 20, 130, 140], "iscrowd": 0}
+        mark = {"id": number, "image_id": number, "category_id": number % 2, **about}
+        marks.append({**mark, "segmentation": [polygon]})
+    names = ({"id": 0, "name": "cat"}, {"id": 1, "name": "zebra"})
+    categories = [{**name, "supercategory": "animal"} for name in names]
+    written = {"images": images, "annotations": marks, "categories": categories}
+    Path("instances.json").write_text(json.dumps(written))
+    text = (Path(__file__).parents[3] / "docs/data.md").read_text()
+    (code,) = re.findall(r"```python\n(import json\n.*?)```", text, re.DOTALL)
+    exec(compile(code, "docs/data.md", "exec"), {})
+    table = json.loads(Path("my_library/library.json").read_text())
+    table["backgrounds"] = [
+        {"file": f"../images/{number}.jpg", "source": "", "licence": ""} for number in range(12)
+    ]
+    Path("my_library/library.json").write_text(json.dumps(table))
+    library = read_library("my_library")
+    assert library.kinds["zebra"].unseen
+    assert {row.kind for row in library.pictures} == {"cat", "zebra"}
+    assert Image.open("my_library/pictures/0.png").size == (130, 140)
+    synthesize("tree", 6, SynthesisOptions(height=SIDE, width=SIDE, library="my_library"))
+    assert check_tree("tree").can_train
+
+
+def test_the_manifest_lets_no_word_of_an_unseen_kind_be_read_elsewhere():
+    manifest = yaml.safe_load(MANIFEST.read_text())
+    kinds = {name: about for kinds in manifest["kinds"].values() for name, about in kinds.items()}
+    unseen = set(manifest["unseen"])
+    assert unseen < set(kinds)
+    kept = {word for name in unseen for word in (name, *kinds[name].get("also", ()))}
+    said = [*manifest["strange"]]
+    for name, about in kinds.items():
+        assert set(about.get("like", ())) < set(kinds)
+        if name not in unseen:
+            said += [name, *about.get("also", ()), *about.get("groups", ())]
+    for word in kept:
+        assert not [text for text in said if re.search(rf"\b{word}\b", text)], word
+    assert not set(manifest["strange"]) & {
+        w for n, a in kinds.items() for w in (n, *a.get("also", ()))
+    }
+
+
+def test_the_manifest_names_no_picture_sound_or_ground_twice_nor_what_is_kept_for_a_test():
+    names = re.findall(
+        r'"((?:tuxpaint|scratch|gcompris):[^"= ][^"=]*?)(?: = \w+)?"', MANIFEST.read_text()
+    )
+    assert len(names) > 350
+    assert "explore_farm_animals" not in MANIFEST.read_text()
+    assert "explore_world_animals" not in MANIFEST.read_text()
+    # a stamp's picture and its sound have one name
+    assert max(Counter(names).values()) <= 2
 
 
 def thing(kind: str, fid: int = 0, **fields) -> SceneObject:
