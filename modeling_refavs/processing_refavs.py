@@ -281,7 +281,8 @@ class RefAVSProcessor(ProcessorMixin):
         lengths = [len(ids) for ids in self.tokenizer(self._normalize(sentences))["input_ids"]]
         for sentence, length in zip(sentences, lengths, strict=True):
             if length > self.max_text_length:
-                logger.warning(f"cut to {self.max_text_length} tokens from {length}: {sentence!r}")
+                begin = sentence if len(sentence) <= 200 else f"{sentence[:200]}..."
+                logger.warning(f"cut to {self.max_text_length} tokens from {length}: {begin!r}")
         tokens = self.tokenize(sentences)
         text_inputs = {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}
         return (

@@ -31,7 +31,8 @@ class ModelArguments:
         },
     )
     mask2former: str | None = field(
-        default=None, metadata={"help": "folder or id of a Mask2Former"}
+        default=None,
+        metadata={"help": "folder or id of a Mask2Former; beside model, in place of its own"},
     )
     vision: str | None = field(
         default=None,
@@ -90,12 +91,13 @@ class ModelArguments:
             "audio_model": self.audio_model,
         }
         lacking = [name for name, part in parts.items() if part is None]
-        if self.model and (self.config or len(lacking) < len(parts)):
+        if self.model and (self.config or self.vision or self.text_model or self.audio_model):
             raise ValueError(
-                "model is a whole model: give no mask2former, vision, text_model, audio_model or "
-                "config beside it; a recipe's own is taken back by --config null"
+                "model is a whole model: give no vision, text_model, audio_model or config beside "
+                "it (a recipe's own is taken back by --config null); a mask2former takes the "
+                "place of the model's own"
             )
-        if 0 < len(lacking) < len(parts):
+        if not self.model and 0 < len(lacking) < len(parts):
             raise ValueError(
                 f"{' and '.join(lacking)} is missing: pretrained parts come three at a time"
             )

@@ -58,6 +58,13 @@ def start_model(
 
         if arguments.model:
             model = kind.from_pretrained(arguments.model, strict=not arguments.new_weights)
+            if arguments.mask2former:
+                model.base_model.mask2former = type(model.base_model.mask2former).from_pretrained(
+                    arguments.mask2former,
+                    config=model.config.mask2former_config,
+                    adapter_size=model.config.adapter_size,
+                )
+                model.eval()
             return model, RefAVSProcessor.from_pretrained(arguments.model)
         if arguments.text_model:
             model = kind.from_backbones(**parts, **arguments.config)

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from ..inference.export import write_outputs
 from ..inference.live import LiveAnswer, LiveSecond, LiveSource
-from ..inference.segment import MaskedFrame, VideoSegmentation
+from ..inference.segment import STANDING, MaskedFrame, VideoSegmentation
 from ..modeling_outputs_refavs import RefAVSStreamOutput
 from ..video_refavs import read_sound
 from .overlay import PAPER, Captions, colour_of, font_of, tint_of
@@ -24,7 +24,6 @@ from .video_writer import (
     SOUND_LAYOUT,
     SOUND_RATE,
     TRANSPARENT_SUFFIXES,
-    FrameFolderWriter,
     VideoWriter,
     write_frame_folder,
     write_video,
@@ -160,7 +159,12 @@ def rendered_video_writer(
     drawer = make_drawer(segmentation, mode, transparent)
     sound = read_sound(info, SOUND_RATE, SOUND_LAYOUT, info.start_time) if info.has_audio else None
     with write_video(path, drawer.size, info.frame_rate, sound, transparent) as video:
-        yield _draw_with(drawer, video)
+
+        def write(item: MaskedFrame) -> None:
+            if item.is_shown:
+                video.write(drawer.draw(item), item.time, item.end)
+
+        yield write
 
 
 @contextmanager
@@ -170,17 +174,12 @@ def rendered_folder_writer(
     """Write a folder of PNGs; see [`render_frames`]."""
     drawer = make_drawer(segmentation, mode, transparent=True)
     with write_frame_folder(folder) as frames:
-        yield _draw_with(drawer, frames)
 
+        def write(item: MaskedFrame) -> None:
+            if item.is_shown and item.time == item.frame.time:
+                frames.write(drawer.draw(item), item.frame.index)
 
-def _draw_with(
-    drawer: Overlay | Composite, writer: VideoWriter | FrameFolderWriter
-) -> Callable[[MaskedFrame], None]:
-    def write(item: MaskedFrame) -> None:
-        if item.is_shown:
-            writer.write(drawer.draw(item), item.frame.time, item.frame.end)
-
-    return write
+        yield write
 
 
 def render_video(
@@ -211,8 +210,8 @@ def render_frames(
     progress: Callable[[int], None] | None = None,
     mode: str = "overlay",
 ) -> None:
-    """Write what [`render_video`] does as a PNG a frame, cutouts transparent; a folder has no
-    sound."""
+    """Write what [`render_video`] does as a PNG a frame, cutouts transparent, under the frames' own
+    numbers; a folder has no clock and no sound."""
     write_outputs(segmentation, [rendered_folder_writer(segmentation, folder, mode)], progress)
 
 
@@ -265,11 +264,15 @@ class Recorder:
             self.video = self.stack.enter_context(writer)
         if self.source.has_sound:
             self._add_sound(second.number, second.sounds[1])
-        for frame in second.pictures:
+        shown = [(frame, frame.time, frame.end) for frame in second.pictures]
+        begin = shown[0][1] if shown else second.number + 1.0
+        if begin - second.number > STANDING:
+            shown.insert(0, (second.frame, second.number, begin))
+        for frame, time, end in shown:
             picture = Image.fromarray(frame.rgb)
             if self.layer:
                 picture.paste(self.layer, mask=self.layer)
-            self.video.write(np.asarray(picture), frame.time, frame.end)
+            self.video.write(np.asarray(picture), time, end)
 
     def _add_sound(self, number: int, samples: np.ndarray) -> None:
         """Silence stands for seconds that were lost, and for what has not come."""

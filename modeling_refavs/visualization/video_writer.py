@@ -183,18 +183,14 @@ FAST = 3
 
 
 class FrameFolderWriter:
-    """Takes pictures as [`VideoWriter`] does: made by [`write_frame_folder`]."""
+    """Takes numbered pictures: made by [`write_frame_folder`]."""
 
     def __init__(self, folder: Path):
-        self.folder, self.num_frames = folder, 0
+        self.folder = folder
 
-    def write(self, picture: np.ndarray, time: float, end: float) -> None:
-        """`picture (height, width, 3 or 4)` uint8, RGB or RGBA; a folder has no clock, so its times
-        are not kept."""
-        Image.fromarray(picture).save(
-            self.folder / frame_name(self.num_frames), compress_level=FAST
-        )
-        self.num_frames += 1
+    def write(self, picture: np.ndarray, index: int) -> None:
+        """`picture (height, width, 3 or 4)` uint8, RGB or RGBA, of frame number `index`."""
+        Image.fromarray(picture).save(self.folder / frame_name(index), compress_level=FAST)
 
 
 @contextmanager
