@@ -112,12 +112,12 @@ MARKS = (
 )
 SLOW = os.environ.get("REFAVS_SLOW_TESTS") == "1"  # every block as it is written
 SHORTER = {
-    "--clips 60": "--clips 24 --size 48",
+    "--clips 60": "--clips 15 --size 48",
     "--clips 1000": "--clips 4 --size 48",
     "recipes/smoke.yaml": "recipes/smoke.yaml --max_steps 2 --eval_steps 2 --save_steps 2",
     "refavs evaluate": "refavs evaluate --mask-size 32 --draws 20",
-    "--fps video": "--fps 2",
-    "--fps 5": "--fps 3",
+    "--fps video": "--fps 1.5",
+    "--fps 5": "--fps 1.5",
 }
 READERS_OWN = {  # what a document takes for granted, by the words that name it
     "REFAVS": lambda folder, tree: (folder / "REFAVS").symlink_to(tree),
@@ -141,7 +141,7 @@ def blocks_in_order(name: str) -> list[tuple[str, str | None, str]]:
 def tree(tmp_path_factory) -> Path:
     """What stands for Ref-AVS Bench."""
     folder = tmp_path_factory.mktemp("tree")
-    synthesize(folder, 20, SynthesisOptions(height=48, width=64))
+    synthesize(folder, 15, SynthesisOptions(height=48, width=64))
     return folder
 
 
@@ -215,8 +215,8 @@ def check_names(code: str, namespace: dict) -> None:
         assert node.id in made | namespace.keys() | vars(builtins).keys(), node.id
     for call in (node for node in ast.walk(parsed) if isinstance(node, ast.Call)):
         root = call.func
-        while isinstance(root, (ast.Attribute, ast.Call)):
-            root = root.value if isinstance(root, ast.Attribute) else root.func
+        while isinstance(root, ast.Attribute):
+            root = root.value
         if isinstance(root, ast.Name) and root.id not in made and root is not call.func:
             called = eval(ast.unparse(call.func), namespace)
             kinds = inspect.signature(called).parameters.values()
