@@ -106,10 +106,13 @@ def run(args: argparse.Namespace) -> None:
     from ..inference.mask_store import PersistentMaskStore, describe_request, store_folder_of
     from ..inference.segment import check_request, segment_video
     from ..video_refavs import probe_video
+    from ..visualization.render import check_video_size
 
     check_request(args.expressions, args.threshold, args.fps, args.smooth)
     _check_outputs(args)
     info = probe_video(args.video)
+    if args.output.suffix:
+        check_video_size(info, args.expressions, args.output, args.mode)
     device = choose_device(args.device)
     model, processor = load_model(args.model, device, args.dtype, args.compile)
     # Beside the output, so that a run that was stopped resumes when the same is asked again.
