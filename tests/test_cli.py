@@ -1,6 +1,7 @@
 """The `refavs` command: what it prints, where, and with which exit code."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -231,6 +232,31 @@ def test_a_hub_that_does_not_answer_is_asked_once(write_clip, tmp_path, monkeypa
         in error
     )
     assert (len(asked), error.count("\n")) == (1, 1)
+
+
+@pytest.mark.parametrize("options", [[], ["--mode", "matte"]])
+def test_a_video_wider_than_an_encoder_takes_is_refused_before_the_work(
+    write_clip, no_model, tmp_path, capsys, options
+):
+    video = write_clip("wide.mkv", times=(0.0,), end=0.1, size=(400, 32), aspect=41)
+    arguments = ["segment", str(video), "a dog", "--model", "m", *options]
+    assert main([*arguments, "--output", str(tmp_path / "out.mp4")]) == 2
+    error = capsys.readouterr().err
+    assert "at most 16384 pixels a side, this one would have 16400x" in error
+    assert error.count("\n") == 1
+
+
+def test_names_that_are_not_utf8(write_clip, model, tmp_path, capfd):
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    video = write_clip("a.mp4").rename(folder / os.fsdecode(b"\xfe.mp4"))
+    outputs = {"--output": "o.mp4", "--masks": "m", "--coco": "c.json", "--cvat": "v.xml"}
+    options = [part for name, path in outputs.items() for part in (name, str(folder / path))]
+    assert main(["segment", str(video), "a dog", "--model", "m", *options]) == 0
+    assert "\N{REPLACEMENT CHARACTER}.mp4" in json.loads(capfd.readouterr().out)["video"]["path"]
+    assert len(list(folder.iterdir())) == 5
+    assert main(["segment", str(video) + "4", "a dog", "--model", "m", *options[:2]]) == 2
+    assert "no such file" in capfd.readouterr().err
 
 
 def test_missing_arguments_are_argparses_to_tell(capsys):

@@ -114,9 +114,12 @@ def run(args: argparse.Namespace) -> None:
     from ..inference.segment import check_request
     from ..utils.files import lock_folder
     from ..video_refavs import probe_video
+    from ..visualization.render import check_video_size
 
     check_request(args.expressions, args.threshold, args.fps, args.smooth)
     info = probe_video(args.video)
+    if args.output.suffix:
+        check_video_size(info, args.expressions, args.output, args.mode)
     # Beside the output, so that a run that was stopped resumes when the same is asked again.
     # `looks` is what its state has always called the frames a second.
     request = describe_request(

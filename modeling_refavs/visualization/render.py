@@ -7,7 +7,7 @@ refers to is the object. Where nothing fits there is no object.
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -18,13 +18,14 @@ from ..inference.export import write_outputs
 from ..inference.live import LiveAnswer, LiveSecond, LiveSource
 from ..inference.segment import STANDING, MaskedFrame, VideoSegmentation
 from ..modeling_outputs_refavs import RefAVSStreamOutput
-from ..video_refavs import read_sound
+from ..video_refavs import VideoInfo, read_sound
 from .overlay import PAPER, Captions, colour_of, font_of, tint_of
 from .video_writer import (
     SOUND_LAYOUT,
     SOUND_RATE,
     TRANSPARENT_SUFFIXES,
     VideoWriter,
+    check_size,
     write_frame_folder,
     write_video,
 )
@@ -89,6 +90,22 @@ class Composite:
         return picture if self.transparent else picture[..., :3]
 
 
+def lay_out(
+    info: VideoInfo,
+    expressions: Sequence[str],
+    intervals: Sequence[Sequence[tuple[float, float]]],
+    duration: float,
+) -> tuple[tuple[int, int], Captions, tuple[int, int]]:
+    """Of an overlay: the frame's size, the captions, and the size of both, (width, height) each."""
+    width, height = info.size
+    scale = max(1, math.ceil(MIN_CANVAS / max(width, height)))
+    frame_size = (width * scale, height * scale)
+    canvas_width = max(frame_size[0], MIN_CANVAS)
+    font_size = max(15, round(min(canvas_width, max(frame_size)) / 40))
+    captions = Captions(expressions, intervals, duration, canvas_width, font_size)
+    return frame_size, captions, (canvas_width, frame_size[1] + captions.height)
+
+
 class Overlay:
     """Draws frames with the objects in colour, enlarged if tiny, over the captions.
 
@@ -98,15 +115,11 @@ class Overlay:
 
     def __init__(self, segmentation: VideoSegmentation):
         self.segmentation = segmentation
-        width, height = segmentation.info.size
-        scale = max(1, math.ceil(MIN_CANVAS / max(width, height)))
-        self.frame_size = (width * scale, height * scale)
-        canvas_width = max(self.frame_size[0], MIN_CANVAS)
-        font_size = max(15, round(min(canvas_width, max(self.frame_size)) / 40))
         expressions, duration = segmentation.expressions, segmentation.duration
         intervals = [segmentation.intervals(index) for index in range(len(expressions))]
-        self.captions = Captions(expressions, intervals, duration, canvas_width, font_size)
-        self.size = (canvas_width, self.frame_size[1] + self.captions.height)
+        self.frame_size, self.captions, self.size = lay_out(
+            segmentation.info, expressions, intervals, duration
+        )
         self._step: int | None = None
 
     def draw(self, item: MaskedFrame) -> np.ndarray:
@@ -147,6 +160,16 @@ def make_drawer(
     if mode == "overlay":
         return Overlay(segmentation)
     return Composite(segmentation, mode, transparent)
+
+
+def check_video_size(
+    info: VideoInfo, expressions: Sequence[str], path: str | Path, mode: str = "overlay"
+) -> None:
+    """Raise `ValueError` if no encoder takes what [`render_video`] would draw."""
+    size = info.size
+    if mode == "overlay":  # with the captions, which are highest where nothing fits
+        size = lay_out(info, expressions, [[]] * len(expressions), 1.0)[2]
+    check_size(path, size)
 
 
 @contextmanager
