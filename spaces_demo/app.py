@@ -16,6 +16,9 @@ from service import Service, StoppedError
 from texts import EXAMPLES, LANGUAGES, choose_language, load_examples, load_texts
 from video_input import make_video_input
 
+from modeling_refavs.utils.files import temporary_folder
+from modeling_refavs.utils.processes import sigterm_as_interrupt
+
 
 FOLDER = Path(__file__).parent
 MODEL = os.environ.get("REFAVS_MODEL", str(FOLDER / "synthetic_checkpoint"))
@@ -255,8 +258,8 @@ def main(model: str = MODEL, port: int | None = None) -> None:
         port: to listen on; by default the first free one from 7860 on.
     """
     service = Service(model)
-    with tempfile.TemporaryDirectory(prefix="refavs_") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder
+    with sigterm_as_interrupt(), temporary_folder("refavs_page_") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = str(folder)
         try:
             service.wait()
             launch(service, load_examples(), port)

@@ -15,6 +15,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
 from limits import LimitError, Limits, check_sentences, check_video
@@ -133,6 +135,21 @@ def _gallery_writer(
     yield write
 
 
+def requests() -> Iterator[str]:
+    """Yield the lines of standard input. When it ends the page has gone, however it went, and this
+    process goes with it, at work or not."""
+    lines: SimpleQueue[str] = SimpleQueue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            lines.put(line)
+        os._exit(0)
+
+    Thread(target=read, daemon=True).start()
+    while True:
+        yield lines.get()
+
+
 def main(name: str) -> None:
     """Answer each line of standard input, `{"video": ..., "expressions": [...], "folder": ...}`,
     with lines of progress and at last a line with `answer`, `refused` or `failed`."""
@@ -153,7 +170,7 @@ def main(name: str) -> None:
         reply(failed=str(error))
         return
     reply(ready=True)
-    for line in sys.stdin:
+    for line in requests():
         try:
             reply(answer=work(model, processor, json.loads(line), limits, progress))
         except LimitError as error:

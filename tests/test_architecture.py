@@ -73,7 +73,12 @@ def test_the_data_knows_nothing_of_the_model_but_how_files_are_written(path):
 
 @pytest.mark.parametrize("name", PAGE)
 def test_the_page_leaves_the_work_to_another_process(name):
-    media = {"modeling_refavs", "modeling_refavs.visualization.overlay"}
+    media = {
+        "modeling_refavs",
+        "modeling_refavs.visualization.overlay",
+        "modeling_refavs.utils.files",
+        "modeling_refavs.utils.processes",
+    }
     for _, module in imports(PAGE_FOLDER / f"{name}.py"):
         assert (
             module in {*PAGE, *media, "gradio", "limits"}

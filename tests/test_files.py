@@ -12,6 +12,7 @@ from modeling_refavs.utils.files import (
     is_new,
     lock_folder,
     remove_leftovers,
+    temporary_folder,
     whole_file,
     whole_folder,
 )
@@ -123,6 +124,33 @@ def test_leftovers_are_known(name, tmp_path):
     assert not is_new(tmp_path)
     remove_leftovers(tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["diary.txt"]
+
+
+def test_a_temporary_folder_of_a_killed_process_goes_at_the_next_start(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    code = (
+        "import sys, tempfile\n"
+        "from modeling_refavs.utils.files import temporary_folder\n"
+        "tempfile.tempdir = sys.argv[1]\n"
+        "with temporary_folder('ours_') as folder:\n"
+        "    (folder / 'upload.mp4').touch()\n"
+        "    print('made', flush=True); sys.stdin.readline()\n"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert other.stdout.readline() == "made\n"
+    with temporary_folder("ours_"):
+        assert len(list(tmp_path.iterdir())) == 2  # the other one is in use
+    other.kill()
+    other.communicate()
+    assert len(list(tmp_path.rglob("*"))) == 2
+    with temporary_folder("ours_") as folder:
+        assert list(tmp_path.rglob("*")) == [folder]
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_full_disk_is_named(tmp_path):

@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -109,6 +110,20 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
+
+
+@contextmanager
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """Yield a new folder among the system's temporary ones, removed at the end; those that killed
+    processes have left under the same prefix are removed first."""
+    for path in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        try:
+            with lock_folder(path):
+                shutil.rmtree(path, ignore_errors=True)
+        except (ValueError, OSError):
+            pass  # in use, or another user's
+    with tempfile.TemporaryDirectory(prefix=prefix) as folder, lock_folder(folder):
+        yield Path(folder)
 
 
 @contextmanager
