@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint bench
+.PHONY: install demo code test lint bench
 
 install: $(VENV)/installed
 
@@ -20,6 +20,11 @@ demo: install
 		--model spaces_demo/synthetic_checkpoint --output demo_output/overlay.mp4 \
 		--contact-sheet demo_output/contact_sheet.png --summary demo_output/summary.json
 	@echo "Look at demo_output/overlay.mp4 and demo_output/contact_sheet.png"
+
+# The shipped checkpoint carries the code of its model, as a published one does.
+code: install
+	$(BIN)/python -c "from pathlib import Path; from modeling_refavs.hub.publish import write_code; \
+		write_code(Path('spaces_demo/synthetic_checkpoint'))"
 
 test: install
 	$(BIN)/pytest -n 2

@@ -1,5 +1,8 @@
-"""Importing this makes transformers' Auto classes and pipelines know the installed `refavs`; so
-does taking any class of the package."""
+"""Importing this makes transformers' Auto classes and pipelines know the installed `refavs`.
+
+Whoever has imported the package need not: the first use of an Auto class or a pipeline does, and
+so does taking any class of the package.
+"""
 
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor
 from transformers.pipelines import PIPELINE_REGISTRY
@@ -7,7 +10,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from .configuration_refavs import TASK, RefAVSAudioConfig, RefAVSConfig
 from .configuration_refavs_released import RefAVSReleasedConfig
 from .feature_extraction_refavs import RefAVSFeatureExtractor
-from .modeling_refavs import RefAVSForSegmentation
+from .modeling_refavs import RefAVSForSegmentation, RefAVSModel
 from .modeling_refavs_released import RefAVSReleasedForSegmentation
 from .modeling_vggish import RefAVSVggishModel
 from .modeling_yamnet import RefAVSYamnetConfig
@@ -17,7 +20,7 @@ from .processing_refavs import RefAVSProcessor
 
 AutoConfig.register(RefAVSConfig.model_type, RefAVSConfig)
 AutoConfig.register(RefAVSReleasedConfig.model_type, RefAVSReleasedConfig)
-AutoModel.register(RefAVSConfig, RefAVSForSegmentation)
+AutoModel.register(RefAVSConfig, (RefAVSForSegmentation, RefAVSModel))  # the one that was saved
 AutoModel.register(RefAVSAudioConfig, RefAVSVggishModel)
 AutoModel.register(RefAVSReleasedConfig, RefAVSReleasedForSegmentation)
 AutoFeatureExtractor.register(RefAVSYamnetConfig, RefAVSFeatureExtractor)

@@ -5,7 +5,7 @@ import copy
 import difflib
 import math
 from contextvars import ContextVar
-from dataclasses import fields
+from dataclasses import field, fields
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -261,6 +261,8 @@ class RefAVSConfig(RefAVSPreTrainedConfig):
         "audio_config": AutoConfig,
         "grounding_config": RefAVSGroundingConfig,
     }
+
+    architectures: list[str] | None = field(default_factory=list)  # over None AutoModel stumbles
 
     # Cue transformers: sizes of Sec. 4.3 and 5.1
     hidden_size: int = 256

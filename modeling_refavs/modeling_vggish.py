@@ -6,10 +6,11 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 
+from .checkpoint_refavs import StrictLoadingMixin
 from .configuration_refavs import RefAVSAudioConfig
 
 
-class RefAVSVggishModel(PreTrainedModel):
+class RefAVSVggishModel(StrictLoadingMixin, PreTrainedModel):
     """Convolutions and three linear layers, without a last ReLU and without PCA, as the Ref-AVS
     features are made.
 

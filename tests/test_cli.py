@@ -13,6 +13,7 @@ from PIL import Image
 
 from modeling_refavs.cli import main, make_parser
 from modeling_refavs.inference import loading
+from modeling_refavs.utils.files import lock_folder
 from modeling_refavs.visualization.render import MODES
 
 from .conftest import make_model
@@ -298,6 +299,39 @@ def test_stopped_by_hand_it_goes_on_when_asked_again(
     assert main(arguments) == 0
     assert json.loads(capsys.readouterr().out)["throughput"] is None
     assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", "out.mp4"}
+
+
+def test_killed_when_its_folders_are_written_it_goes_on(write_clip, model, tmp_path, monkeypatch):
+    """All outputs are there, and the run is not known to be over."""
+    masks, output = tmp_path / "masks", tmp_path / "frames"
+    arguments = ["segment", str(write_clip()), "a dog", "--model", "m", "--masks", str(masks)]
+    arguments += ["--output", str(output)]
+
+    def kill(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("modeling_refavs.inference.export.to_json", kill)
+    assert main(arguments) == 130
+    written = sorted(path.name for path in masks.rglob("*"))
+    (masks / "1_a-dog" / "00000.png").write_bytes(b"half")
+    assert main([*arguments, "--fps", "2"]) == 2  # another request has no right to them
+    assert (masks / "1_a-dog" / "00000.png").read_bytes() == b"half"
+    monkeypatch.undo()
+    monkeypatch.setattr(loading, "load_model", lambda *_: (NoModel(), FakeProcessor()))
+    assert main(arguments) == 0
+    assert sorted(path.name for path in masks.rglob("*")) == written
+    assert Image.open(masks / "1_a-dog" / "00000.png").size
+    assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", "masks", "frames"}
+    assert main(arguments) == 2  # a finished run's folders are not new
+
+
+def test_two_runs_to_one_output(write_clip, model, tmp_path, capsys):
+    output = tmp_path / "out.mp4"
+    arguments = ["segment", str(write_clip()), "a dog", "--model", "m", "--output", str(output)]
+    with lock_folder(tmp_path / ".out.mp4.journal"):
+        assert main(arguments) == 2
+        assert f"{output}: another process writes here" in capsys.readouterr().err
+    assert main(arguments) == 0
 
 
 def test_segment_with_a_model_from_disk(write_clip, processor, tmp_path, capsys):

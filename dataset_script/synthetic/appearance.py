@@ -1,5 +1,5 @@
-"""What a scene is made of and what is said of it: drawn things, or a library's photographs. The scene
-graph, the conditions and the splits are the same."""
+"""What a scene is made of and what is said of it: drawn things, or a library's photographs. The
+scene graph, the conditions and the splits are the same."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,11 +24,13 @@ class Appearance(Protocol):
         language: what may be said.
         object_counts: share of scenes with 1, 2, ... objects.
         attempts: scenes tried for a wanted template.
+        lends_sentences: may a null clip take another clip's sentence as it is?
     """
 
     language: Language
     object_counts: tuple[float, ...]
     attempts: int
+    lends_sentences: bool
 
     def cast(self, split: str) -> Cast:
         """What its objects look and sound like in a split."""
@@ -63,6 +65,7 @@ class Drawn:
     language = DRAWN_LANGUAGE
     object_counts = OBJECT_COUNTS
     attempts = 800
+    lends_sentences = False
 
     def cast(self, split: str) -> Cast:
         return DRAWN
@@ -96,12 +99,13 @@ class Drawn:
 
 
 WEIGHTS = {
-    "semantic": 14,
-    "acoustic": 6,
-    "acoustic + action": 3,
-    "acoustic + temporal": 2,
-    "audio-visual": 3,
-    "spatial": 1.5,
+    "semantic": 12,
+    "acoustic": 10,
+    "semantic + acoustic": 6,
+    "acoustic + action": 4,
+    "acoustic + temporal": 2.5,
+    "audio-visual": 4,
+    "spatial": 0.8,
 }  # of families; others 1
 
 
@@ -111,21 +115,16 @@ class Photographed:
 
     library: Library
     language: Language
+    casts: dict[str, photographs.LibraryCast]
     object_counts: tuple[float, ...] = (0.2, 0.42, 0.26, 0.12)
     attempts: int = 25
+    lends_sentences: bool = True
 
     def cast(self, split: str) -> Cast:
-        return photographs.LibraryCast(self.library, split)
+        return self.casts[split]
 
     def categories(self, split: str) -> tuple[str, ...]:
-        """A kind that is heard three times as often as one that is not, and the more often the more
-        pictures of it there are."""
-        media = self.library.splits[split]
-        often = {
-            kind: round((3 if kind in media.recordings else 1) * len(pictures) ** 0.5)
-            for kind, pictures in media.pictures.items()
-        }
-        return tuple(kind for kind in sorted(often) for _ in range(often[kind]))
+        return self.casts[split].categories
 
     def referents(self, split: str) -> tuple[str, ...]:
         return ()
@@ -178,4 +177,5 @@ def appearance_of(library: str) -> Appearance:
     if not library:
         return Drawn()
     found = read_library(Path(library))
-    return Photographed(found, speak_of(found))
+    casts = {split: photographs.LibraryCast(found, split) for split in found.splits}
+    return Photographed(found, speak_of(found), casts)

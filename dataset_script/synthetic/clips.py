@@ -199,8 +199,10 @@ class _Maker:
                 continue
             other, sentences = self.clip(self.appearance.borrowed_from(split))
             for said in sentences[: NULL_SENTENCES - len(found)]:
-                template = self.language.templates[said.template]
-                null = self._null_expression(world, template, len(other.objects), split)
+                null = as_null(world, said) if self.appearance.lends_sentences else None
+                if null is None:
+                    template = self.language.templates[said.template]
+                    null = self._null_expression(world, template, len(other.objects), split)
                 if null is not None:
                     found[null.text] = null
         return scene, list(found.values())

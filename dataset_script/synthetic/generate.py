@@ -3,10 +3,8 @@
 import csv
 import io
 import json
-import os
 import wave
 from collections.abc import Collection
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from fractions import Fraction
@@ -17,6 +15,9 @@ import av
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
+
+from modeling_refavs.utils.files import is_new, lock_folder, whole_file
+from modeling_refavs.utils.processes import worker_pool
 
 from .appearance import Appearance, Drawn, appearance_of
 from .clips import COLUMNS, SPLITS, SynthesisOptions, make_clip, split_of
@@ -93,15 +94,22 @@ def synthesize(
         )
     wanted = [index for index in range(clips) if split_of(index) in splits]
     output = Path(output)
-    _claim(output, options)
     write = partial(write_clip, output, options)
     with ExitStack() as stack:
+        stack.enter_context(lock_folder(output))
+        _claim(output, options)
         mapped = map
         if workers > 1:
-            pool = stack.enter_context(ProcessPoolExecutor(workers))
+            pool = stack.enter_context(worker_pool(workers))
             mapped = partial(pool.map, chunksize=4)
         done = tqdm(mapped(write, wanted), total=len(wanted), unit="clip", desc="synthesize")
         rows = [row for clip_rows in done for row in clip_rows]
+        _write_tables(output, options, rows)
+
+
+def _write_tables(
+    output: Path, options: SynthesisOptions, rows: list[dict[str, str | int]]
+) -> None:
     taxonomy = appearance_of(options.library).taxonomy(options.novelty_share > 0)
     _replace(output / "taxonomy.json", _json(taxonomy))
     table = io.StringIO(newline="")
@@ -156,7 +164,7 @@ def _claim(output: Path, options: SynthesisOptions) -> None:
         raise ValueError(
             f"{output} holds clips made with other options ({note}): choose another folder"
         )
-    if not note.exists() and output.exists() and any(output.iterdir()):
+    if not note.exists() and not is_new(output):
         raise ValueError(
             f"{output} is not empty and holds no synthetic benchmark: choose another folder"
         )
@@ -173,11 +181,9 @@ def _read_options(note: Path) -> SynthesisOptions | None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_bytes(content)
-    os.replace(unfinished, path)
+    with whole_file(path) as unfinished:
+        unfinished.write_bytes(content)
 
 
 def _json(content: object) -> bytes:

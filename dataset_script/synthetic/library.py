@@ -1,4 +1,5 @@
-"""A cut-out library: photographed things, recorded sounds and grounds in a folder, and which split may use which."""
+"""A cut-out library: photographed things, recorded sounds and grounds in a folder, and which split
+may use which."""
 
 import hashlib
 import json
@@ -17,7 +18,7 @@ LIBRARY_FILE = "library.json"
 SPLITS = ("train", "val", "test_s", "test_u", "test_n")
 ORDER = ("train", "test_s", "val", "test_n", "test_u")  # in which splits get a kind's sounds
 SAMPLE_RATE = 16_000  # Hz, of every sound of a library
-CUTTABLE = 1.4  # s: a recording that long may be cut in two, for two splits
+CUTTABLE = 1.2  # s: a recording that long may be cut in two, for two splits
 QUIET = 0.02  # s, the grain in which the quietest place for a cut is sought
 
 
@@ -53,8 +54,8 @@ class Picture:
 
 @dataclass(frozen=True)
 class Recording:
-    """A 16 kHz mono WAV, of which `start` to `end` (s) may be used. All recordings of one `voice` go to one split.
-    `does`: what one hears the thing doing, as in "the barking dog"."""
+    """A 16 kHz mono WAV, of which `start` to `end` (s) may be used. All recordings of one `voice`
+    go to one split. `does`: what one hears the thing doing, as in "the barking dog"."""
 
     file: str
     kind: str
@@ -101,15 +102,13 @@ class Library:
     strange: tuple[str, ...] = ()
     splits: dict[str, Media] = field(default_factory=dict)
 
-    def can_sound(self, kind: str) -> bool:
-        return any(recording.kind == kind for recording in self.recordings)
-
 
 def read_library(folder: str | Path) -> Library:
     """Read `library.json` and divide what it lists among the splits.
 
     Raises:
-        ValueError: if the folder holds no library, names a missing file or leaves a split with nothing.
+        ValueError: if the folder holds no library, names a missing file or leaves a split with
+            nothing.
     """
     folder = Path(folder)
     path = folder / LIBRARY_FILE
@@ -139,8 +138,8 @@ def read_library(folder: str | Path) -> Library:
         for name in ("pictures", "grounds"):
             if not getattr(media, name):
                 raise ValueError(
-                    f"{folder} leaves no {name} for {split}: it takes five grounds, a kind that is unseen and kinds "
-                    "with several pictures"
+                    f"{folder} leaves no {name} for {split}: it takes ten grounds, a kind that is "
+                    "unseen and kinds with five things or more"
                 )
     return library
 
@@ -170,9 +169,9 @@ def read_samples(path: Path, start: float, end: float) -> np.ndarray:
 def divide(library: Library) -> dict[str, Media]:
     """What each split may use: no picture, sound or ground is in two.
 
-    Of a seen kind's things the first are train's; others go to test_s first, then to val and test_n. Its sounds go
-    where its pictures are; where they are fewer, long ones are cut at their quietest place. test_u has the unseen
-    kinds alone.
+    Of a seen kind's things the first are train's; others go to test_s first, then to val and
+    test_n. Its sounds go where its pictures are; where they are fewer, long ones are cut at their
+    quietest place. test_u has the unseen kinds alone.
     """
     found = {split: (defaultdict(list), defaultdict(list), [], []) for split in SPLITS}
     second = cycle(("test_s", "test_s", "test_s", "val", "test_s", "test_s", "test_n"))

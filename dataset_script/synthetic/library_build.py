@@ -1,5 +1,5 @@
-"""A cut-out library from Debian packages, which are unpacked without installing them; library.yaml says what is
-taken."""
+"""A cut-out library from Debian packages, which are unpacked without installing them; library.yaml
+says what is taken."""
 
 import io
 import json
@@ -160,7 +160,8 @@ def _fill(manifest: dict[str, Any], roots: dict[str, Path], folder: Path) -> dic
 
 
 def _numbered(names: list[str | list[str]]) -> Iterator[tuple[int, int, str]]:
-    """(number of the thing, number of the picture, its name) of each, from a list with nested lists of views."""
+    """(number of the thing, number of the picture, its name) of each, from a list with nested lists
+    of views."""
     number = 0
     for thing, views in enumerate(names, 1):
         for view in [views] if isinstance(views, str) else views:
@@ -169,7 +170,8 @@ def _numbered(names: list[str | list[str]]) -> Iterator[tuple[int, int, str]]:
 
 
 def _content(root: Path, path: str) -> bytes:
-    """A file's bytes; in a Qt resource collection `collection/path` is the file whose name ends so."""
+    """A file's bytes; in a Qt resource collection `collection/path` is the file whose name ends
+    so."""
     try:
         if (root / path).is_file():
             return (root / path).read_bytes()
@@ -185,8 +187,8 @@ def _content(root: Path, path: str) -> bytes:
 
 @lru_cache(maxsize=4)
 def _resources(path: Path) -> dict[str, bytes]:
-    """The files in a Qt resource collection (`qres`, big-endian): a tree of 22-byte nodes, names in UTF-16, data plain
-    or behind zlib with four bytes of length before it."""
+    """The files in a Qt resource collection (`qres`, big-endian): a tree of 22-byte nodes, names in
+    UTF-16, data plain or behind zlib with four bytes of length before it."""
     raw = path.read_bytes()
     version, tree, data, names = struct.unpack(">IIII", raw[4:20])
     size = 22 if version >= 2 else 14
@@ -265,7 +267,8 @@ def _sound(content: bytes) -> bytes:
 
 
 def _draw_sheets(table: dict[str, Any], folder: Path) -> None:
-    """`sheet-<super-category>.png`, to look at: every picture with its kind, a star where sounds are."""
+    """`sheet-<super-category>.png`, to look at: every picture with its kind, a star where sounds
+    are."""
     sounding = {row["kind"] for row in table["sounds"]}
     kinds = table["kinds"]
     for super_category in dict.fromkeys(kind["super_category"] for kind in kinds.values()):

@@ -24,6 +24,7 @@ DRIFT = 0.05  # of the frame, by which the camera drifts over the clip at most
 UNEVEN = 0.25  # share of clips without a drift
 RATES = (0.9, 1.8, 3.6)  # strokes a second of a sound that repeats its loudest moment
 REPEATED = 0.25  # share of sounds that do so
+PITCH = (0.92, 1.08)  # beside the scene's
 GAP = (0.08, 0.45)  # s of rest between two repeats of a recording
 CROSSFADE = 0.03  # s
 ROOM_DECAY, ROOM_GAIN = (0.05, 0.25), (0.05, 0.25)  # s to fall by 1/e; beside the dry sound
@@ -31,18 +32,30 @@ NOISE_LEVEL = (-62.0, -46.0)  # dB of full scale
 
 
 class LibraryCast:
-    """The pictures, sounds and grounds of one split."""
+    """The pictures, sounds and grounds of one split.
+
+    `categories`: a kind that is heard is there four times as often as one that is not, and the more
+    often the more pictures of it there are.
+    """
+
+    sounding = 0.7
 
     def __init__(self, library: Library, split: str) -> None:
         self.library = library
         self.media = library.splits[split]
+        self.audible = {recording.kind for recording in library.recordings}
+        often = {
+            kind: round((4 if kind in self.media.recordings else 1) * len(pictures) ** 0.5)
+            for kind, pictures in self.media.pictures.items()
+        }
+        self.categories = tuple(kind for kind in sorted(often) for _ in range(often[kind]))
 
     def looks(
         self, rng: np.random.Generator, category: str, count: int, pick: Pick
     ) -> dict[str, Any]:
         kind = self.library.kinds[category]
         pictures = self.media.pictures[category]
-        audible = self.library.can_sound(category)
+        audible = category in self.audible
         return {
             "motion": pick("motion", MOTIONS) if audible else "still",
             "colour": "",
@@ -69,7 +82,7 @@ class LibraryCast:
             sound.intervals,
             sound.level,
             (first, last) if repeats else None,
-            sound.pitch,
+            round_off(sound.pitch * rng.uniform(*PITCH)),
             recording.file,
             (recording.start, recording.end),
             recording.does,

@@ -35,7 +35,13 @@ Pick = Callable[..., str]  # (attribute, values, share): a value, at times an ea
 
 
 class Cast(Protocol):
-    """Who plays: what an object of a category looks and sounds like, and before which ground."""
+    """Who plays: what an object of a category looks and sounds like, and before which ground.
+
+    Args:
+        sounding: share of the objects with a sound that make it.
+    """
+
+    sounding: float
 
     def looks(
         self, rng: np.random.Generator, category: str, count: int, pick: Pick
@@ -55,6 +61,8 @@ class Cast(Protocol):
 
 class DrawnCast:
     """Silhouettes and timbres (objects.py)."""
+
+    sounding = 0.67
 
     def looks(
         self, rng: np.random.Generator, category: str, count: int, pick: Pick
@@ -216,9 +224,9 @@ def _twins_take_turns(rng, scene: Scene) -> Scene:
 
 
 def _with_sounds(rng, scene: Scene, cast: Cast) -> Scene:
-    """Two objects in three that can sound do."""
+    """A share of the objects that can sound do."""
     able = [item for item in scene.objects if cast.has_sound(item) and not scene.has_twin(item)]
-    sounding = [item.fid for item in able if rng.random() < 0.67]
+    sounding = [item.fid for item in able if rng.random() < cast.sounding]
     levels = rng.permutation(LEVELS)
     items = []
     for item in scene.objects:

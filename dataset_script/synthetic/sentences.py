@@ -53,7 +53,8 @@ class Template:
         conditions: what it says; values and kinds may hold slots.
         forms: ways to say it.
         objects: how many a clip must hold for every word to be needed.
-        loose: people say more than is needed ("the barking dog"): one needed condition is enough.
+        needs: of its conditions, those without which it would fit another object too: "all", "any",
+            or "none", since people say more than is needed ("the barking dog").
     """
 
     name: str
@@ -63,7 +64,7 @@ class Template:
     conditions: tuple[Condition, ...]
     forms: tuple[str, ...]
     objects: int
-    loose: bool = False
+    needs: str = "all"
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -393,7 +394,8 @@ TEMPLATES: dict[str, Template] = {
     )
 }
 
-# templates of photographed clips, as LOOKS: what strangers say; loose
+# templates of photographed clips, as LOOKS: what strangers say. Of the first any condition is
+# needed, of the second none: where one is false, only the ear finds out
 GROUP, DOES, CRY = (
     Condition("group", "{group}"),
     Condition("does", "{does}"),
@@ -456,16 +458,6 @@ PHOTOGRAPHED = (
     ),
     (
         "acoustic",
-        "sounding named thing",
-        2,
-        1,
-        (SOUNDING, THING),
-        "The {thing} that is making a sound.",
-        "The sounding {thing}.",
-        "the {thing} that we can hear",
-    ),
-    (
-        "acoustic",
         "silent group",
         2,
         1,
@@ -474,26 +466,6 @@ PHOTOGRAPHED = (
         "The silent {group}.",
         "The quiet {group}.",
     ),
-    (
-        "acoustic",
-        "silent named thing",
-        2,
-        1,
-        (SILENT, THING),
-        "The {thing} that makes no sound.",
-        "The silent {thing}.",
-    ),
-    ("acoustic", "cry thing", 2, 1, (CRY, THING), "The {cry} {thing}.", "the {cry} {thing}"),
-    (
-        "acoustic",
-        "does thing",
-        2,
-        1,
-        (DOES, THING),
-        "The {thing} that is {does}.",
-        "the {thing} which is {does}",
-    ),
-    ("acoustic", "cry group", 2, 1, (CRY, GROUP), "The {cry} {group}.", "the {cry} {group}"),
     ("action", "motion group", 2, 2, (MOTION, GROUP), "The {group} that is {motion}."),
     ("spatial", "place group", 1, 2, (GROUP, PLACE), "The {group} {place} the {other}."),
     *(
@@ -533,6 +505,54 @@ PHOTOGRAPHED = (
         "What is heard second?",
     ),
 )
+OVERSAID = (
+    (
+        "semantic + acoustic",
+        "sounding named thing",
+        2,
+        1,
+        (SOUNDING, THING),
+        "The {thing} that is making a sound.",
+        "The sounding {thing}.",
+        "the {thing} that we can hear",
+    ),
+    (
+        "semantic + acoustic",
+        "silent named thing",
+        2,
+        1,
+        (SILENT, THING),
+        "The {thing} that makes no sound.",
+        "The silent {thing}.",
+    ),
+    (
+        "semantic + acoustic",
+        "cry thing",
+        2,
+        1,
+        (CRY, THING),
+        "The {cry} {thing}.",
+        "the {cry} {thing}",
+    ),
+    (
+        "semantic + acoustic",
+        "does thing",
+        2,
+        1,
+        (DOES, THING),
+        "The {thing} that is {does}.",
+        "the {thing} which is {does}",
+    ),
+    (
+        "semantic + acoustic",
+        "cry group",
+        2,
+        1,
+        (CRY, GROUP),
+        "The {cry} {group}.",
+        "the {cry} {group}",
+    ),
+)
 MORE_FORMS = {  # of the templates that both share
     "sounding": (
         "What is making the sound?",
@@ -560,7 +580,8 @@ def _photograph_templates() -> dict[str, Template]:
         for name, template in TEMPLATES.items()
         if not any(word in name for word in DRAWN_ALONE)
     }
-    own = [replace(_template(*row), loose=True) for row in PHOTOGRAPHED]
+    own = [replace(_template(*row), needs="any") for row in PHOTOGRAPHED]
+    own += [replace(_template(*row), needs="none") for row in OVERSAID]
     return {**shared, **{template.name: template for template in own}}
 
 
@@ -573,7 +594,6 @@ class Language:
     weights: dict[str, float]
 
 
-FAMILIES = tuple(dict.fromkeys(template.family for template in TEMPLATES.values()))
 SENTENCES = (2, 5, 8, 9)  # at most, of a clip of 1-4 objects
 WEIGHTS = {
     "acoustic": 2,
@@ -589,6 +609,7 @@ DRAWN = Language(
 )
 PHOTOGRAPH_TEMPLATES = _photograph_templates()
 ALL_TEMPLATES = {**TEMPLATES, **PHOTOGRAPH_TEMPLATES}
+FAMILIES = tuple(dict.fromkeys(template.family for template in ALL_TEMPLATES.values()))
 
 
 @dataclass(frozen=True)
@@ -622,7 +643,7 @@ def find_expressions(
     for slots in _fillings(world, template, language):
         conditions = conditions_of(template, slots)
         fid = world.refer(conditions)
-        if fid is not None and is_needed(world, conditions, fid, template.loose):
+        if fid is not None and is_needed(world, conditions, fid, template.needs):
             found.append(ways_to_say(template, slots, fid, _clarity(world, conditions), language))
     return found
 
@@ -646,7 +667,7 @@ def conditions_of(template: Template, slots: dict[str, str]) -> tuple[Condition,
 
 
 def is_needed(
-    world: World, conditions: tuple[Condition, ...], fid: int, loose: bool = False
+    world: World, conditions: tuple[Condition, ...], fid: int, needs: str = "all"
 ) -> bool:
     """Is every condition needed: without it, would the sentence be clearly true of another object
     too?
@@ -655,15 +676,18 @@ def is_needed(
     be needed even by
     someone who sees that cups never sound: there the object and the other must both be able to
         sound. In a clip of
-    one object no word can narrow the choice, and a sentence may hold only one condition. `loose`:
-    any of them being needed is enough, but nothing is said of the sound of what has none.
+    one object no word can narrow the choice, and a sentence may hold only one condition.
+
+    Of a template that needs "any" or "none" less is asked, but nothing is said of the sound of what
+    never has one.
     """
-    if loose and any(c.acoustic for c in conditions) and not world.objects[fid].audible:
+    heard = any(condition.acoustic for condition in conditions)
+    if needs != "all" and heard and not world.objects[fid].audible:
         return False
     if len(world.objects) == 1:
-        return loose or len(conditions) == 1
+        return needs != "all" or len(conditions) == 1
     needed = (_is_condition_needed(world, conditions, condition, fid) for condition in conditions)
-    return any(needed) if loose else all(needed)
+    return needs == "none" or (any(needed) if needs == "any" else all(needed))
 
 
 def _is_condition_needed(
@@ -743,7 +767,7 @@ def as_null(world: World, expression: Expression) -> Expression | None:
     here.
 
     Its landmarks exist, and of several conditions each is needed: without it the sentence would be
-    true of something. Of a loose template's, one such condition is enough.
+    true of something. Unless its template needs all, one such condition is enough.
     """
     template = ALL_TEMPLATES[expression.template]
     conditions = conditions_of(template, expression.slots)
@@ -756,7 +780,7 @@ def as_null(world: World, expression: Expression) -> Expression | None:
         if condition.landmark and alone:
             return None
         needed.append((world.together(rest) >= 1).any())
-    if not (any(needed) if template.loose else all(needed)):
+    if not (all(needed) if template.needs == "all" else any(needed)):
         return None
     return replace(expression, fid=None, margin=_clarity(world, conditions))
 

@@ -1,4 +1,4 @@
-"""`refavs library build`: photographed things and recorded sounds for `refavs synthesize --library`."""
+"""`refavs library build`: photographs and recordings for `refavs synthesize --library`."""
 
 import argparse
 
@@ -11,9 +11,9 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     build = actions.add_parser(
         "build",
         help="make one from Debian packages",
-        description="Fetch Debian packages (apt-get download), unpack them without installing, and write cut-outs, "
-        "sounds and backgrounds into a folder, with the source and licence of each in library.json and a sheet to look "
-        "at for each super-category.",
+        description="Fetch Debian packages (apt-get download), unpack them without installing, and "
+        "write cut-outs, sounds and backgrounds into a folder, with the source and licence of each "
+        "in library.json and a sheet to look at for each super-category.",
     )
     build.add_argument("output", metavar="DIR", help="a new folder")
     build.add_argument("--packages", metavar="FOLDER", help="use the .deb files in this folder")

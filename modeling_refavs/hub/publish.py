@@ -86,6 +86,17 @@ NOT_PUBLISHED = (
 )
 
 
+def write_code(folder: Path) -> None:
+    """Put into the folder of a checkpoint every file that model and processor are made of, and no
+    other; the processor imports the pipeline."""
+    from transformers.dynamic_module_utils import custom_object_save
+
+    for path in folder.glob("*.py"):
+        path.unlink()
+    for published in (modeling_refavs.RefAVSForSegmentation, modeling_refavs.RefAVSProcessor):
+        custom_object_save(published, folder)
+
+
 class ModelPublication(Publication):
     """Weights as they are, the code that is installed, and a card made of results."""
 
@@ -112,7 +123,7 @@ class ModelPublication(Publication):
                 shutil.copyfile(path, work / path.name)
             elif path.suffix != ".py" and path.name not in (CARD_FACTS, "README.md"):
                 self.left_out.append(path.name)
-        self._write_code(work)
+        write_code(work)
         self._write_card(work)
         return work
 
@@ -135,13 +146,6 @@ class ModelPublication(Publication):
                 f"{self.source}: has no processor: save it too, "
                 f"processor.save_pretrained({self.source})"
             )
-
-    def _write_code(self, work: Path) -> None:
-        """Every file that model and processor are made of; the processor imports the pipeline."""
-        from transformers.dynamic_module_utils import custom_object_save
-
-        for published in (modeling_refavs.RefAVSForSegmentation, modeling_refavs.RefAVSProcessor):
-            custom_object_save(published, work)
 
     def _write_card(self, work: Path) -> None:
         facts, results, card = (

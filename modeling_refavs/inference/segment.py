@@ -437,8 +437,8 @@ class VideoSegmentation:
         fits."""
         seen = np.diff(self.shares[expression] > 0, prepend=False, append=False)
         edges = [
-            self.duration if step == self.num_steps else self.time_of(step)
-            for step in np.flatnonzero(seen)
+            float(self.duration if step == self.num_steps else self.time_of(step))
+            for step in np.flatnonzero(seen).tolist()
         ]
         return list(zip(edges[::2], edges[1::2], strict=True))
 

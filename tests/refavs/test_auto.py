@@ -1,13 +1,25 @@
 """Auto classes and the pipeline: with the package installed, and in a clean room without it."""
 
+import copy
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModel
 
+from modeling_refavs import RefAVSForSegmentation, RefAVSModel, RefAVSPipeline, RefAVSProcessor
+from modeling_refavs.hub.publish import write_code
 from tests.conftest import SENTENCES
+
+
+ROOT = Path(__file__).parents[2]
+SHIPPED, CLIP = (
+    ROOT / "spaces_demo/synthetic_checkpoint",
+    ROOT / "spaces_demo/examples/bell_first.mp4",
+)
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +98,106 @@ def test_a_checkpoint_of_the_clean_room_carries_its_code(checkpoint):
         "model.safetensors",
     } <= names
     assert not [name for name in names if name.endswith((".bin", ".pt"))]
+
+
+def test_the_shipped_checkpoint_carries_the_code_of_the_package(tmp_path):
+    write_code(tmp_path)
+    code, shipped = ({path.name for path in folder.glob("*.py")} for folder in (tmp_path, SHIPPED))
+    assert shipped == code, "make code"
+    for name in code:
+        assert (SHIPPED / name).read_bytes() == (tmp_path / name).read_bytes(), f"{name}: make code"
+
+
+def run_alone(script: str, folder: Path) -> str:
+    """What a file prints that stands in a folder of its own, where our packages are not
+    installed."""
+    for ours in ("modeling_refavs", "dataset_script"):
+        missing = f'raise ModuleNotFoundError("No module named {ours!r}", name={ours!r})\n'
+        (folder / f"{ours}.py").write_text(missing)
+    (folder / "script.py").write_text(script)
+    environment = {
+        **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        "HF_MODULES_CACHE": str(folder / "modules"),
+        "HF_HUB_OFFLINE": "1",
+    }
+    answer = subprocess.run(
+        [sys.executable, "script.py"], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout
+
+
+FOUR_LINES = {
+    "pipeline": f"""
+from transformers import pipeline
+pipe = pipeline(model={str(SHIPPED)!r}, trust_remote_code=True)
+answers = pipe({str(CLIP)!r}, text="the first object to make a sound")
+print(answers[0]["masks"].sum(), type(pipe).__module__)
+""",
+    "model": f"""
+from transformers import AutoModel, AutoProcessor
+model = AutoModel.from_pretrained({str(SHIPPED)!r}, trust_remote_code=True)
+processor = AutoProcessor.from_pretrained({str(SHIPPED)!r}, trust_remote_code=True)
+print(model.num_parameters(), type(model).__module__)
+""",
+}
+
+
+@pytest.mark.parametrize("kind", FOUR_LINES)
+def test_four_lines_in_a_file_load_the_shipped_checkpoint_without_the_package(kind, tmp_path):
+    number, module = run_alone(FOUR_LINES[kind], tmp_path).split()
+    assert module.startswith("transformers_modules.synthetic_checkpoint")
+    model = RefAVSForSegmentation.from_pretrained(SHIPPED)
+    if kind == "model":
+        assert int(number) == model.num_parameters()
+    else:
+        processor = RefAVSProcessor.from_pretrained(SHIPPED)
+        pipe = RefAVSPipeline(model=model, processor=processor)
+        answers = pipe(str(CLIP), text="the first object to make a sound")
+        assert int(number) == answers[0]["masks"].sum()
+
+
+ORDERS = [
+    "import modeling_refavs; from transformers import pipeline",
+    "from transformers import pipeline; import modeling_refavs",
+    "import modeling_refavs; from transformers.pipelines import pipeline",
+    "import modeling_refavs, transformers; pipeline = transformers.pipeline",
+    "import modeling_refavs.configuration_refavs; from transformers import pipeline",
+    "import modeling_refavs; from transformers import Mask2FormerModel, pipeline",
+]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_importing_the_package_registers_the_task_in_any_order(order):
+    code = f"""
+{order}
+from transformers import AutoModel
+print(type(AutoModel.from_pretrained({str(SHIPPED)!r})).__module__)
+pipe = pipeline("referring-audio-visual-segmentation", model={str(SHIPPED)!r})
+print(type(pipe).__module__)
+"""
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert answer.stdout.split() == [
+        "modeling_refavs.modeling_refavs",
+        "modeling_refavs.pipeline_refavs",
+    ], answer.stderr
+
+
+@pytest.mark.parametrize("model_class", [RefAVSModel, RefAVSForSegmentation])
+def test_auto_model_gives_the_class_that_was_saved(model_class, model, tmp_path):
+    saved = copy.deepcopy(model.model if model_class is RefAVSModel else model)
+    saved.save_pretrained(tmp_path)
+    loaded = AutoModel.from_pretrained(tmp_path)
+    assert type(loaded) is model_class
+    assert loaded.state_dict().keys() == saved.state_dict().keys()
+    assert type(AutoModel.from_config(loaded.config)) is model_class
+    assert type(AutoModel.from_config(model.config)) is RefAVSForSegmentation  # saved by nobody
+
+
+def test_a_folder_of_the_model_without_its_head_carries_its_code(model, tmp_path):
+    model.model.save_pretrained(tmp_path / "base")
+    script = """
+from transformers import AutoModel
+print(type(AutoModel.from_pretrained("base", trust_remote_code=True)).__name__)
+"""
+    assert run_alone(script, tmp_path).split() == ["RefAVSModel"]
