@@ -10,7 +10,6 @@ from typing import Any
 
 import gradio as gr
 from answer import STYLE, draw_answer, draw_refusal, python_lines
-from gradio.exceptions import InvalidPathError
 from limits import LimitError, Limits
 from service import Service, StoppedError
 from texts import EXAMPLES, LANGUAGES, choose_language, load_examples, load_texts
@@ -51,7 +50,7 @@ class PageBlocks(gr.Blocks):
     async def preprocess_data(self, *args: Any, **kwargs: Any) -> list[Any]:
         try:
             return await super().preprocess_data(*args, **kwargs)
-        except InvalidPathError:
+        except gr.exceptions.InvalidPathError:
             raise gr.Error(self.refusal, print_exception=False) from None
 
 

@@ -238,7 +238,8 @@ def test_a_hub_that_does_not_answer_is_asked_once(write_clip, tmp_path, monkeypa
 def test_a_video_wider_than_an_encoder_takes_is_refused_before_the_work(
     write_clip, no_model, tmp_path, capsys, options
 ):
-    video = write_clip("wide.mkv", times=(0.0,), end=0.1, size=(400, 32), aspect=41)
+    wide = {"size": (16400, 32), "codec": "mjpeg", "pix_fmt": "yuvj420p"}
+    video = write_clip("wide.mkv", times=(0.0,), end=0.1, **wide)
     arguments = ["segment", str(video), "a dog", "--model", "m", *options]
     assert main([*arguments, "--output", str(tmp_path / "out.mp4")]) == 2
     error = capsys.readouterr().err

@@ -184,7 +184,7 @@ def test_a_hole_in_the_sound_is_silence(tmp_path, through, door, name):
 
 @pytest.mark.parametrize("door", [door for door in DOORS if door not in ("page", "live")])
 @pytest.mark.parametrize("kind", ["path", "bytes"])
-@pytest.mark.parametrize(("name", "options"), [("a.ts", {}), ("a.mp4", {"faststart": True})])
+@pytest.mark.parametrize(("name", "options"), [("a.ts", {}), ("a.mp4", {"movflags": "+faststart"})])
 def test_a_file_cut_short_gives_what_is_there(tmp_path, through, door, kind, name, options, caplog):
     pictures = [counter(number) for number in range(250)]
     whole = write_movie(tmp_path / name, pictures, sound=beeps(10), options=SHARP, **options)

@@ -5,7 +5,15 @@ import pytest
 
 from modeling_refavs.inference.live import Waveform
 from modeling_refavs.video_refavs import probe_video, read_sound, read_steps, read_wav
-from tests.media_kit import sound_frame, tone, write_sound
+from tests.media_kit import (
+    beep_of,
+    beeps,
+    counter,
+    sound_frame,
+    tone,
+    write_movie,
+    write_sound,
+)
 
 
 SIDE = 0.5**0.5  # -3 dB
@@ -103,6 +111,41 @@ def test_samples_that_are_no_sound_are_refused_by_the_files_name(write_clip, val
     waveform = Waveform(16000, "mono")
     waveform.push(sound_frame(sound), 0.0)  # a live source goes on
     assert np.isfinite(waveform.take(48_000)).all()
+
+
+def write_stamped(path, stamp):
+    """Six seconds, the packets of sound stamped anew: `stamp` takes and gives s."""
+
+    def mux(packet):
+        if packet.stream.type == "audio":
+            time = stamp(float(packet.pts * packet.time_base))
+            packet.pts = packet.dts = round(time / packet.time_base)
+        return packet
+
+    pictures = [counter(number) for number in range(150)]
+    return write_movie(path, pictures, sound=beeps(6), sound_codec="pcm_s16le", mux=mux)
+
+
+@pytest.mark.parametrize(
+    "stamp",
+    [lambda time: time * 1.05, lambda time: time * 0.96, lambda time: time + 0.7],
+    ids=["a slow clock", "a fast clock", "a late start"],
+)
+def test_the_stamps_decide_where_sound_stands(tmp_path, stamp):
+    path = write_stamped(tmp_path / "a.mkv", stamp)
+    heard = np.concatenate([step.audio for step in read_steps(path)])
+    for second in range(5):
+        begin = round((stamp(second + 0.25) + 0.1) * 16000)
+        assert beep_of(heard[begin : begin + 4000]) == second
+
+
+@pytest.mark.parametrize("flags", ["frag_keyframe+empty_moov", "frag_every_frame", ""])
+def test_sound_that_starts_below_zero_and_fragments(tmp_path, flags):
+    """An encoder's delay is written as time before zero."""
+    pictures = [counter(number) for number in range(75)]
+    path = write_movie(tmp_path / "a.mp4", pictures, sound=beeps(3), movflags=flags)
+    steps = list(read_steps(path))
+    assert [beep_of(step.audio[500:15500]) for step in steps[:3]] == [0, 1, 2]
 
 
 def test_integers_that_were_never_scaled_are_loud_but_read(write_clip):
