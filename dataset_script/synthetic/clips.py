@@ -31,6 +31,7 @@ MUTED_SHARE = 0.5  # of the null clips; another 3 % of all others hold no sound 
 NULL_SENTENCES = 4  # of a null clip, as in Ref-AVS
 STRANGE_SHARE = 0.35  # of a null clip's sentences, those that name what is nowhere
 NULL_ATTEMPTS = 40  # other scenes tried for a null sentence of one template
+VID_START = "synthetic-"
 COLUMNS = ("vid", "uid", "split", "fid", "exp")
 
 
@@ -127,6 +128,13 @@ def split_of(index: int) -> str:
     return SPLITS[index % len(SPLITS)]
 
 
+def clip_names(options: SynthesisOptions, index: int) -> tuple[str, str, str]:
+    """What clip `index` is called if its sentences refer to something, or to nothing while no sound
+    is heard, or to nothing while one is."""
+    vid = f"{VID_START}{index:06d}_0_{round(options.seconds * 1000)}"
+    return vid, f"null_m-{vid}", f"null_c-{vid}"
+
+
 def make_clip(options: SynthesisOptions, index: int) -> SyntheticClip:
     """Draw clip `index`: its split, then a scene and what to say of it."""
     rng = np.random.default_rng([options.seed, index])
@@ -139,9 +147,9 @@ def make_clip(options: SynthesisOptions, index: int) -> SyntheticClip:
     muted = rng.random() < (MUTED_SHARE if null else 0.03)
     maker = _Maker(rng, options, appearance_of(options.library), novel)
     scene, expressions = maker.null_clip(split, muted) if null else maker.clip(split, muted)
-    vid = f"synthetic-{index:06d}_0_{round(options.seconds * 1000)}"
-    prefix = ("null_m-" if muted else "null_c-") if null else ""
-    return SyntheticClip(vid, prefix + vid, split, scene, tuple(expressions))
+    vid, muted_null, heard_null = clip_names(options, index)
+    name = (muted_null if muted else heard_null) if null else vid
+    return SyntheticClip(vid, name, split, scene, tuple(expressions))
 
 
 @dataclass(frozen=True)

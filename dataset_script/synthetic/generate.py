@@ -20,7 +20,15 @@ from modeling_refavs.utils.files import is_new, lock_folder, whole_file
 from modeling_refavs.utils.processes import worker_pool
 
 from .appearance import Appearance, Drawn, appearance_of
-from .clips import COLUMNS, SPLITS, SynthesisOptions, make_clip, split_of
+from .clips import (
+    COLUMNS,
+    SPLITS,
+    VID_START,
+    SynthesisOptions,
+    clip_names,
+    make_clip,
+    split_of,
+)
 from .library import library_digest
 from .scene import Scene
 from .sounds import SAMPLE_RATE
@@ -122,12 +130,14 @@ def _write_tables(
 def write_clip(output: Path, options: SynthesisOptions, index: int) -> list[dict[str, str | int]]:
     """Write one clip unless it is there; its scene graph comes last and says that it is. Returns
     its metadata rows."""
+    for name in clip_names(options, index):
+        done = output / "scenes" / f"{name}.json"
+        if done.exists():
+            return _stored_rows(done)
     clip = make_clip(options, index)
     rows = list(clip.rows())
     appearance = appearance_of(options.library)
     done = output / "scenes" / f"{clip.name}.json"
-    if done.exists():
-        return rows
     media, masks = output / "media" / clip.name, output / "gt_mask" / clip.name
     sound = appearance.render_sound(clip.scene)
     _replace(media / "audio.wav", _wav(sound))
@@ -151,6 +161,16 @@ def write_clip(output: Path, options: SynthesisOptions, index: int) -> list[dict
         done, _json({"split": clip.split, "scene": clip.scene.to_json(), "expressions": sentences})
     )
     return rows
+
+
+def _stored_rows(path: Path) -> list[dict[str, str | int]]:
+    """The metadata rows of a clip that is there, from its scene graph."""
+    stored = json.loads(path.read_bytes())
+    vid = path.stem[path.stem.index(VID_START) :]
+    return [
+        dict(zip(COLUMNS, (vid, e["uid"], stored["split"], e["fid"] or 0, e["text"]), strict=True))
+        for e in stored["expressions"]
+    ]
 
 
 def _claim(output: Path, options: SynthesisOptions) -> None:

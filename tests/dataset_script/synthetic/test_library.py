@@ -139,6 +139,13 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path, tree, options):
     assert digest(tmp_path / "again") == digest(tree)
 
 
+def test_a_second_run_takes_the_rows_from_what_is_there(tree, options, monkeypatch):
+    before = digest(tree)
+    monkeypatch.setattr("dataset_script.synthetic.generate.make_clip", None)
+    synthesize(tree, 30, options)
+    assert digest(tree) == before
+
+
 def test_splits_share_no_file_and_unseen_kinds_are_test_u_alone(library):
     splits = read_library(library).splits
     for name in ("pictures", "recordings"):
