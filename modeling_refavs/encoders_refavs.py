@@ -7,13 +7,20 @@
 | sound | VGGish, YAMNet, or any audio model of transformers | one vector for each second, F_A |
 """
 
+import contextlib
 import inspect
+import re
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import AutoModel, AutoModelForTextEncoding, PreTrainedConfig, PreTrainedModel
 
 from .modeling_vggish import RefAVSVggishModel
+
+
+# What FSDP, checkpointing and `torch.compile` put into the name of a module that they wrap.
+WRAPPER = re.compile(r"\._(fsdp_wrapped_module|checkpoint_wrapped_module|orig_mod)(?=\.|$)")
 
 
 def text_config_of(config: PreTrainedConfig) -> PreTrainedConfig:
@@ -93,14 +100,61 @@ def encode_seconds(encoder: PreTrainedModel, input_features: torch.Tensor) -> to
     """
     leading = input_features.shape[:2]
     outputs = encoder(input_features.flatten(0, 1))
-    if isinstance(outputs, torch.Tensor):
-        return outputs.unflatten(0, leading)
     vectors = getattr(outputs, "pooler_output", None)
     if vectors is None:
         vectors = outputs.last_hidden_state
         if vectors.dim() == 3:  # (N, tokens, D)
             vectors = vectors.mean(dim=1)
     return vectors.unflatten(0, leading)
+
+
+class RefAVSEncodersMixin:
+    """What is done with the encoders inside of a model: freezing them; and with the embeddings of
+    frames and of words what transformers does with those of a language model."""
+
+    _resting = _frozen = frozenset()
+
+    def _freeze(self, modules: set[str], parameters: set[str]) -> None:
+        """Modules, by name, stay in eval mode and parameters without gradient, whenever `train` or
+        `eval` is called. By name, since `from_pretrained` replaces parameters and makes them
+        trainable; what is put into an encoder later, such as LoRA's adapters, is none of them."""
+        self._resting, self._frozen = modules, parameters
+        self.train()
+
+    def train(self, mode: bool = True) -> Any:
+        super().train(mode)
+        for name, module in self.named_modules():
+            if WRAPPER.sub("", name) in self._resting:
+                module.training = False
+        for name, parameter in self.named_parameters():
+            if WRAPPER.sub("", name) in self._frozen:
+                parameter.requires_grad_(False)
+        return self
+
+    def resize_token_embeddings(self, *args, **kwargs) -> nn.Embedding:
+        """Of the text encoder; see `PreTrainedModel`."""
+        encoder = self.base_model.text_encoder
+        if encoder is None:
+            raise ValueError("there is no text encoder here whose vocabulary could be resized")
+        return encoder.resize_token_embeddings(*args, **kwargs)
+
+    def enable_input_require_grads(self) -> None:
+        """As `PreTrainedModel` does it, with embeddings too that give a tuple, such as Swin's."""
+
+        def require_grads(module: nn.Module, inputs: tuple, output) -> None:
+            for value in output if isinstance(output, tuple) else (output,):
+                if isinstance(value, torch.Tensor) and value.is_floating_point():
+                    value.requires_grad_(True)
+
+        embeddings = []
+        for part in self.modules():
+            if isinstance(part, PreTrainedModel):
+                with contextlib.suppress(NotImplementedError):  # it has none, as VGGish
+                    embeddings.append(part.get_input_embeddings())
+        self._require_grads_hooks = [
+            module.register_forward_hook(require_grads) for module in dict.fromkeys(embeddings)
+        ]
+        self._require_grads_hook = self._require_grads_hooks[0]
 
 
 class RefAVSSimplePyramid(nn.Module):
@@ -135,6 +189,7 @@ class RefAVSSimplePyramid(nn.Module):
 
 
 __all__ = [
+    "RefAVSEncodersMixin",
     "RefAVSSimplePyramid",
     "audio_config_of",
     "audio_encoder_class",

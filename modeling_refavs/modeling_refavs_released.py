@@ -20,7 +20,9 @@ from transformers.utils import can_return_tuple
 
 from .checkpoint_refavs import StrictLoadingMixin
 from .configuration_refavs_released import RefAVSReleasedConfig
+from .encoders_refavs import RefAVSEncodersMixin
 from .feature_extraction_refavs import LOG_OFFSET
+from .mask2former_refavs import rows_of
 from .modeling_outputs_refavs import (
     RefAVSClipFeatures,
     RefAVSSegmentationOutput,
@@ -37,6 +39,7 @@ TRAINED = (
     "avs_adapt",
     "ref_avs_attn",
 )  # the rest is frozen (quirk 1)
+ENCODERS = ("text_encoder", "audio_encoder")
 READOUT_SIZE, MASK_SIZE = (
     384,
     256,
@@ -157,7 +160,7 @@ class RefAVSReleasedMaskDecoder(Mask2FormerTransformerModule):
             position = self.position_embedder(feature.shape, feature.device, feature.dtype)
             projected = (
                 self.input_projections[level](feature).flatten(2)
-                + self.level_embed.weight[level][None, :, None]
+                + rows_of(self.level_embed, feature.device)[level][None, :, None]
             )
             features.append(projected.permute(2, 0, 1))  # (steps, D, h*w) -> (h*w, steps, D)
             positions.append(position.flatten(2).permute(2, 0, 1))
@@ -166,9 +169,9 @@ class RefAVSReleasedMaskDecoder(Mask2FormerTransformerModule):
             multi_stage_positional_embeddings=positions,
             pixel_embeddings=mask_features,
             encoder_hidden_states=features,
-            query_position_embeddings=self.queries_embedder.weight.unsqueeze(1).expand(
-                -1, queries.shape[0], -1
-            ),
+            query_position_embeddings=rows_of(self.queries_embedder, queries.device)
+            .unsqueeze(1)
+            .expand(-1, queries.shape[0], -1),
             feature_size_list=[feature.shape[-2:] for feature in multi_scale_features],
             return_dict=True,
         )
@@ -206,7 +209,7 @@ class RefAVSReleasedMask2FormerModel(Mask2FormerModel):
         )
 
 
-class RefAVSReleasedForSegmentation(StrictLoadingMixin, PreTrainedModel):
+class RefAVSReleasedForSegmentation(StrictLoadingMixin, RefAVSEncodersMixin, PreTrainedModel):
     """The released model with the interface of [`RefAVSForSegmentation`], for clips of at most ten
     frames.
 
@@ -217,6 +220,7 @@ class RefAVSReleasedForSegmentation(StrictLoadingMixin, PreTrainedModel):
     config_class = RefAVSReleasedConfig
     main_input_name = "pixel_values"
     input_modalities = ("video", "audio", "text")
+    supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # the loss is a mean: Trainer must not rescale it
     _keys_to_ignore_on_load_missing = (r"\.swin\.layernorm\.",)  # a backbone does not use it
 
@@ -243,7 +247,10 @@ class RefAVSReleasedForSegmentation(StrictLoadingMixin, PreTrainedModel):
         if config.audio_config is not None:
             self.audio_encoder = RefAVSVggishModel(config.audio_config)
         self.post_init()
-        self.train()
+        self._freeze(
+            {name for name, _ in self.named_modules() if name.startswith(ENCODERS)},
+            {name for name, _ in self.named_parameters() if not any(p in name for p in TRAINED)},
+        )
 
     @classmethod
     def is_custom_code(cls) -> bool:
@@ -251,16 +258,9 @@ class RefAVSReleasedForSegmentation(StrictLoadingMixin, PreTrainedModel):
         parts."""
         return False
 
-    def train(self, mode: bool = True) -> "RefAVSReleasedForSegmentation":
-        """Only what the released code trained is trained. Here and not in `__init__`: see
-        [`RefAVSModel.train`]."""
-        super().train(mode)
-        for encoder in (self.text_encoder, self.audio_encoder):
-            if encoder is not None:
-                encoder.eval()
-        for name, parameter in self.named_parameters():
-            parameter.requires_grad_(any(part in name for part in TRAINED))
-        return self
+    def get_input_embeddings(self) -> nn.Module:
+        """Of the main input, pixels: Swin's patches."""
+        return self.mask2former.pixel_level_module.encoder.get_input_embeddings()
 
     def encode_clips(
         self,
@@ -347,8 +347,9 @@ class RefAVSReleasedForSegmentation(StrictLoadingMixin, PreTrainedModel):
             0, 1
         )  # (E, T, M, D) -> (E*T, M, 256)
         decoder, steps = self.mask2former.transformer_module, clips.frame_mask.shape
+        queries = rows_of(decoder.queries_features, cues.device).expand(len(cues), -1, -1)
         decoded = decoder(
-            decoder.ref_avs_attn(decoder.queries_features.weight.expand(len(cues), -1, -1), cues),
+            decoder.ref_avs_attn(queries, cues),
             tuple(level.flatten(0, 1) for level in clips.multi_scale_features),
             clips.mask_features.flatten(0, 1),
         )
@@ -453,7 +454,7 @@ class RefAVSReleasedForSegmentation(StrictLoadingMixin, PreTrainedModel):
                     (audio.num_mel_frames, audio.num_mel_bands), math.log(LOG_OFFSET)
                 )
                 input_features = silence.to(self.device, self.dtype).expand(*steps, -1, -1)
-            audio_features = self.audio_encoder(input_features)
+            audio_features = self.audio_encoder(input_features).last_hidden_state
         if audio_features.shape[:2] != steps:
             raise ValueError(
                 f"each frame needs one second of sound: got {tuple(steps)} (clips, frames) "

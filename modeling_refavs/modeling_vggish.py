@@ -5,6 +5,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.utils import can_return_tuple
 
 from .checkpoint_refavs import StrictLoadingMixin
 from .configuration_refavs import RefAVSAudioConfig
@@ -21,6 +23,7 @@ class RefAVSVggishModel(StrictLoadingMixin, PreTrainedModel):
     config_class = RefAVSAudioConfig
     base_model_prefix = "audio_encoder"
     main_input_name = "input_features"
+    _supports_sdpa = True  # or whatever is asked for: it has no attention
 
     def __init__(self, config: RefAVSAudioConfig):
         super().__init__(config)
@@ -46,13 +49,14 @@ class RefAVSVggishModel(StrictLoadingMixin, PreTrainedModel):
             init.kaiming_normal_(module.weight, nonlinearity="relu")
             init.zeros_(module.bias)
 
-    def forward(self, input_features: torch.Tensor) -> torch.Tensor:
+    @can_return_tuple
+    def forward(self, input_features: torch.Tensor) -> BaseModelOutput:
         """
         Args:
             input_features: `(..., 96, 64)` log-mel examples, time before band.
 
         Returns:
-            `(..., 128)`, one vector an example.
+            `last_hidden_state (..., 128)`, one vector an example.
         """
         leading = input_features.shape[:-2]
         hidden_states = self.features(
@@ -61,7 +65,7 @@ class RefAVSVggishModel(StrictLoadingMixin, PreTrainedModel):
         hidden_states = hidden_states.permute(0, 2, 3, 1).flatten(
             1
         )  # -> (N, 6, 4, 512) -> (N, 12288)
-        return self.embeddings(hidden_states).unflatten(0, leading)
+        return BaseModelOutput(self.embeddings(hidden_states).unflatten(0, leading))
 
 
 def _stages(config: RefAVSAudioConfig) -> list[nn.Module]:

@@ -147,7 +147,8 @@ class SoundReader(nn.Module):
     def read(self, input_features: torch.Tensor) -> dict[str, torch.Tensor]:
         """`(N, 96, 64)` -> `(N, kinds)` each: share and steady as logits, level in dB, rate in
         octaves."""
-        share, level, rate, steady = self.head(self.encoder(input_features)).chunk(4, dim=-1)
+        vectors = self.encoder(input_features).last_hidden_state
+        share, level, rate, steady = self.head(vectors).chunk(4, dim=-1)
         return {
             "share": share,
             "level": LEVEL_MEAN + LEVEL_SCALE * level,
@@ -187,7 +188,9 @@ def _mean_of(values: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
 def standardise(encoder: RefAVSVggishModel, input_features: torch.Tensor) -> None:
     """Fold into the last layer that each number of the vector has mean 0 and deviation 1 over these
     examples."""
-    vectors = torch.cat([encoder(batch) for batch in input_features.split(SCORED_BATCH)])
+    vectors = torch.cat(
+        [encoder(batch).last_hidden_state for batch in input_features.split(SCORED_BATCH)]
+    )
     mean, deviation = vectors.mean(0), vectors.std(0).clamp(min=1e-6)
     last = encoder.embeddings[-1]
     last.bias.copy_((last.bias - mean) / deviation)

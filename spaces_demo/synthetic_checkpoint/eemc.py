@@ -11,11 +11,42 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
+from transformers import PreTrainedConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerSinePositionEmbedding
 
 from .configuration_refavs import RefAVSConfig
 from .encoders_refavs import audio_size
+
+
+def attention_weights(
+    query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None = None
+) -> torch.Tensor:
+    """`softmax(Q K^T / sqrt(d))`: `(N, heads, queries, keys)`, 0 where `mask` is False."""
+    scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+    return (scores if mask is None else scores.masked_fill(~mask, -torch.inf)).softmax(dim=-1)
+
+
+def eager_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    **kwargs,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One of transformers' attention functions: `(N, queries, heads, d)`, and the weights."""
+    weights = attention_weights(query, key, attention_mask)
+    attended = nn.functional.dropout(weights, dropout) @ value
+    return attended.transpose(1, 2).contiguous(), weights
+
+
+def choose_attention(config: PreTrainedConfig) -> Callable:
+    """What `attn_implementation` says, `"sdpa"` or `"eager"`."""
+    name = config._attn_implementation or "sdpa"
+    return ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention)
 
 
 class RefAVSAttention(nn.Module):
@@ -23,6 +54,7 @@ class RefAVSAttention(nn.Module):
 
     def __init__(self, config: RefAVSConfig):
         super().__init__()
+        self.config = config
         self.num_heads = config.num_attention_heads
         self.dropout = config.dropout
         self.query_projection = nn.Linear(config.hidden_size, config.hidden_size)
@@ -35,7 +67,7 @@ class RefAVSAttention(nn.Module):
         hidden_states: torch.Tensor,
         context: torch.Tensor,
         context_mask: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
         Args:
             hidden_states: `(N, queries, D)`.
@@ -44,17 +76,20 @@ class RefAVSAttention(nn.Module):
                 one True.
 
         Returns:
-            `(N, queries, D)`.
+            `(N, queries, D)`; and the weights `(N, heads, queries, keys)` with
+            `attn_implementation="eager"`, which alone holds them.
         """
-        attended = nn.functional.scaled_dot_product_attention(
+        attended, weights = choose_attention(self.config)(
+            self,
             self._split_heads(self.query_projection(hidden_states)),
             self._split_heads(self.key_projection(context)),
             self._split_heads(self.value_projection(context)),
-            attn_mask=None if context_mask is None else context_mask[:, None, None, :],
-            dropout_p=self.dropout if self.training else 0.0,
+            None if context_mask is None else context_mask[:, None, None, :],
+            dropout=self.dropout if self.training else 0.0,
+            is_causal=False,
         )
-        # (N, heads, S, d) -> (N, S, D)
-        return self.output_projection(attended.transpose(1, 2).flatten(2))
+        # (N, S, heads, d) -> (N, S, D)
+        return self.output_projection(attended.flatten(2)), weights
 
     def weights(
         self,
@@ -62,14 +97,11 @@ class RefAVSAttention(nn.Module):
         context: torch.Tensor,
         context_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """`softmax(Q K^T / sqrt(d))`, which `forward` never holds: `(N, heads, queries, keys)`, 0
-        where a key is padding."""
+        """[`attention_weights`] of what `forward` is given, whatever the implementation."""
         queries = self._split_heads(self.query_projection(hidden_states))
         keys = self._split_heads(self.key_projection(context))
-        scores = queries @ keys.transpose(-1, -2) / queries.shape[-1] ** 0.5
-        if context_mask is not None:
-            scores = scores.masked_fill(~context_mask[:, None, None, :], -torch.inf)
-        return scores.softmax(dim=-1)
+        mask = None if context_mask is None else context_mask[:, None, None, :]
+        return attention_weights(queries, keys, mask)
 
     def _split_heads(self, hidden_states: torch.Tensor) -> torch.Tensor:
         # (N, S, D) -> (N, heads, S, d)
@@ -78,8 +110,8 @@ class RefAVSAttention(nn.Module):
 
 class RefAVSTransformerLayer(GradientCheckpointingLayer):
     """The layer that Eq. 1, 4 and 5 are stacked from: attention and feed-forward, each residual,
-    with
-    norms after them or, with `cue_pre_norm`, before."""
+    with norms after them or, with `cue_pre_norm`, before. Its arguments are passed by position:
+    only so do gradients pass a checkpoint of the reentrant form."""
 
     def __init__(self, config: RefAVSConfig):
         super().__init__()
@@ -105,12 +137,14 @@ class RefAVSTransformerLayer(GradientCheckpointingLayer):
         [`RefAVSAttention`]."""
         if self.pre_norm:
             normed = self.attention_norm(hidden_states)
-            attended = self.attention(normed, normed if context is None else context, context_mask)
+            attended, _ = self.attention(
+                normed, normed if context is None else context, context_mask
+            )
             hidden_states = hidden_states + self.dropout(attended)
             return hidden_states + self.dropout(
                 self.feed_forward(self.feed_forward_norm(hidden_states))
             )
-        attended = self.attention(
+        attended, _ = self.attention(
             hidden_states, hidden_states if context is None else context, context_mask
         )
         hidden_states = self.attention_norm(hidden_states + self.dropout(attended))
@@ -198,7 +232,7 @@ class RefAVSTemporalBimodalTransformer(nn.Module):
 
     def _attend(self, hidden_states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         for layer in self.layers:
-            hidden_states = layer(hidden_states, context_mask=mask)
+            hidden_states = layer(hidden_states, None, mask)
         return hidden_states
 
 
@@ -350,7 +384,7 @@ class RefAVSMultimodalIntegration(nn.Module):
             )
         cues, cue_mask = torch.cat(tokens, dim=1), torch.cat(masks, dim=1)
         for layer in self.layers:
-            cues = layer(cues, context_mask=cue_mask)
+            cues = layer(cues, None, cue_mask)
         return cues, cue_mask, segments
 
     @staticmethod
@@ -387,7 +421,7 @@ class RefAVSCrossAttentionTransformer(nn.Module):
         """
         updated = queries
         for layer in self.layers:
-            updated = layer(updated, context=cues, context_mask=cue_mask)
+            updated = layer(updated, cues, cue_mask)
         return queries + self.update_projection(updated)
 
 

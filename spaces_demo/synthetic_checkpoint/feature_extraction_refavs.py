@@ -5,7 +5,7 @@ import functools
 from typing import Literal
 
 import numpy as np
-from transformers import BatchFeature, FeatureExtractionMixin, SequenceFeatureExtractor
+from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.audio_utils import mel_filter_bank
 from transformers.utils import is_scipy_available
 
@@ -31,7 +31,7 @@ EXAMPLE_HOP = {
 }  # samples between two examples
 
 
-class RefAVSFeatureExtractor(FeatureExtractionMixin):
+class RefAVSFeatureExtractor(SequenceFeatureExtractor):
     """Waveform to log-mel examples.
 
     Args:
@@ -51,14 +51,14 @@ class RefAVSFeatureExtractor(FeatureExtractionMixin):
         log_offset: float = LOG_OFFSET,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        fixed = {"feature_size": NUM_MEL_BANDS, "sampling_rate": SAMPLING_RATE}
+        super().__init__(**{"padding_value": 0.0, **kwargs, **fixed})
         if mode not in EXAMPLE_HOP:
             raise ValueError(f"mode must be 'aligned' or 'contiguous', got {mode!r}")
         if not log_offset > 0:
             raise ValueError(f"log_offset must be above 0, silence has no logarithm: {log_offset}")
         self.mode = mode
         self.log_offset = log_offset
-        self.sampling_rate = SAMPLING_RATE
 
     def __call__(
         self,

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from transformers import Mask2FormerConfig, Mask2FormerModel
 from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.mask2former.modeling_mask2former import (
     Mask2FormerMaskedAttentionDecoderLayer,
     Mask2FormerPixelDecoder,
@@ -26,6 +27,7 @@ from transformers.models.mask2former.modeling_mask2former import (
 )
 
 from .deformable_attention import RefAVSDeformableAttention
+from .eemc import choose_attention
 from .encoders_refavs import RefAVSSimplePyramid
 
 
@@ -54,7 +56,7 @@ class RefAVSPixels(NamedTuple):
     mask_features: torch.Tensor
 
 
-class RefAVSPixelDecoderLayer(Mask2FormerPixelDecoderEncoderLayer):
+class RefAVSPixelDecoderLayer(Mask2FormerPixelDecoderEncoderLayer, GradientCheckpointingLayer):
     """Mask2Former's deformable attention layer, then an adapter. Parameters of transformers'
     class."""
 
@@ -170,36 +172,50 @@ class RefAVSMaskDecoderOutput(NamedTuple):
     masks_queries_logits: torch.Tensor
 
 
-class RefAVSMaskedCrossAttention(nn.MultiheadAttention):
-    """The queries of all expressions of a clip attend to its map. Parameters of torch's class."""
+class RefAVSMaskedCrossAttention(nn.Module):
+    """The queries of all expressions of a clip attend to its map. Parameters of torch's
+    MultiheadAttention, but none itself: LoRA takes each of those for one of torch's arguments."""
+
+    def __init__(self, config: Mask2FormerConfig):
+        super().__init__()
+        self.config = config
+        self.num_heads, self.dropout = config.num_attention_heads, config.dropout
+        plain = nn.MultiheadAttention(config.hidden_dim, self.num_heads, self.dropout)
+        self.in_proj_weight, self.in_proj_bias = plain.in_proj_weight, plain.in_proj_bias
+        self.out_proj = plain.out_proj
 
     def forward(
-        self, queries: torch.Tensor, level: RefAVSMapTokens, hidden: torch.Tensor
+        self,
+        queries: torch.Tensor,
+        tokens: torch.Tensor,
+        token_position: torch.Tensor,
+        hidden: torch.Tensor,
     ) -> torch.Tensor:
         """
         Args:
             queries: `(expressions * steps, queries, D)`, the expressions of a clip one after the
                 other, as many of each.
+            tokens, token_position: see [`RefAVSMapTokens`].
             hidden: `(clips, steps, expressions of a clip * queries, pixels)` bool, True where a
                 query does not attend.
 
         Returns:
             `(expressions * steps, queries, D)`.
         """
-        clips, size = level.tokens.shape[:2], self.embed_dim
+        clips, size = tokens.shape[:2], tokens.shape[-1]
         weight, bias = self.in_proj_weight, self.in_proj_bias
         asking = fold(nn.functional.linear(queries, weight[:size], bias[:size]), clips)
-        keys, values = nn.functional.linear(level.tokens, weight[size:], bias[size:]).chunk(
-            2, dim=-1
-        )
-        keys = keys + nn.functional.linear(level.position, weight[size : 2 * size])
-        attended = nn.functional.scaled_dot_product_attention(
+        keys, values = nn.functional.linear(tokens, weight[size:], bias[size:]).chunk(2, dim=-1)
+        keys = keys + nn.functional.linear(token_position, weight[size : 2 * size])
+        attended, _ = choose_attention(self.config)(
+            self,
             *(self._split_heads(states.flatten(0, 1)) for states in (asking, keys, values)),
-            attn_mask=~hidden.flatten(0, 1).unsqueeze(1),
-            dropout_p=self.dropout if self.training else 0.0,
+            ~hidden.flatten(0, 1).unsqueeze(1),
+            dropout=self.dropout if self.training else 0.0,
+            is_causal=False,
         )
         # (clips, steps, E * Q, D)
-        attended = attended.transpose(1, 2).flatten(2).unflatten(0, clips)
+        attended = attended.flatten(2).unflatten(0, clips)
         return self.out_proj(unfold(attended, queries.shape[1]))
 
     def _split_heads(self, states: torch.Tensor) -> torch.Tensor:
@@ -212,27 +228,27 @@ class RefAVSMaskDecoderLayer(Mask2FormerMaskedAttentionDecoderLayer):
 
     def __init__(self, config: Mask2FormerConfig, adapter_size: int):
         super().__init__(config)
-        self.cross_attn = RefAVSMaskedCrossAttention(
-            config.hidden_dim, config.num_attention_heads, config.dropout
-        )
+        self.config = config
+        self.cross_attn = RefAVSMaskedCrossAttention(config)
         self.adapter = RefAVSAdapter(config.hidden_dim, adapter_size)
 
     def forward(
         self,
         queries: torch.Tensor,
         position: torch.Tensor,
-        level: RefAVSMapTokens,
+        tokens: torch.Tensor,
+        token_position: torch.Tensor,
         hidden: torch.Tensor,
     ) -> torch.Tensor:
         """
         Args:
             queries: `(expressions * steps, queries, D)`; `position (queries, D)` is learned.
-            level, hidden: see [`RefAVSMaskedCrossAttention`].
+            tokens, token_position, hidden: see [`RefAVSMaskedCrossAttention`].
         """
         changes = (
             (
                 self.cross_attn_layer_norm,
-                lambda states: self.cross_attn(states + position, level, hidden),
+                lambda states: self.cross_attn(states + position, tokens, token_position, hidden),
             ),
             (
                 self.self_attn_layer_norm,
@@ -250,14 +266,17 @@ class RefAVSMaskDecoderLayer(Mask2FormerMaskedAttentionDecoderLayer):
     def _attend_to_each_other(self, queries: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
         attention, placed = self.self_attn, queries + position
         projected = (attention.q_proj(placed), attention.k_proj(placed), attention.v_proj(queries))
-        attended = nn.functional.scaled_dot_product_attention(
+        attended, _ = choose_attention(self.config)(
+            self,
             *(
                 states.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
                 for states in projected
             ),
-            dropout_p=attention.dropout if self.training else 0.0,
+            None,
+            dropout=attention.dropout if self.training else 0.0,
+            is_causal=False,
         )
-        return attention.out_proj(attended.transpose(1, 2).flatten(2))
+        return attention.out_proj(attended.flatten(2))
 
     def _feed_forward(self, queries: torch.Tensor) -> torch.Tensor:
         inner = nn.functional.dropout(
@@ -297,12 +316,17 @@ class RefAVSMaskDecoder(Mask2FormerTransformerModule):
         with torch.no_grad():
             coarse = [shrink(mask_features, maps.shape[-2:]) for maps in multi_scale_features]
         states = (self.decoder.layernorm(queries),)
+        position = rows_of(self.queries_embedder, queries.device)
         for index, layer in enumerate(self.decoder.layers):
             number = index % len(levels)
             hidden = self._hide(states[-1], coarse[number])
-            queries = layer(queries, self.queries_embedder.weight, levels[number], hidden)
+            queries = layer(queries, position, *levels[number], hidden)
             states += (self.decoder.layernorm(queries),)
         return RefAVSMaskDecoderOutput(states, self.predict_masks(states[-1], mask_features))
+
+    def start_queries(self, count: int, device: torch.device) -> torch.Tensor:
+        """Mask2Former's own queries, `(count, num_queries, D)`."""
+        return rows_of(self.queries_features, device).expand(count, -1, -1)
 
     def predict_masks(
         self, states: torch.Tensor, mask_features: torch.Tensor, chosen: torch.Tensor | None = None
@@ -338,7 +362,8 @@ class RefAVSMaskDecoder(Mask2FormerTransformerModule):
             .contiguous()
         )
         position = self.position_embedder((1, 0, *maps.shape[-2:]), maps.device, maps.dtype)
-        tokens = (projected + self.level_embed.weight[number]).unflatten(0, maps.shape[:2])
+        level = rows_of(self.level_embed, maps.device)[number]
+        tokens = (projected + level).unflatten(0, maps.shape[:2])
         return RefAVSMapTokens(tokens, position.flatten(2)[0].transpose(0, 1))
 
     @torch.no_grad()
@@ -347,6 +372,12 @@ class RefAVSMaskDecoder(Mask2FormerTransformerModule):
         that is empty."""
         hidden = self._multiply(states, mask_features) < 0
         return hidden & ~hidden.all(dim=-1, keepdim=True)
+
+
+def rows_of(embedding: nn.Embedding, device: torch.device) -> torch.Tensor:
+    """All rows, out of the embedding's own forward: there its weights are, though they lie on a
+    disk or another device in between."""
+    return embedding(torch.arange(embedding.num_embeddings, device=device))
 
 
 def fold(states: torch.Tensor, clips: torch.Size) -> torch.Tensor:
@@ -367,8 +398,9 @@ def shrink(maps: torch.Tensor, size: torch.Size) -> torch.Tensor:
     pixels in the middle of each block.
     """
     flat = maps.flatten(0, 1)
-    (height, width), (ratio, rest) = size, divmod(maps.shape[-1], size[-1])
-    if rest or ratio % 2 or maps.shape[-2] != height * ratio:
+    height, width = size
+    ratio = maps.shape[-1] // width
+    if ratio % 2 or maps.shape[-2] != height * ratio or maps.shape[-1] != width * ratio:
         smaller = nn.functional.interpolate(
             flat, size=(height, width), mode="bilinear", align_corners=False
         )
@@ -380,8 +412,7 @@ def shrink(maps: torch.Tensor, size: torch.Size) -> torch.Tensor:
 
 class RefAVSMask2FormerModel(Mask2FormerModel):
     """`Mask2FormerModel` with adapters, in two halves: `encode_frames` and `decode_pixels` run once
-    a
-    clip, `transformer_module` runs once for its expressions.
+    a clip, `transformer_module` runs once for its expressions.
 
     On a CPU a few frames pass through the first half at a time, so that its caches hold what one
     layer hands to the next.
@@ -389,6 +420,8 @@ class RefAVSMask2FormerModel(Mask2FormerModel):
     Every parameter of Mask2Former keeps its name, so `from_pretrained` takes any Mask2Former;
     adapters are added.
     """
+
+    _supports_sdpa = True
 
     def __init__(self, config: Mask2FormerConfig, adapter_size: int = 64):
         super().__init__(config)
@@ -404,6 +437,11 @@ class RefAVSMask2FormerModel(Mask2FormerModel):
         keys of a checkpoint nor initialise modules without parameters of their own, such as
         deformable attention."""
         return False
+
+    @classmethod
+    def _can_set_attn_implementation(cls) -> bool:
+        """By [`choose_attention`], where transformers, which searches this file, does not see it."""
+        return True
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

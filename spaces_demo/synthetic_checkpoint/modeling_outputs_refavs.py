@@ -131,6 +131,11 @@ class RefAVSModelOutput(ModelOutput):
             frames, M)`.
         visual_cues: `(expressions, frames, 64, D)`, its visual tokens.
         memory: the cached memory after the last frame, for the next piece of the same clips.
+        hidden_states: with `output_hidden_states`, of the multimodal integration transformer (Eq.
+            4) what goes into its first layer and comes out of each, `(expressions * frames, M, D)`.
+        attentions: with `output_attentions` and `attn_implementation="eager"`, of each of its
+            layers, `(expressions * frames, heads, M, M)`.
+        cross_attentions: likewise of CATF (Eq. 5), `(expressions * frames, heads, num_queries, M)`.
     """
 
     query_hidden_states: tuple[torch.FloatTensor, ...] | None = None
@@ -138,8 +143,11 @@ class RefAVSModelOutput(ModelOutput):
     mask_features: torch.FloatTensor | None = None
     cue_hidden_states: torch.FloatTensor | None = None
     visual_cues: torch.FloatTensor | None = None
-    cue_mask: torch.BoolTensor | None = None
+    cue_mask: torch.LongTensor | None = None
     memory: RefAVSMemory | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+    cross_attentions: tuple[torch.FloatTensor, ...] | None = None
 
 
 @dataclass
@@ -159,7 +167,8 @@ class RefAVSSegmentationOutput(ModelOutput):
             nothing.
         loss_parts: the weighted parts of `loss`: `loss_mask`, `loss_dice`, `loss_cross_entropy`,
             and `loss_cue` with a grounding head.
-        cue_hidden_states, cue_mask, memory: as in [`RefAVSModelOutput`].
+        cue_hidden_states, cue_mask, memory, hidden_states, attentions, cross_attentions: as in
+            [`RefAVSModelOutput`].
     """
 
     loss: torch.FloatTensor | None = None
@@ -169,8 +178,11 @@ class RefAVSSegmentationOutput(ModelOutput):
     class_queries_logits: torch.FloatTensor | None = None
     loss_parts: dict[str, torch.FloatTensor] | None = None
     cue_hidden_states: torch.FloatTensor | None = None
-    cue_mask: torch.BoolTensor | None = None
+    cue_mask: torch.LongTensor | None = None
     memory: RefAVSMemory | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+    cross_attentions: tuple[torch.FloatTensor, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -256,8 +268,8 @@ def is_regular(clip_index: torch.Tensor | None, clips: int) -> bool:
         return True
     if clip_index.is_cuda and torch.cuda.is_current_stream_capturing():
         return False
-    each, rest = divmod(len(clip_index), clips)
-    return not rest and torch.equal(
+    each = len(clip_index) // clips
+    return each * clips == len(clip_index) and torch.equal(
         clip_index, torch.arange(clips, device=clip_index.device).repeat_interleave(each)
     )
 

@@ -13,10 +13,11 @@ from torch import nn
 from transformers import AutoConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.processing_utils import Unpack
-from transformers.utils import can_return_tuple
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_refavs import RefAVSConfig, use_four_stages
 from .eemc import (
+    RefAVSAttention,
     RefAVSCachedMemory,
     RefAVSCrossAttentionTransformer,
     RefAVSCueMemory,
@@ -24,8 +25,10 @@ from .eemc import (
     RefAVSMemory,
     RefAVSMultimodalIntegration,
     RefAVSTemporalBimodalTransformer,
+    RefAVSTransformerLayer,
 )
 from .encoders_refavs import (
+    RefAVSEncodersMixin,
     audio_config_of,
     audio_encoder_class,
     encode_seconds,
@@ -49,12 +52,22 @@ from .modeling_outputs_refavs import (
 )
 
 
-class RefAVSPreTrainedModel(PreTrainedModel):
+class RefAVSPreTrainedModel(RefAVSEncodersMixin, PreTrainedModel):
     config_class = RefAVSConfig
     base_model_prefix = "model"
     main_input_name = "pixel_values"
     input_modalities = ("video", "audio", "text")
     supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _can_record_outputs = {  # noqa: RUF012, the name and form are transformers'
+        "hidden_states": OutputRecorder(
+            RefAVSTransformerLayer,
+            layer_name="integration",
+            num_hidden_layers_key="num_cue_layers",
+        ),
+        "attentions": OutputRecorder(RefAVSAttention, index=1, layer_name="integration"),
+        "cross_attentions": OutputRecorder(RefAVSAttention, index=1, layer_name="catf"),
+    }
     accepts_loss_kwargs = False  # the loss is a mean over masks: Trainer must not rescale it
     _no_split_modules = (
         "SwinLayer",
@@ -165,31 +178,11 @@ class RefAVSModel(RefAVSPreTrainedModel):
         self.integration = RefAVSMultimodalIntegration(config)
         self.catf = RefAVSCrossAttentionTransformer(config)
         self.post_init()
-        self.train()
+        self._freeze(*self._frozen_names())
 
     def get_input_embeddings(self) -> nn.Module:
         """Of the main input, pixels: the vision encoder's patches."""
         return self.mask2former.pixel_level_module.encoder.get_input_embeddings()
-
-    def train(self, mode: bool = True) -> "RefAVSModel":
-        """What the config freezes stays frozen: no gradient, no dropout, no drop path.
-
-        The gradient is switched off here and not once in `__init__`, since `from_pretrained` makes
-        every parameter trainable again and then calls `eval()`.
-        """
-        super().train(mode)
-        for module in self._frozen_modules():
-            module.eval().requires_grad_(False)
-        if self.config.freeze_pixel_decoder:
-            self.mask2former.pixel_level_module.decoder.requires_grad_(False)
-        if self.config.freeze_mask_decoder:
-            for decoder in (
-                self.mask2former.pixel_level_module.decoder,
-                self.mask2former.transformer_module,
-            ):
-                for name, parameter in decoder.named_parameters():
-                    parameter.requires_grad_("adapter." in name)
-        return self
 
     def encode_clips(
         self,
@@ -263,9 +256,10 @@ class RefAVSModel(RefAVSPreTrainedModel):
         outputs = self.gather_cues(
             clip_features, input_ids, attention_mask, clip_index, text_features, memory
         )
-        cues, cue_mask = outputs.cue_hidden_states.flatten(0, 1), outputs.cue_mask.flatten(0, 1)
+        cues = outputs.cue_hidden_states.flatten(0, 1)
+        cue_mask = outputs.cue_mask.flatten(0, 1).bool()
         decoder = self.mask2former.transformer_module
-        queries = decoder.queries_features.weight.expand(cues.shape[0], -1, -1)
+        queries = decoder.start_queries(cues.shape[0], cues.device)
         levels, pixels = clip_features.multi_scale_features, clip_features.mask_features
         if not is_regular(clip_index, len(pixels)):  # each sentence gets a clip of its own
             levels, pixels = (
@@ -303,18 +297,25 @@ class RefAVSModel(RefAVSPreTrainedModel):
         return RefAVSModelOutput(
             cue_hidden_states=cues,
             visual_cues=cues[..., segments["visual"], :],
-            cue_mask=cue_mask,
+            cue_mask=cue_mask.long(),
             memory=memory,
         )
 
-    @can_return_tuple
+    @capture_outputs
     def forward(
         self,
         pixel_values: torch.Tensor | None = None,
         memory: RefAVSMemory | None = None,
+        output_hidden_states: bool | list[int] | None = None,
+        output_attentions: bool | None = None,
         **inputs: Unpack[RefAVSInputs],
     ) -> RefAVSModelOutput:
-        """`encode_clips`, then `segment`; see [`RefAVSInputs`]."""
+        """`encode_clips`, then `segment`; see [`RefAVSInputs`].
+
+        Args:
+            output_hidden_states, output_attentions: of these hooks keep what [`RefAVSModelOutput`]
+                holds; attentions with `attn_implementation="eager"` alone.
+        """
         clip_inputs, text_inputs = split_inputs(inputs)
         clip_features = self.encode_clips(pixel_values, **clip_inputs)
         return self.segment(clip_features, **text_inputs, memory=memory)
@@ -442,13 +443,25 @@ class RefAVSModel(RefAVSPreTrainedModel):
             ).last_hidden_state
         return self.cue_projection.project_text(text_features), attention_mask.bool()
 
-    def _frozen_modules(self) -> list[nn.Module]:
+    def _frozen_names(self) -> tuple[set[str], set[str]]:
+        """Modules of frozen encoders, and all parameters that the config freezes."""
+        config, level = self.config, "mask2former.pixel_level_module."
         candidates = [
-            (self.config.freeze_vision_encoder, self.mask2former.pixel_level_module.encoder),
-            (self.config.freeze_text_encoder, self.text_encoder),
-            (self.config.freeze_audio_encoder, self.audio_encoder),
+            (config.freeze_vision_encoder, f"{level}encoder."),
+            (config.freeze_text_encoder, "text_encoder."),
+            (config.freeze_audio_encoder, "audio_encoder."),
         ]
-        return [module for frozen, module in candidates if frozen and module is not None]
+        encoders = tuple(prefix for frozen, prefix in candidates if frozen)
+        modules = {name for name, _ in self.named_modules() if f"{name}.".startswith(encoders)}
+        whole = encoders + ((f"{level}decoder.",) if config.freeze_pixel_decoder else ())
+        decoders = (f"{level}decoder.", "mask2former.transformer_module.")
+        parameters = {
+            name
+            for name, _ in self.named_parameters()
+            if name.startswith(whole)
+            or (config.freeze_mask_decoder and name.startswith(decoders) and "adapter." not in name)
+        }
+        return modules, parameters
 
 
 class RefAVSForSegmentation(RefAVSPreTrainedModel):
@@ -526,7 +539,7 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
             memory=outputs.memory,
         )
 
-    @can_return_tuple
+    @capture_outputs
     def forward(
         self,
         pixel_values: torch.Tensor | None = None,
@@ -544,10 +557,13 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         step_index: torch.Tensor | None = None,
         memory: RefAVSMemory | None = None,
         loss_counts: RefAVSLossCounts | None = None,
+        output_hidden_states: bool | list[int] | None = None,
+        output_attentions: bool | None = None,
     ) -> RefAVSSegmentationOutput:
         """`encode_clips`, then `segment`.
 
         Args:
+            output_hidden_states, output_attentions: see [`RefAVSModel.forward`].
             pixel_values, ...: see [`RefAVSInputs`]; written out here, since transformers reads the
                 names of a model's inputs from its signature.
             mask_labels, loss_counts: see `segment`.

@@ -16,14 +16,20 @@ from transformers import (
     ProcessorMixin,
 )
 from transformers.dynamic_module_utils import custom_object_save
+from transformers.processing_utils import ProcessingKwargs, Unpack
 from transformers.utils import logging
 
-from .feature_extraction_refavs import RefAVSFeatureExtractor, extract_seconds
+from .feature_extraction_refavs import RefAVSFeatureExtractor, extract_seconds, prepare_waveform
 from .pipeline_refavs import RefAVSPipeline
 from .video_refavs import to_rgb
 
 
 logger = logging.get_logger(__name__)
+
+PARTS = ("text_kwargs", "images_kwargs", "audio_kwargs")
+KEYWORDS = {"common_kwargs", *PARTS}.union(
+    *(ProcessingKwargs.__annotations__[part].__annotations__ for part in PARTS)
+)
 
 
 class RefAVSProcessor(ProcessorMixin):
@@ -98,6 +104,9 @@ class RefAVSProcessor(ProcessorMixin):
         sampling_rate: int | None = None,
         return_tensors: str | None = "pt",
         device: str | torch.device | None = None,
+        *,
+        videos: Any = None,
+        **kwargs: Unpack[ProcessingKwargs],
     ) -> BatchFeature:
         """
         One clip: `text` is a sentence or a list of them, `frames` one frame a second, `audio` one
@@ -116,6 +125,10 @@ class RefAVSProcessor(ProcessorMixin):
             sampling_rate: of `audio`, in Hz; anything but 16 kHz is resampled.
             device: where the tensors shall be. With torchvision's image processor frames are
                 resized there too.
+            videos: `frames` by the name that they have in transformers.
+            kwargs: as in all of transformers' processors: `text_kwargs` (such as `max_length` or
+                `padding`), `images_kwargs` (such as `do_resize`), `audio_kwargs`
+                (`sampling_rate`), `common_kwargs` (`return_tensors`), or their entries one by one.
 
         Returns:
             `pixel_values (clips, frames, 3, H, W)`, `frame_mask (clips, frames)`, `input_features
@@ -129,17 +142,30 @@ class RefAVSProcessor(ProcessorMixin):
             ValueError: what was passed cannot be understood; the message says what came and what to
                 do.
         """
-        if text is None and frames is None:
-            raise ValueError("nothing to process: pass text, frames or both")
-        if frames is None and audio is not None:
-            raise ValueError("sound goes with frames, one second for each: pass frames too")
+        if frames is not None and videos is not None:
+            raise ValueError("frames and videos are two names of one argument: pass one of them")
+        frames = videos if frames is None else frames
+        if text is None and frames is None and audio is None:
+            raise ValueError("nothing to process: pass text, frames or sound")
+        if unknown := [name for name in kwargs if name not in KEYWORDS]:
+            raise TypeError(f"__call__() got an unexpected keyword argument {unknown[0]!r}")
+        if kwargs:
+            kwargs = self._merge_kwargs(ProcessingKwargs, **kwargs)
+        of_text, of_images, of_audio = (kwargs.get(part, {}) for part in PARTS)
+        for options in (of_text, of_images):
+            return_tensors = options.pop("return_tensors", return_tensors)
+        sampling_rate = of_audio.get("sampling_rate", sampling_rate)
         inputs = {}
         clips = None if frames is None else _as_clips(frames)
         if clips is not None:
-            inputs |= self._process_frames(clips, device)
+            inputs |= self._process_frames(clips, device, of_images)
             inputs |= self._process_audio(audio, sampling_rate, [len(clip) for clip in clips])
+        elif audio is not None:
+            waveforms = list(audio) if _is_list_of_waveforms(audio) else [audio]
+            seconds = [self._count_seconds(waveform, sampling_rate) for waveform in waveforms]
+            inputs |= self._process_audio(waveforms, sampling_rate, seconds)
         if text is not None:
-            inputs |= self._process_text(text, None if clips is None else len(clips))
+            inputs |= self._process_text(text, None if clips is None else len(clips), of_text)
         inputs = BatchFeature(inputs, tensor_type=return_tensors)
         return inputs if device is None else inputs.to(device)
 
@@ -165,9 +191,9 @@ class RefAVSProcessor(ProcessorMixin):
         """
         return self._normalize([sentence])[0]
 
-    def tokenize(self, sentences: list[str]) -> BatchEncoding:
+    def tokenize(self, sentences: list[str], **options: Any) -> BatchEncoding:
         """The tokens that the text encoder is given, padded to the longest sentence and cut to
-        `max_text_length`.
+        `max_text_length`, unless the tokenizer's `options` say otherwise.
 
         Returns:
             `input_ids` and `attention_mask`, `(sentences, L)` each, as numpy arrays; `word_ids(n)`
@@ -176,12 +202,9 @@ class RefAVSProcessor(ProcessorMixin):
         Raises:
             ValueError: a sentence is empty.
         """
+        usual = {"padding": "longest", "truncation": True, "max_length": self.max_text_length}
         return self.tokenizer(
-            self._normalize(sentences),
-            padding="longest",
-            truncation=True,
-            max_length=self.max_text_length,
-            return_tensors="np",
+            self._normalize(sentences), **{**usual, **options, "return_tensors": "np"}
         )
 
     def post_process_masks(
@@ -229,7 +252,7 @@ class RefAVSProcessor(ProcessorMixin):
         ]
 
     def _process_frames(
-        self, clips: list[list], device: str | torch.device | None
+        self, clips: list[list], device: str | torch.device | None, options: dict[str, Any]
     ) -> dict[str, Any]:
         if not all(clips):
             raise ValueError(
@@ -241,7 +264,8 @@ class RefAVSProcessor(ProcessorMixin):
             pictures = [
                 torch.from_numpy(picture).to(device) for picture in pictures
             ]  # to be turned and resized there
-        resized = self.image_processor(pictures, input_data_format="channels_last")["pixel_values"]
+        options = {"input_data_format": "channels_last", **options}
+        resized = self.image_processor(pictures, **options)["pixel_values"]
         resized = torch.stack([torch.as_tensor(picture) for picture in resized])
         lengths = [len(clip) for clip in clips]
         pixel_values = resized.new_zeros(len(clips), max(lengths), *resized.shape[1:])
@@ -276,13 +300,23 @@ class RefAVSProcessor(ProcessorMixin):
             )
         return [_to_sentence_case(text) for text in sentences] if self.sentence_case else sentences
 
-    def _process_text(self, text: str | list, num_clips: int | None) -> dict[str, np.ndarray]:
+    def _count_seconds(self, waveform: Any, sampling_rate: int | None) -> int:
+        rate = self.feature_extractor.sampling_rate
+        num_samples = len(prepare_waveform(waveform, sampling_rate, rate))
+        if hasattr(self.feature_extractor, "count_examples"):
+            return self.feature_extractor.count_examples(num_samples)
+        return -(-num_samples // rate)
+
+    def _process_text(
+        self, text: str | list, num_clips: int | None, options: dict[str, Any]
+    ) -> dict[str, np.ndarray]:
         sentences, clip_index = _as_sentences(text, num_clips)
         lengths = [len(ids) for ids in self.tokenizer(self._normalize(sentences))["input_ids"]]
+        longest = options.get("max_length", self.max_text_length)
         for sentence, length in zip(sentences, lengths, strict=True):
-            if length > self.max_text_length:
-                logger.warning(f"cut to {self.max_text_length} tokens from {length}: {sentence!r}")
-        tokens = self.tokenize(sentences)
+            if length > longest and options.get("truncation", True):
+                logger.warning(f"cut to {longest} tokens from {length}: {sentence!r}")
+        tokens = self.tokenize(sentences, **options)
         text_inputs = {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}
         return (
             text_inputs

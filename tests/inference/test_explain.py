@@ -51,7 +51,7 @@ def test_weights_times_values_equal_the_layers_output(attention, states):
     weights = attention.weights(queries, context, mask)
     values = attention._split_heads(attention.value_projection(context))
     given = attention.output_projection((weights @ values).transpose(1, 2).flatten(2))
-    torch.testing.assert_close(given, attention(queries, context, mask))
+    torch.testing.assert_close(given, attention(queries, context, mask)[0])
     torch.testing.assert_close(weights.sum(dim=-1), torch.ones(2, 4, 3))
     assert not weights[0, ..., 5:].any()
     assert not weights[1, ..., 0].any()
@@ -84,10 +84,8 @@ def shares_of(model, processor, inputs):
 def test_queries_count_by_their_object_score(model, inputs):
     """By hand, from CATF's own inputs: its layers one after the other."""
     outputs, weights, _ = attend(model, **inputs)
-    cues, mask = outputs.cue_hidden_states[0], outputs.cue_mask[0]
-    queries = model.model.mask2former.transformer_module.queries_features.weight.expand(
-        len(cues), -1, -1
-    )
+    cues, mask = outputs.cue_hidden_states[0], outputs.cue_mask[0].bool()
+    queries = model.model.mask2former.transformer_module.start_queries(len(cues), cues.device)
     attended = 0
     for layer in model.model.catf.layers:
         attended = attended + layer.attention.weights(queries, cues, mask).mean(dim=1) / len(

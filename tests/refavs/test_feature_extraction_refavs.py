@@ -175,3 +175,18 @@ def test_bad_sound_is_refused(audio, rate, words):
 def test_an_unknown_mode_is_refused():
     with pytest.raises(ValueError, match="'aligned' or 'contiguous'"):
         RefAVSFeatureExtractor(mode="alined")
+
+
+def test_it_is_one_of_transformers_sequence_feature_extractors(tmp_path):
+    extractor = RefAVSFeatureExtractor()
+    assert (extractor.feature_size, extractor.sampling_rate, extractor.padding_value) == (
+        64,
+        16_000,
+        0.0,
+    )
+    extractor.save_pretrained(tmp_path)
+    assert RefAVSFeatureExtractor.from_pretrained(tmp_path).to_dict() == extractor.to_dict()
+    examples = [extractor(np.ones(16_000 * n), 16_000)["input_features"][0] for n in (1, 3)]
+    padded = extractor.pad({"input_features": examples}, return_tensors="np")
+    assert padded["input_features"].shape == (2, 3, 96, 64)
+    assert not padded["input_features"][0, 1:].any()

@@ -213,7 +213,8 @@ def test_without_memory_the_pieces_would_differ(model, inputs, outputs):
 
 def test_features_computed_before_stand_in_for_the_encoders(model, inputs, outputs):
     with torch.no_grad():
-        audio_features = model.model.audio_encoder(inputs["input_features"].double())
+        encoded = model.model.audio_encoder(inputs["input_features"].double())
+        audio_features = encoded.last_hidden_state
         text = model.model.text_encoder(
             inputs["input_ids"], attention_mask=inputs["attention_mask"]
         )

@@ -34,7 +34,7 @@ def test_a_position_on_the_map_feeds_the_weights_that_tensorflow_fed():
     flat = torch.stack(
         [maps[:, c, t, b] for t in range(6) for b in range(4) for c in range(5)], dim=1
     )
-    out = model(examples)
+    out = model(examples).last_hidden_state
     assert out.shape == (2, 3, 128)
     torch.testing.assert_close(out, model.embeddings(flat).reshape(2, 3, 128))
     assert (out < 0).any()
@@ -46,6 +46,12 @@ def test_it_is_saved_and_loaded(tmp_path):
     ).eval()
     model.save_pretrained(tmp_path)
     examples = torch.randn(1, 96, 64)
-    torch.testing.assert_close(
-        RefAVSVggishModel.from_pretrained(tmp_path)(examples), model(examples)
-    )
+    loaded = RefAVSVggishModel.from_pretrained(tmp_path)(examples)
+    torch.testing.assert_close(loaded.last_hidden_state, model(examples).last_hidden_state)
+
+
+def test_it_returns_an_output_or_a_tuple():
+    model = RefAVSVggishModel(RefAVSAudioConfig(hidden_sizes=[2, 3, 4, 5], intermediate_size=16))
+    examples = torch.randn(3, 96, 64)
+    (vectors,) = model(examples, return_dict=False)
+    torch.testing.assert_close(vectors, model(examples).last_hidden_state)

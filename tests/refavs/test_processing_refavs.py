@@ -287,3 +287,53 @@ def test_a_warning_does_not_print_a_whole_book(processor, caplog):
         processor(text="the red circle " * 10_000)
     assert "cut to 25 tokens from" in caplog.text
     assert len(caplog.text) < 500
+
+
+def test_videos_is_another_name_of_frames(processor, clip):
+    expected = processor(frames=clip["frames"])
+    torch.testing.assert_close(dict(processor(videos=clip["frames"])), dict(expected))
+    with pytest.raises(ValueError, match="two names of one argument"):
+        processor(frames=clip["frames"], videos=clip["frames"])
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"max_length": 6, "padding": "max_length"},
+        {"text_kwargs": {"max_length": 6, "padding": "max_length"}},
+    ],
+    ids=["alone", "of a part"],
+)
+def test_keywords_reach_the_tokenizer(processor, keywords):
+    assert processor(text=SENTENCES, **keywords)["input_ids"].shape == (4, 6)
+    short = processor(text="the", **keywords)
+    assert short["input_ids"].shape == (1, 6)
+    assert short["attention_mask"].sum() < 6
+
+
+def test_keywords_reach_the_image_processor_and_the_feature_extractor(processor, clip):
+    plain = processor(frames=clip["frames"], images_kwargs={"do_normalize": False})
+    assert plain["pixel_values"].min() >= 0
+    usual = processor(**clip)
+    given = {"frames": clip["frames"], "audio": clip["audio"]}
+    unified = processor(**given, audio_kwargs={"sampling_rate": 16_000})
+    torch.testing.assert_close(unified["input_features"], usual["input_features"])
+
+
+def test_common_keywords_reach_all(processor, clip):
+    inputs = processor(text=SENTENCES, **clip, common_kwargs={"return_tensors": "np"})
+    assert all(isinstance(value, np.ndarray) for value in inputs.values())
+
+
+def test_a_misspelt_keyword_is_refused(processor):
+    with pytest.raises(TypeError, match="max_lenght"):
+        processor(text="the dog", max_lenght=3)
+
+
+def test_sound_alone_gives_an_example_a_second(processor, clip):
+    inputs = processor(audio=clip["audio"], sampling_rate=16_000)
+    assert set(inputs) == {"input_features", "input_features_mask"}
+    torch.testing.assert_close(inputs["input_features"], processor(**clip)["input_features"])
+    two = processor(audio=[clip["audio"][:16_000], clip["audio"]], sampling_rate=16_000)
+    assert two["input_features"].shape == (2, 4, 96, 64)
+    assert two["input_features_mask"].any(-1).sum(-1).tolist() == [1, 4]
