@@ -34,7 +34,7 @@ setup(
             "research/recipes/*.yaml",
             "training/recipes/*.yaml",
         ],
-        "dataset_script": ["py.typed"],
+        "dataset_script": ["py.typed", "synthetic/library.yaml"],
     },
     install_requires=[
         "torch>=2.6",

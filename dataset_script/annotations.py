@@ -2,12 +2,13 @@
 
 import csv
 import itertools
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from modeling_refavs.utils.files import whole_file
 
 from .schema import LEFTOVER_SPLIT, SPLITS
 from .taxonomy import NULL_CATEGORY, Taxonomy
@@ -138,12 +139,10 @@ def read_annotations(path: str | Path) -> Annotations:
 
 def write_annotations(path: str | Path, rows: Iterable[Annotation]) -> None:
     """Write rows as the official archive does: five columns, CRLF, UTF-8."""
-    temporary = Path(f"{path}.tmp")
-    with open(temporary, "w", encoding="utf-8", newline="") as file:
+    with whole_file(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\r\n")
         writer.writerow(CSV_COLUMNS)
         writer.writerows((row.vid, row.uid, row.split, row.fid, row.raw_expression) for row in rows)
-    os.replace(temporary, path)
 
 
 def group_clips(rows: Iterable[Annotation]) -> list[Clip]:

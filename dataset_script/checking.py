@@ -2,15 +2,20 @@
 
 import json
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import combinations, product
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
+
+from modeling_refavs.utils.files import whole_file
+from modeling_refavs.utils.processes import worker_pool
 
 from .annotations import (
     Annotation,
@@ -47,6 +52,7 @@ FINDINGS = {
     "clip_without_sentence": "folders under media/ that no row names",
     "leaked_clip": "clips that two splits share",
     "leaked_video": "YouTube videos that two splits share",
+    "leaked_media": "pictures, sounds or backgrounds of a library that two splits share",
     "leftover_row": "rows of split TODO, in no split of the paper's (skipped)",
     "unseen_in_other_split": "rows of unseen categories outside test_u",
     "seen_in_test_u": "rows of seen categories in test_u (left out by paper_splits)",
@@ -117,11 +123,9 @@ class Report:
 
 def write_report(report: Report, path: str | Path) -> None:
     """Write the report as JSON, under a temporary name first."""
-    temporary = Path(f"{path}.tmp")
-    temporary.write_text(
-        json.dumps(report.as_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    os.replace(temporary, path)
+    text = json.dumps(report.as_dict(), indent=1, ensure_ascii=False) + "\n"
+    with whole_file(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
 
 
 def report_text(report: Report) -> str:
@@ -193,6 +197,8 @@ def check_tree(path: str | Path, num_proc: int = 1, progress: bool = False) -> R
     if media_checked:
         for code, where in _unnamed_clips(root, annotations):
             report.add(code, where)
+        for where in _leaked_media(root):
+            report.add("leaked_media", where)
         for clip, problems in _checked_clips(root, clips, num_proc, progress):
             for problem in problems:
                 report.add(problem.code, problem.where)
@@ -205,7 +211,7 @@ def _checked_clips(
     root: Path, clips: list[Clip], num_proc: int, progress: bool
 ) -> Iterator[tuple[Clip, list[Problem]]]:
     check = partial(clip_problems, root)
-    with ProcessPoolExecutor(num_proc) if num_proc > 1 else nullcontext() as pool:
+    with worker_pool(num_proc) if num_proc > 1 else nullcontext() as pool:
         checked = pool.map(check, clips, chunksize=16) if pool else map(check, clips)
         bar = tqdm(
             checked, total=len(clips), desc="checking clips", unit="clip", disable=not progress
@@ -224,6 +230,31 @@ def _unnamed_clips(root: Path, annotations: Annotations) -> Iterator[tuple[str, 
         for name in sorted(os.listdir(root / "media")):
             if name not in named and (root / "media" / name).is_dir():
                 yield "clip_without_sentence", f"media/{name}"
+
+
+def _leaked_media(root: Path) -> Iterator[str]:
+    """Files of a library that clips of two splits use, as their scene graphs tell; of a recording,
+    parts that overlap."""
+    used: dict[str, dict[str, set[tuple[float, float]]]] = defaultdict(lambda: defaultdict(set))
+    for path in sorted((root / "scenes").glob("*.json")):
+        stored = json.loads(path.read_bytes())
+        for file, part in filter(itemgetter(0), _media_of(stored["scene"])):
+            used[file][stored["split"]].add(part)
+    for file, by_split in sorted(used.items()):
+        for one, other in combinations(sorted(by_split), 2):
+            pairs = product(by_split[one], by_split[other])
+            if any(a[0] < b[1] and b[0] < a[1] for a, b in pairs):
+                yield f"{file} in {one} and {other}"
+
+
+def _media_of(scene: dict[str, Any]) -> Iterator[tuple[str, tuple[float, float]]]:
+    """(file, the part of it from 0 to 1, or in seconds) of each of a scene's media."""
+    whole = (0.0, 1.0)
+    for item in scene["objects"]:
+        yield item.get("picture", ""), whole
+        sound = item["sound"] or {}
+        yield sound.get("recording", ""), tuple(sound.get("cut", whole))
+    yield scene.get("ground", ""), whole
 
 
 def _by_split(items: Iterable[Annotation | Clip]) -> dict[str, int]:

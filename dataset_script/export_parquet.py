@@ -2,11 +2,12 @@
 when killed."""
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from tqdm import tqdm
+
+from modeling_refavs.utils.files import is_new, lock_folder, remove_leftovers, whole_file
 
 from .dataset_card import CardFacts, card_text
 from .examples import open_tree
@@ -60,13 +61,22 @@ def export(
     for configuration in configurations:
         features_of(configuration)
     output, tree = Path(output), open_tree(root, paper_splits, damaged)
-    earlier = _read_manifest(output)
+    _read_manifest(output)  # what holds something else is refused untouched
     shards = [
         shard
         for name in dict.fromkeys(configurations)
         for shard in plan_shards(tree, name, shard_bytes)
     ]
-    manifest = {"paper_splits": paper_splits, "damaged": damaged, "shards": {}}
+    facts = CardFacts(tree, tuple(dict.fromkeys(configurations)), licence, paper_splits)
+    with lock_folder(output):
+        for folder in (output, *(path for path in output.glob("*") if path.is_dir())):
+            remove_leftovers(folder)
+        return _write_shards(output, shards, facts, progress)
+
+
+def _write_shards(output: Path, shards: list[Shard], facts: CardFacts, progress: bool) -> dict:
+    tree, earlier = facts.tree, _read_manifest(output)
+    manifest = {"paper_splits": facts.paper_splits, "damaged": tree.damaged, "shards": {}}
     _write(output / MANIFEST, _json({**manifest, "shards": earlier}))
     total = sum(len(shard.clips) for shard in shards)
     with tqdm(total=total, desc="exporting", unit="clip", disable=not progress) as bar:
@@ -79,11 +89,7 @@ def export(
             manifest["shards"][shard.name] = entry
             _write(output / MANIFEST, _json({**manifest, "shards": earlier | manifest["shards"]}))
     _remove(output, earlier.keys() - manifest["shards"].keys())
-    _finish(
-        output,
-        manifest,
-        CardFacts(tree, tuple(dict.fromkeys(configurations)), licence, paper_splits),
-    )
+    _finish(output, manifest, facts)
     return manifest
 
 
@@ -102,7 +108,7 @@ def _is_current(entry: dict | None, shard: Shard, output: Path) -> bool:
 
 def _read_manifest(output: Path) -> dict[str, dict]:
     """The shards of an earlier export to `output`; none for a new or empty folder."""
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+    if is_new(output):
         return {}
     try:
         return dict(json.loads((output / MANIFEST).read_text(encoding="utf-8"))["shards"])
@@ -113,8 +119,8 @@ def _read_manifest(output: Path) -> dict[str, dict]:
 
 
 def _remove(output: Path, names: Iterable[str]) -> None:
-    """Remove shards of an earlier plan, and what a killed run left half written."""
-    for path in [*(output / name for name in names), *output.glob("*/*.parquet.tmp")]:
+    """Remove shards of an earlier plan."""
+    for path in [output / name for name in names]:
         path.unlink(missing_ok=True)
         if not any(path.parent.iterdir()):
             path.parent.rmdir()
@@ -126,6 +132,5 @@ def _json(content: dict) -> str:
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with whole_file(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")

@@ -1,10 +1,11 @@
 """The paper's figures of the data set, drawn from counts."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
+from modeling_refavs.utils.files import whole_file
 
 from .schema import SPLITS
 from .statistics import (
@@ -54,8 +55,8 @@ def draw_plots(statistics: Statistics, output: Path) -> list[Path]:
         figure = Figure(figsize=size, dpi=DPI, layout="constrained")
         draw(figure, statistics)
         path = output / f"{name}.png"
-        figure.savefig(f"{path}.tmp", format="png")
-        os.replace(f"{path}.tmp", path)
+        with whole_file(path) as unfinished:
+            figure.savefig(unfinished, format="png")
         paths.append(path)
     return paths
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from modeling_refavs.utils.files import sha256, whole_file
+
 from .annotations import Clip
 from .examples import Tree, clip_examples, usable_part
 from .media_files import media_paths
@@ -17,7 +19,6 @@ from .schema import SPLITS, features_of
 
 FORMAT = 1  # of the shards' bytes: with another number every shard is written again
 ROW_GROUP_BYTES = 8 * 2**20  # of media, or one clip where that is more
-READ_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -66,17 +67,18 @@ def write_shard(tree: Tree, shard: Shard, path: Path, advance: Callable[[], obje
         bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp")
     entry = {"digest": shard.digest, "rows": 0, "left_out": 0}
     schema = features_of(shard.configuration).arrow_schema
     # A clip's sentences follow each other: the dictionary stores their common frames and sound once
     # a row group.
-    with pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=True) as writer:
-        for rows in _row_groups(tree, shard, entry, advance):
-            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-            entry["rows"] += len(rows)
-    entry |= {"bytes": temporary.stat().st_size, "sha256": _sha256(temporary)}
-    os.replace(temporary, path)
+    with whole_file(path) as unfinished:
+        with pq.ParquetWriter(
+            unfinished, schema, compression="zstd", use_dictionary=True
+        ) as writer:
+            for rows in _row_groups(tree, shard, entry, advance):
+                writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+                entry["rows"] += len(rows)
+        entry |= {"bytes": unfinished.stat().st_size, "sha256": sha256(unfinished)}
     return entry
 
 
@@ -139,11 +141,3 @@ def _media_state(root: Path, clip: Clip) -> tuple[int, str]:
         except OSError:
             states.append((0, 0))
     return sum(size for size, _ in states), repr(states)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(READ_BYTES):
-            digest.update(block)
-    return digest.hexdigest()

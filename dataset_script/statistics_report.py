@@ -1,7 +1,8 @@
 """Counts as Markdown beside the paper's figures, with the plots of `plots.py`."""
 
-import os
 from pathlib import Path
+
+from modeling_refavs.utils.files import whole_file
 
 from .plots import draw_plots
 from .schema import NUM_FRAMES, SPLITS
@@ -35,9 +36,8 @@ def write_statistics(path: str | Path, output: str | Path, progress: bool = Fals
     plots = draw_plots(statistics, output)
     text = statistics_text(statistics)
     pictures = "\n".join(f"![{plot.stem.replace('_', ' ')}]({plot.name})\n" for plot in plots)
-    temporary = output / "statistics.md.tmp"
-    temporary.write_text(f"{text}\n{pictures}", encoding="utf-8")
-    os.replace(temporary, output / "statistics.md")
+    with whole_file(output / "statistics.md") as unfinished:
+        unfinished.write_text(f"{text}\n{pictures}", encoding="utf-8")
     return text
 
 

@@ -1,6 +1,7 @@
 """The `refavs` command: dispatch only."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -13,14 +14,15 @@ from .commands import (
     demo,
     evaluate,
     explain,
+    library,
     live,
-    parts,
     pretrain,
     publish,
     segment,
     synthesize,
     train,
 )
+from .utils.processes import Terminated, sigterm_as_interrupt
 
 
 COMMANDS = (  # in the order of the help
@@ -29,6 +31,7 @@ COMMANDS = (  # in the order of the help
     explain,
     demo,
     dataset,
+    library,
     synthesize,
     pretrain,
     train,
@@ -36,18 +39,19 @@ COMMANDS = (  # in the order of the help
     evaluate,
     benchmark,
     convert,
-    parts,
     card,
     publish,
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns 0, or 2 after one clear line on a user's mistake."""
+    """Run one command. Returns 0, 2 after one clear line on a user's mistake, or 130 or 143 when it
+    was stopped by Ctrl-C or SIGTERM."""
     parser = make_parser()
     args = parser.parse_args(arguments)
     try:
-        return args.run(args) or 0
+        with sigterm_as_interrupt():
+            return args.run(args) or 0
     except ModuleNotFoundError as error:
         print(
             f"refavs {args.command}: {error.name} is missing: pip install -e '.[train]'",
@@ -57,9 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"refavs {args.command}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print(f"refavs {args.command}: stopped", file=sys.stderr)
-        return 130
+        return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -18,6 +18,7 @@ from transformers.models.mask2former.modeling_mask2former import (
 )
 from transformers.utils import can_return_tuple
 
+from .checkpoint_refavs import StrictLoadingMixin
 from .configuration_refavs_released import RefAVSReleasedConfig
 from .encoders_refavs import RefAVSEncodersMixin
 from .feature_extraction_refavs import LOG_OFFSET
@@ -208,7 +209,7 @@ class RefAVSReleasedMask2FormerModel(Mask2FormerModel):
         )
 
 
-class RefAVSReleasedForSegmentation(RefAVSEncodersMixin, PreTrainedModel):
+class RefAVSReleasedForSegmentation(StrictLoadingMixin, RefAVSEncodersMixin, PreTrainedModel):
     """The released model with the interface of [`RefAVSForSegmentation`], for clips of at most ten
     frames.
 

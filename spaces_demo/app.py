@@ -3,11 +3,14 @@
 import os
 import shutil
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from answer import STYLE, draw_answer, draw_refusal, python_lines
+from gradio.exceptions import InvalidPathError
 from limits import LimitError, Limits
 from service import Service, StoppedError
 from texts import EXAMPLES, LANGUAGES, choose_language, load_examples, load_texts
@@ -28,6 +31,34 @@ STAGES = {
     "drawing": (0.4, 0.95),
     "packing": (0.95, 1.0),
 }
+
+
+class PageBlocks(gr.Blocks):
+    """gradio's, but that what was not uploaded is refused in words, not by a traceback in a log.
+
+    Args:
+        refusal: the words.
+        options: gradio's.
+    """
+
+    def __init__(self, refusal: str, **options: Any):
+        super().__init__(**options)
+        self.refusal = refusal
+
+    async def preprocess_data(self, *args: Any, **kwargs: Any) -> list[Any]:
+        try:
+            return await super().preprocess_data(*args, **kwargs)
+        except InvalidPathError:
+            raise gr.Error(self.refusal, print_exception=False) from None
+
+
+def remove_empty_folders(folder: str | Path, age: float = AGE) -> None:
+    """Those inside `folder` that are older than `age` (s): gradio removes old files and leaves
+    their folders."""
+    for path in Path(folder).iterdir():
+        if path.is_dir() and time.time() - path.stat().st_mtime > age:
+            with suppress(OSError):  # it is not empty, or gone
+                path.rmdir()
 
 
 class Page:
@@ -77,6 +108,7 @@ class Page:
 
         if not video:
             raise gr.Error(texts["no_video"], print_exception=False)
+        remove_empty_folders(os.environ["GRADIO_TEMP_DIR"])
         folder = tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"])
         asked = {"video": video, "expressions": sentences.splitlines(), "folder": folder}
         try:
@@ -116,8 +148,11 @@ class Page:
             return [refusal, *[gr.skip()] * NUM_RESULTS, gr.Column(visible=False)]
 
     def build(self) -> gr.Blocks:
-        with gr.Blocks(
-            title="Ref-AVS", analytics_enabled=False, delete_cache=(SWEEP, AGE)
+        with PageBlocks(
+            self.texts["en"]["address"],
+            title="Ref-AVS",
+            analytics_enabled=False,
+            delete_cache=(SWEEP, AGE),
         ) as blocks:
             gr.Markdown(self.say("title"))
             gr.Markdown(self.say("intro"))

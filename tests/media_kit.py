@@ -103,6 +103,7 @@ def write_movie(
     aspect: Fraction | None = None,
     fields: str | None = None,
     options: dict[str, str] | None = None,
+    faststart: bool = False,
     mux: Callable[[av.Packet], av.Packet | None] = lambda packet: packet,
 ) -> Path:
     """Write RGB pictures of one size, at a rate or at `times` (s), with sound from time 0.
@@ -112,11 +113,13 @@ def write_movie(
         tags: such as `colorspace`, `color_range`, `color_trc`, `color_primaries`, as H.273 counts.
         aspect: width of a pixel over its height.
         fields: "tff" or "bff" of pictures that are woven of two.
+        faststart: an MP4's index stands first.
         mux: takes each packet, of pictures and sound; None leaves it out.
     """
     clock = Fraction(1, 1000) if times else 1 / Fraction(rate)
     full = (tags or {}).get("color_range") == 2
-    with av.open(str(path), "w") as container:
+    flags = {"movflags": "+faststart"} if faststart else {}
+    with av.open(str(path), "w", options=flags) as container:
         video = container.add_stream(codec, rate=rate, options=options or {})
         video.height, video.width = pictures[0].shape[:2]
         video.pix_fmt, video.codec_context.time_base = pix_fmt, clock

@@ -1,6 +1,7 @@
 """The `refavs` command: what it prints, where, and with which exit code."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image
 
 from modeling_refavs.cli import main, make_parser
 from modeling_refavs.inference import loading
+from modeling_refavs.utils.files import lock_folder
 from modeling_refavs.visualization.render import MODES
 
 from .conftest import make_model
@@ -232,6 +234,31 @@ def test_a_hub_that_does_not_answer_is_asked_once(write_clip, tmp_path, monkeypa
     assert (len(asked), error.count("\n")) == (1, 1)
 
 
+@pytest.mark.parametrize("options", [[], ["--mode", "matte"]])
+def test_a_video_wider_than_an_encoder_takes_is_refused_before_the_work(
+    write_clip, no_model, tmp_path, capsys, options
+):
+    video = write_clip("wide.mkv", times=(0.0,), end=0.1, size=(400, 32), aspect=41)
+    arguments = ["segment", str(video), "a dog", "--model", "m", *options]
+    assert main([*arguments, "--output", str(tmp_path / "out.mp4")]) == 2
+    error = capsys.readouterr().err
+    assert "at most 16384 pixels a side, this one would have 16400x" in error
+    assert error.count("\n") == 1
+
+
+def test_names_that_are_not_utf8(write_clip, model, tmp_path, capfd):
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    video = write_clip("a.mp4").rename(folder / os.fsdecode(b"\xfe.mp4"))
+    outputs = {"--output": "o.mp4", "--masks": "m", "--coco": "c.json", "--cvat": "v.xml"}
+    options = [part for name, path in outputs.items() for part in (name, str(folder / path))]
+    assert main(["segment", str(video), "a dog", "--model", "m", *options]) == 0
+    assert "\N{REPLACEMENT CHARACTER}.mp4" in json.loads(capfd.readouterr().out)["video"]["path"]
+    assert len(list(folder.iterdir())) == 5
+    assert main(["segment", str(video) + "4", "a dog", "--model", "m", *options[:2]]) == 2
+    assert "no such file" in capfd.readouterr().err
+
+
 def test_missing_arguments_are_argparses_to_tell(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["segment", "clip.mp4", "a dog"])
@@ -271,6 +298,39 @@ def test_stopped_by_hand_it_goes_on_when_asked_again(
     assert main(arguments) == 0
     assert json.loads(capsys.readouterr().out)["throughput"] is None
     assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", "out.mp4"}
+
+
+def test_killed_when_its_folders_are_written_it_goes_on(write_clip, model, tmp_path, monkeypatch):
+    """All outputs are there, and the run is not known to be over."""
+    masks, output = tmp_path / "masks", tmp_path / "frames"
+    arguments = ["segment", str(write_clip()), "a dog", "--model", "m", "--masks", str(masks)]
+    arguments += ["--output", str(output)]
+
+    def kill(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("modeling_refavs.inference.export.to_json", kill)
+    assert main(arguments) == 130
+    written = sorted(path.name for path in masks.rglob("*"))
+    (masks / "1_a-dog" / "00000.png").write_bytes(b"half")
+    assert main([*arguments, "--fps", "2"]) == 2  # another request has no right to them
+    assert (masks / "1_a-dog" / "00000.png").read_bytes() == b"half"
+    monkeypatch.undo()
+    monkeypatch.setattr(loading, "load_model", lambda *_: (NoModel(), FakeProcessor()))
+    assert main(arguments) == 0
+    assert sorted(path.name for path in masks.rglob("*")) == written
+    assert Image.open(masks / "1_a-dog" / "00000.png").size
+    assert {path.name for path in tmp_path.iterdir()} == {"clip.mkv", "masks", "frames"}
+    assert main(arguments) == 2  # a finished run's folders are not new
+
+
+def test_two_runs_to_one_output(write_clip, model, tmp_path, capsys):
+    output = tmp_path / "out.mp4"
+    arguments = ["segment", str(write_clip()), "a dog", "--model", "m", "--output", str(output)]
+    with lock_folder(tmp_path / ".out.mp4.journal"):
+        assert main(arguments) == 2
+        assert f"{output}: another process writes here" in capsys.readouterr().err
+    assert main(arguments) == 0
 
 
 def test_segment_with_a_model_from_disk(write_clip, processor, tmp_path, capsys):

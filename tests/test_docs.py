@@ -1,13 +1,23 @@
 """What the documents say: their commands parse, their Python runs, their links and files exist."""
 
+import ast
+import builtins
+import csv
+import inspect
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from modeling_refavs.cli import make_parser
+from dataset_script.synthetic import SynthesisOptions, synthesize
+from modeling_refavs.cli import main, make_parser
 from modeling_refavs.hub.card import CardFacts, read_facts
 
 
@@ -91,16 +101,138 @@ def test_readme_shows_code_before_line_25():
     assert text[: text.index("```python")].count("\n") < 25
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/inference.md", "docs/outputs.md"])
-def test_python_runs(name, tmp_path, monkeypatch, capsys):
-    (tmp_path / "spaces_demo").symlink_to(ROOT / "spaces_demo")
+# What cannot run here says so in its first line; its Python must compile and its names exist.
+MARKS = (
+    "needs a GPU",
+    "needs weights from the Hub",
+    "needs an account on the Hub",
+    "needs a camera",
+    "needs a running page",
+    "takes hours",
+)
+SLOW = os.environ.get("REFAVS_SLOW_TESTS") == "1"  # every block as it is written
+SHORTER = {
+    "--clips 60": "--clips 15 --size 48",
+    "--clips 1000": "--clips 4 --size 48",
+    "recipes/smoke.yaml": "recipes/smoke.yaml --max_steps 2 --eval_steps 2 --save_steps 2",
+    "refavs evaluate": "refavs evaluate --mask-size 32 --draws 20",
+    "--fps video": "--fps 1.5",
+    "--fps 5": "--fps 1.5",
+}
+READERS_OWN = {  # what a document takes for granted, by the words that name it
+    "REFAVS": lambda folder, tree: (folder / "REFAVS").symlink_to(tree),
+    "runs/eemc": lambda folder, tree: copy_checkpoint(folder / "runs" / "eemc"),
+    "--predictions masks": lambda folder, tree: predict_nothing(folder / "masks", tree),
+}
+
+
+def blocks_in_order(name: str) -> list[tuple[str, str | None, str]]:
+    """(language, mark, text) of each block of Python or shell."""
+    found = re.findall(r"^```(python|py|bash|sh)\n(.*?)^```", read(name), re.MULTILINE | re.DOTALL)
+    marked = []
+    for language, text in found:
+        first = text.partition("\n")[0]
+        mark = first.removeprefix("# ") if first.startswith(("# needs", "# takes")) else None
+        marked.append((language, mark, text))
+    return marked
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    """What stands for Ref-AVS Bench."""
+    folder = tmp_path_factory.mktemp("tree")
+    synthesize(folder, 15, SynthesisOptions(height=48, width=64))
+    return folder
+
+
+def copy_checkpoint(folder: Path) -> None:
+    folder.parent.mkdir()
+    shutil.copytree(ROOT / "spaces_demo" / "synthetic_checkpoint", folder)
+
+
+def predict_nothing(folder: Path, tree: Path) -> None:
+    """Masks of another program."""
+    with (tree / "metadata.csv").open(newline="") as file:
+        uids = [row["uid"] for row in csv.DictReader(file) if row["split"].startswith("test")]
+    for uid in uids:
+        (folder / uid).mkdir(parents=True)
+        for frame in range(10):
+            Image.new("L", (64, 48)).save(folder / uid / f"{frame:05d}.png")
+
+
+RUNNING = [name for name in DOCUMENTS if blocks_in_order(name)]
+
+
+@pytest.mark.parametrize("name", RUNNING)
+def test_every_block_runs_in_order(name, tree, tmp_path, monkeypatch, capfd):
+    """In a clean folder beside the repository's own."""
+    for folder in ("spaces_demo", "modeling_refavs", "dataset_script"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    for words, bring in READERS_OWN.items():
+        if words in read(name):
+            bring(tmp_path, tree)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))  # caches
     namespace: dict = {}
-    assert blocks(name, "python")
-    for block in blocks(name, "python"):
-        exec(compile(block, name, "exec"), namespace)
-    if name == "docs/outputs.md":
-        assert (tmp_path / "cues.png").stat().st_size > 10_000
+    for language, mark, text in blocks_in_order(name):
+        assert mark is None or mark in MARKS
+        if language in ("bash", "sh"):
+            if mark is None:
+                for line in text.replace("\\\n", " ").splitlines():
+                    run_command(line)
+        elif mark is None:
+            exec(compile(text, name, "exec"), namespace)
+        else:
+            check_names(text, namespace)
+
+
+def run_command(line: str) -> None:
+    if not SLOW:
+        line = TORCHRUN.sub("refavs ", line)
+        for words, fewer in SHORTER.items():
+            line = line.replace(words, fewer)
+    program, *words = shlex.split(line, comments=True) or ["#"]
+    if program == "refavs":
+        assert main(words) == 0, line
+    elif program == "torchrun":
+        subprocess.run([sys.executable, "-m", "torch.distributed.run", *words], check=True)
+    elif program == "pip":
+        assert words[:2] == ["install", "-e"]
+        assert f'"{words[2][2:-1]}": ' in (ROOT / "setup.py").read_text()
+    else:
+        assert program == "#", line
+
+
+def check_names(code: str, namespace: dict) -> None:
+    """All names of a block that cannot run here exist, and so do the keywords of its calls."""
+    parsed = ast.parse(code)
+    for node in parsed.body:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            exec(ast.unparse(node), namespace)
+    names = [node for node in ast.walk(parsed) if isinstance(node, ast.Name)]
+    made = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    for node in names:
+        assert node.id in made | namespace.keys() | vars(builtins).keys(), node.id
+    for call in (node for node in ast.walk(parsed) if isinstance(node, ast.Call)):
+        root = call.func
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        if isinstance(root, ast.Name) and root.id not in made and root is not call.func:
+            called = eval(ast.unparse(call.func), namespace)
+            kinds = inspect.signature(called).parameters.values()
+            if not any(kind.kind is inspect.Parameter.VAR_KEYWORD for kind in kinds):
+                assert {word.arg for word in call.keywords} <= {kind.name for kind in kinds}
+
+
+def test_shorter_commands_are_of_the_documents():
+    text = "".join(map(read, DOCUMENTS))
+    assert [words for words in [*SHORTER, *READERS_OWN] if words not in text] == []
+
+
+@pytest.mark.parametrize("code", ["undefined(1)", "import torch\ntorch.no_such_name()"])
+def test_a_block_with_a_wrong_name_is_found(code):
+    with pytest.raises((AssertionError, AttributeError)):
+        check_names(code, {})
 
 
 def test_publishing_lists_every_card_fact(tmp_path):

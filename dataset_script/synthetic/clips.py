@@ -3,23 +3,24 @@
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
-from .conditions import World
-from .objects import NOVELTY, SEEN, UNSEEN
-from .sampling import OBJECT_COUNTS, sample_scene
+from .appearance import Appearance, appearance_of
+from .conditions import CERTAIN, World
+from .objects import NOVELTY
+from .sampling import sample_scene
 from .scene import Scene
 from .sentences import (
-    TEMPLATES,
     Expression,
+    Language,
     Template,
     as_null,
     choose_expressions,
     find_expressions,
+    ways_to_say,
 )
 
 
@@ -28,8 +29,8 @@ SPLITS = ("train", "val", "test_s", "test_u", "test_n", *("train",) * 10)
 NULL_SHARE = 0.08  # of the clips of train and val
 MUTED_SHARE = 0.5  # of the null clips; another 3 % of all others hold no sound either
 NULL_SENTENCES = 4  # of a null clip, as in Ref-AVS
+STRANGE_SHARE = 0.35  # of a null clip's sentences, those that name what is nowhere
 NULL_ATTEMPTS = 40  # other scenes tried for a null sentence of one template
-ATTEMPTS = 800  # scenes tried for a wanted template
 COLUMNS = ("vid", "uid", "split", "fid", "exp")
 
 
@@ -46,6 +47,7 @@ class SynthesisOptions:
         video: also write an mp4 of 25 frames a second, with sound.
         null_share: of the clips of train and val, those whose sentences refer to nothing.
         novelty_share: of the others, those with a novel object (novelty.py).
+        library: folder of photographs and recordings (library.py); without it all is drawn.
     """
 
     seed: int = 0
@@ -56,6 +58,7 @@ class SynthesisOptions:
     video: bool = False
     null_share: float = NULL_SHARE
     novelty_share: float = 0.0
+    library: str = ""
 
     def __post_init__(self) -> None:
         for name, smallest in (("seed", 0), ("height", 32), ("width", 32), ("seconds", 1)):
@@ -70,6 +73,8 @@ class SynthesisOptions:
         for name in ("null_share", "novelty_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        if self.library and self.novelty_share:
+            raise ValueError("novelty_share is for drawn clips: a library has no novel objects")
         if self.video and (self.height % 2 or self.width % 2):
             raise ValueError(f"an mp4 needs even sides, got {self.height} x {self.width}")
 
@@ -131,88 +136,109 @@ def make_clip(options: SynthesisOptions, index: int) -> SyntheticClip:
     novel = (
         learned and not null and rng.spawn(1)[0].random() < options.novelty_share
     )  # all other draws stay the same
-    special = UNSEEN if split == "test_u" else (NOVELTY,) if novel else ()
     muted = rng.random() < (MUTED_SHARE if null else 0.03)
-    shorter = min(options.height, options.width)
-    draw_scene = partial(
-        sample_scene,
-        rng,
-        categories=SEEN + special,
-        required=special,
-        seconds=options.seconds,
-        width=options.width / shorter,
-        height=options.height / shorter,
-    )
-    if null:
-        scene, expressions = _null_clip(rng, draw_scene, muted)
-    else:
-        scene, expressions = _clip(
-            rng, partial(draw_scene, muted=muted), UNSEEN if split == "test_u" else ()
-        )
+    maker = _Maker(rng, options, appearance_of(options.library), novel)
+    scene, expressions = maker.null_clip(split, muted) if null else maker.clip(split, muted)
     vid = f"synthetic-{index:06d}_0_{round(options.seconds * 1000)}"
     prefix = ("null_m-" if muted else "null_c-") if null else ""
     return SyntheticClip(vid, prefix + vid, split, scene, tuple(expressions))
 
 
-def _clip(
-    rng: np.random.Generator, draw_scene: Callable[..., Scene], referents: tuple[str, ...] = ()
-) -> tuple[Scene, list[Expression]]:
-    """A scene and sentences; a template is drawn first, and scenes until one admits it."""
-    count = _object_count(rng)
-    wanted = _wanted_template(rng, count)
-    for attempt in itertools.count():
-        scene = draw_scene(count)
-        expressions = choose_expressions(
-            rng, World(scene), referents, wanted if attempt < ATTEMPTS else None
+@dataclass(frozen=True)
+class _Maker:
+    """Scenes and sentences from one source of chance; `novel`: with a novel object."""
+
+    rng: np.random.Generator
+    options: SynthesisOptions
+    appearance: Appearance
+    novel: bool
+
+    @property
+    def language(self) -> Language:
+        return self.appearance.language
+
+    def scene(self, count: int, split: str, muted: bool = False) -> Scene:
+        novelty = (NOVELTY,) if self.novel else ()
+        shorter = min(self.options.height, self.options.width)
+        return sample_scene(
+            self.rng,
+            count,
+            self.appearance.categories(split) + novelty,
+            self.appearance.referents(split) or novelty,
+            self.options.seconds,
+            self.options.width / shorter,
+            self.options.height / shorter,
+            muted,
+            self.appearance.cast(split),
         )
-        if expressions:
-            return scene, expressions
 
-
-def _null_clip(
-    rng: np.random.Generator, draw_scene: Callable[..., Scene], muted: bool
-) -> tuple[Scene, list[Expression]]:
-    """A scene, and sentences of other clips that are true of nothing here: few of them are given
-    away by their words."""
-    scene = draw_scene(_object_count(rng), muted=muted)
-    world, found = World(scene), {}
-    while len(found) < NULL_SENTENCES:
-        other, sentences = _clip(rng, draw_scene)
-        for said in sentences[: NULL_SENTENCES - len(found)]:
-            null = _null_expression(
-                rng, world, partial(draw_scene, len(other.objects)), TEMPLATES[said.template]
+    def clip(self, split: str, muted: bool = False) -> tuple[Scene, list[Expression]]:
+        """A scene and sentences; a template is drawn first, and scenes until one admits it."""
+        count = self._object_count()
+        wanted = self._wanted_template(count)
+        referents = self.appearance.referents(split)
+        for attempt in itertools.count():
+            scene = self.scene(count, split, muted)
+            first = wanted if attempt < self.appearance.attempts else None
+            expressions = choose_expressions(
+                self.rng, World(scene), referents, first, self.language
             )
-            if null is not None:
+            if expressions:
+                return scene, expressions
+
+    def null_clip(self, split: str, muted: bool) -> tuple[Scene, list[Expression]]:
+        """A scene, and sentences of other clips that are true of nothing here: few of them are
+        given away by their words. Some name what no picture shows."""
+        scene = self.scene(self._object_count(), split, muted)
+        world, found = World(scene), {}
+        strange = self.appearance.strange(split)
+        while len(found) < NULL_SENTENCES:
+            if strange and self.rng.random() < STRANGE_SHARE:
+                null = self._strange_expression(strange)
                 found[null.text] = null
-    return scene, list(found.values())
+                continue
+            other, sentences = self.clip(self.appearance.borrowed_from(split))
+            for said in sentences[: NULL_SENTENCES - len(found)]:
+                null = as_null(world, said) if self.appearance.lends_sentences else None
+                if null is None:
+                    template = self.language.templates[said.template]
+                    null = self._null_expression(world, template, len(other.objects), split)
+                if null is not None:
+                    found[null.text] = null
+        return scene, list(found.values())
 
+    def _strange_expression(self, strange: tuple[str, ...]) -> Expression:
+        template = self.language.templates["thing"]
+        slots = {"thing": strange[self.rng.integers(len(strange))]}
+        ways = ways_to_say(template, slots, None, CERTAIN, self.language)
+        return ways[self.rng.integers(len(ways))]
 
-def _null_expression(
-    rng: np.random.Generator, world: World, draw_scene: Callable[..., Scene], template: Template
-) -> Expression | None:
-    """What a template says of some other scene, and wrongly of this one."""
-    for _ in range(NULL_ATTEMPTS):
-        said = [
-            ways[rng.integers(len(ways))]
-            for ways in find_expressions(World(draw_scene()), template)
-        ]
-        nulls = [null for null in (as_null(world, one) for one in said) if null is not None]
-        if nulls:
-            return nulls[rng.integers(len(nulls))]
-    return None
+    def _null_expression(
+        self, world: World, template: Template, count: int, split: str
+    ) -> Expression | None:
+        """What a template says of some other scene, and wrongly of this one."""
+        for _ in range(NULL_ATTEMPTS):
+            other = World(self.scene(count, self.appearance.borrowed_from(split)))
+            said = [
+                ways[self.rng.integers(len(ways))]
+                for ways in find_expressions(other, template, self.language)
+            ]
+            nulls = [null for null in (as_null(world, one) for one in said) if null is not None]
+            if nulls:
+                return nulls[self.rng.integers(len(nulls))]
+        return None
 
+    def _object_count(self) -> int:
+        shares = self.appearance.object_counts
+        return 1 + int(self.rng.choice(len(shares), p=shares))
 
-def _object_count(rng: np.random.Generator) -> int:
-    return 1 + int(rng.choice(len(OBJECT_COUNTS), p=OBJECT_COUNTS))
-
-
-def _wanted_template(rng: np.random.Generator, count: int) -> str:
-    """A template for a clip of `count` objects, each family as likely; what takes three objects
-    where there are three."""
-    fitting = {
-        name: template.family
-        for name, template in TEMPLATES.items()
-        if template.objects <= count and (count < 3 or template.objects >= 3)
-    }
-    family = rng.choice(sorted(set(fitting.values())))
-    return str(rng.choice([name for name in fitting if fitting[name] == family]))
+    def _wanted_template(self, count: int) -> str:
+        """A template for a clip of `count` objects, each family as likely; what takes three objects
+        where there are three."""
+        fitting = {
+            name: template.family
+            for name, template in self.language.templates.items()
+            if template.objects <= count and (count < 3 or template.objects >= 3)
+        }
+        family = self.rng.choice(sorted(set(fitting.values())))
+        return str(self.rng.choice([name for name in fitting if fitting[name] == family]))

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
-from .objects import can_sound
 from .scene import Scene, SceneObject
 
 
@@ -66,6 +66,7 @@ def superlative(extents: list[Range | None], gap: float) -> np.ndarray:
 
 ENTRY, STAY = 1.0, 2.0  # s between entrances, between times on stage
 ONSET, DURATION = 1.0, 1.5  # s between beginnings of sounds, between lengths of sound
+SIZE = 0.5  # octaves of an object's size
 LOUDNESS = 5.0  # dB
 SWELL = (5.0, 4.0)  # dB: larger over the time 9 or more, not so 1 or less
 TEMPO = float(np.log2(1.5))  # octaves of the rate of strokes
@@ -118,6 +119,24 @@ def _haste(item: SceneObject) -> float:
     )
 
 
+def _place(axis: int, sign: int) -> Property:
+    """Being clearly furthest to one side, whenever on stage."""
+
+    def of(clip: Timeline) -> np.ndarray:
+        along = [
+            sign * centres[on_stage, axis]
+            for centres, on_stage in zip(clip.centres, clip.on_stage, strict=True)
+        ]
+        return superlative([(float(x.min()), float(x.max())) for x in along], ASIDE)
+
+    return of
+
+
+def size(item: SceneObject) -> Range:
+    """Octaves."""
+    return (float(np.log2(item.radius)),) * 2
+
+
 def _most(measure: Measure, gap: float, sign: int = 1) -> Property:
     """Having the largest (sign 1) or the smallest (sign -1) measure."""
     return lambda clip: superlative([signed(measure(item), sign) for item in clip.objects], gap)
@@ -152,6 +171,25 @@ def _last_to_sound(clip: Timeline) -> np.ndarray:
     return np.where((margins >= 1) & (ends < ends.max() - MOMENTS), 0.0, margins)
 
 
+def _second_to_sound(clip: Timeline) -> np.ndarray:
+    """The second of two or more to begin; unclear unless all beginnings are apart."""
+    onsets = sorted((item.sound.span[0], item.fid) for item in clip.objects if item.sound)
+    apart = all(later[0] - one[0] >= ONSET for one, later in pairwise(onsets))
+    clear_second = len(onsets) > 1 and apart
+    return np.array(
+        [
+            -CERTAIN
+            if item.sound is None
+            else 0.0
+            if not clear_second
+            else CERTAIN
+            if item.fid == onsets[1][1]
+            else -CERTAIN
+            for item in clip.objects
+        ]
+    )
+
+
 def _at_all_times(clip: Timeline) -> np.ndarray:
     pauses = [
         clip.scene.seconds - (item.sound.seconds if item.sound else 0) for item in clip.objects
@@ -184,11 +222,17 @@ def _intermittent(clip: Timeline) -> np.ndarray:
     return np.array([of(item) for item in clip.objects])
 
 
-ATTRIBUTES = ("category", "colour", "surface", "motion")
+ATTRIBUTES = ("colour", "surface", "motion")
 VISIBLE_PROPERTIES: dict[str, Property] = {
     "throughout": _throughout,
     "first to appear": _most(entry, ENTRY, -1),
     "last to appear": _most(entry, ENTRY),
+    "leftmost": _place(0, -1),
+    "rightmost": _place(0, 1),
+    "topmost": _place(1, -1),
+    "lowest": _place(1, 1),
+    "biggest": _most(size, SIZE),
+    "smallest": _most(size, SIZE, -1),
 }
 ACOUSTIC_PROPERTIES: dict[str, Property] = {
     "sounding": _sounding,
@@ -200,6 +244,7 @@ ACOUSTIC_PROPERTIES: dict[str, Property] = {
     "faster over time": _grows(_haste, *HASTE, 1),
     "slower over time": _grows(_haste, *HASTE, -1),
     "first to sound": _most(onset, ONSET, -1),
+    "second to sound": _second_to_sound,
     "last to sound": _last_to_sound,
     "at all times": _at_all_times,
     "longest sound": _most(duration, DURATION),
@@ -209,6 +254,7 @@ ACOUSTIC_PROPERTIES: dict[str, Property] = {
     "intermittent": _intermittent,
     "continuous": _continuous,
 }
+HEARD = "does"  # what one hears an object doing: its value is a word
 TOGETHER = int(1.5 / MOMENTS) + 1  # moments on stage together, 1.5 s: a frame a second shows one
 ASIDE = 0.12  # of the shorter side: left of, right of, above, under
 NEAR = (
@@ -334,7 +380,7 @@ class Condition:
     @property
     def acoustic(self) -> bool:
         """Does it take an ear, in its own words or in its landmark's?"""
-        heard = self.kind in ACOUSTIC_PROPERTIES or self.kind in ACOUSTIC_RELATIONS
+        heard = self.kind in (HEARD, *ACOUSTIC_PROPERTIES, *ACOUSTIC_RELATIONS)
         return heard or any(condition.acoustic for condition in self.landmark)
 
 
@@ -372,14 +418,24 @@ class World(Timeline):
         """Could this object be any sound's source, for all that the frames show?"""
         item = self.objects[index]
         return (
-            can_sound(item.category)
+            item.audible
             and item.presence == (0.0, self.scene.seconds)
             and not self.scene.has_twin(item)
         )
 
     def _evaluate(self, condition: Condition) -> np.ndarray:
+        value = condition.value
+        if condition.kind == "category":  # unclear of what could be taken for it
+            margins = sure([item.category == value for item in self.objects])
+            return np.where([value in item.like for item in self.objects], 0.0, margins)
+        if condition.kind == "group":
+            return sure([value in item.groups for item in self.objects])
+        if condition.kind == HEARD:
+            return sure(
+                [item.sound is not None and item.sound.does == value for item in self.objects]
+            )
         if condition.kind in ATTRIBUTES:
-            return sure([getattr(item, condition.kind) == condition.value for item in self.objects])
+            return sure([getattr(item, condition.kind) == value for item in self.objects])
         if not condition.landmark:
             return PROPERTIES[condition.kind](self)
         landmark = self.refer(condition.landmark)

@@ -3,12 +3,10 @@
 import csv
 import io
 import json
-import os
 import wave
 from collections.abc import Collection
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -18,24 +16,31 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from modeling_refavs.utils.files import is_new, lock_folder, whole_file
+from modeling_refavs.utils.processes import worker_pool
+
+from .appearance import Appearance, Drawn, appearance_of
 from .clips import COLUMNS, SPLITS, SynthesisOptions, make_clip, split_of
-from .drawing import draw
-from .objects import CATEGORIES, NOVELTY, UNSEEN, super_category_of
+from .library import library_digest
 from .scene import Scene
-from .sounds import SAMPLE_RATE, render_sound
+from .sounds import SAMPLE_RATE
 
 
 FPS = 25
 
 
-def encode_video(scene: Scene, sound: np.ndarray, height: int, width: int) -> bytes:
+def encode_video(
+    scene: Scene, sound: np.ndarray, height: int, width: int, appearance: Appearance | None = None
+) -> bytes:
     """H.264 and AAC, playable in a browser.
 
     Args:
         scene: the scene graph.
         sound: its samples `(samples,)` int16 at 16 kHz.
         height, width: of the frames, pixels, even.
+        appearance: of its objects; drawn ones without.
     """
+    appearance = appearance or Drawn()
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         picture = container.add_stream("libx264", rate=FPS, options={"crf": "18"})
@@ -43,7 +48,7 @@ def encode_video(scene: Scene, sound: np.ndarray, height: int, width: int) -> by
         picture.thread_count = 1  # same bytes on every machine
         voice = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
         for number in range(round(scene.seconds * FPS)):
-            frame, _ = draw(scene, number / FPS, height, width)
+            frame, _ = appearance.draw(scene, number / FPS, height, width)
             container.mux(picture.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(picture.encode())
         samples = av.AudioFrame.from_ndarray(sound[None], format="s16", layout="mono")
@@ -89,20 +94,23 @@ def synthesize(
         )
     wanted = [index for index in range(clips) if split_of(index) in splits]
     output = Path(output)
-    _claim(output, options)
     write = partial(write_clip, output, options)
     with ExitStack() as stack:
+        stack.enter_context(lock_folder(output))
+        _claim(output, options)
         mapped = map
         if workers > 1:
-            pool = stack.enter_context(ProcessPoolExecutor(workers))
+            pool = stack.enter_context(worker_pool(workers))
             mapped = partial(pool.map, chunksize=4)
         done = tqdm(mapped(write, wanted), total=len(wanted), unit="clip", desc="synthesize")
         rows = [row for clip_rows in done for row in clip_rows]
-    kinds = (*CATEGORIES, NOVELTY) if options.novelty_share else CATEGORIES
-    taxonomy = {
-        "categories": {name: super_category_of(name) for name in kinds},
-        "unseen": list(UNSEEN),
-    }
+        _write_tables(output, options, rows)
+
+
+def _write_tables(
+    output: Path, options: SynthesisOptions, rows: list[dict[str, str | int]]
+) -> None:
+    taxonomy = appearance_of(options.library).taxonomy(options.novelty_share > 0)
     _replace(output / "taxonomy.json", _json(taxonomy))
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, COLUMNS)
@@ -116,14 +124,15 @@ def write_clip(output: Path, options: SynthesisOptions, index: int) -> list[dict
     its metadata rows."""
     clip = make_clip(options, index)
     rows = list(clip.rows())
+    appearance = appearance_of(options.library)
     done = output / "scenes" / f"{clip.name}.json"
     if done.exists():
         return rows
     media, masks = output / "media" / clip.name, output / "gt_mask" / clip.name
-    sound = render_sound(clip.scene)
+    sound = appearance.render_sound(clip.scene)
     _replace(media / "audio.wav", _wav(sound))
     for number, time in enumerate(options.times):
-        frame, visible = draw(clip.scene, float(time), options.height, options.width)
+        frame, visible = appearance.draw(clip.scene, float(time), options.height, options.width)
         _replace(media / "frames" / f"{number}.jpg", _image(frame, "JPEG", quality=JPEG_QUALITY))
         shown = visible[:1] & False if clip.name.startswith("null_") else visible
         for fid, mask in enumerate(shown):
@@ -132,9 +141,8 @@ def write_clip(output: Path, options: SynthesisOptions, index: int) -> list[dict
                 _image(mask.astype(np.uint8) * 255, "PNG"),
             )
     if options.video:
-        _replace(
-            media / "video.mp4", encode_video(clip.scene, sound, options.height, options.width)
-        )
+        size = options.height, options.width
+        _replace(media / "video.mp4", encode_video(clip.scene, sound, *size, appearance))
     sentences = [
         {"uid": row["uid"], **asdict(expression)}
         for row, expression in zip(rows, clip.expressions, strict=True)
@@ -148,19 +156,24 @@ def write_clip(output: Path, options: SynthesisOptions, index: int) -> list[dict
 def _claim(output: Path, options: SynthesisOptions) -> None:
     """Note in the folder what is made there, and refuse to mix two worlds."""
     note = output / "synthesis.json"
-    if note.exists() and _read_options(note) != options:
+    made = asdict(options)
+    if options.library:
+        appearance_of(options.library)  # a bad library is refused before anything is written
+        made["library"] = library_digest(options.library)
+    if note.exists() and _read_options(note) != replace(options, library=made["library"]):
         raise ValueError(
             f"{output} holds clips made with other options ({note}): choose another folder"
         )
-    if not note.exists() and output.exists() and any(output.iterdir()):
+    if not note.exists() and not is_new(output):
         raise ValueError(
             f"{output} is not empty and holds no synthetic benchmark: choose another folder"
         )
-    _replace(note, _json(asdict(options)))
+    _replace(note, _json(made))
 
 
 def _read_options(note: Path) -> SynthesisOptions | None:
-    """None if it holds something else. An older note lacks what was fixed then."""
+    """None if it holds something else. An older note lacks what was fixed then; `library` is its
+    digest."""
     try:
         return SynthesisOptions(**json.loads(note.read_bytes()))
     except (TypeError, ValueError):
@@ -168,11 +181,9 @@ def _read_options(note: Path) -> SynthesisOptions | None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_bytes(content)
-    os.replace(unfinished, path)
+    with whole_file(path) as unfinished:
+        unfinished.write_bytes(content)
 
 
 def _json(content: object) -> bytes:

@@ -1,7 +1,9 @@
 """Random scenes: every attribute drawn on its own, so that none foretells another (only silent
 things never move or sound)."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -29,6 +31,64 @@ LEVEL_CHANGE = 12.0  # dB over the whole sound
 RATES = (1.3, 2.6, 5.2)  # strokes a second
 
 
+Pick = Callable[..., str]  # (attribute, values, share): a value, at times an earlier object's
+
+
+class Cast(Protocol):
+    """Who plays: what an object of a category looks and sounds like, and before which ground.
+
+    Args:
+        sounding: share of the objects with a sound that make it.
+    """
+
+    sounding: float
+
+    def looks(
+        self, rng: np.random.Generator, category: str, count: int, pick: Pick
+    ) -> dict[str, Any]:
+        """The fields of a `SceneObject` that follow from its category; `count`: of the scene's
+        objects."""
+
+    def has_sound(self, item: SceneObject) -> bool:
+        """Is there a sound for it?"""
+
+    def voice(self, rng: np.random.Generator, item: SceneObject, sound: Sound) -> Sound:
+        """The sound as this object makes it."""
+
+    def ground(self, rng: np.random.Generator) -> str:
+        """The name of a background."""
+
+
+class DrawnCast:
+    """Silhouettes and timbres (objects.py)."""
+
+    sounding = 0.67
+
+    def looks(
+        self, rng: np.random.Generator, category: str, count: int, pick: Pick
+    ) -> dict[str, Any]:
+        audible = can_sound(category)
+        return {
+            "motion": pick("motion", MOTIONS) if audible else "still",
+            "colour": pick("colour", tuple(COLOURS)),
+            "surface": pick("surface", SURFACES),
+            "radius": round_off(rng.uniform(*RADIUS)),
+            "audible": audible,
+        }
+
+    def has_sound(self, item: SceneObject) -> bool:
+        return item.audible
+
+    def voice(self, rng: np.random.Generator, item: SceneObject, sound: Sound) -> Sound:
+        return sound
+
+    def ground(self, rng: np.random.Generator) -> str:
+        return ""
+
+
+DRAWN = DrawnCast()
+
+
 def sample_scene(
     rng: np.random.Generator,
     count: int,
@@ -38,6 +98,7 @@ def sample_scene(
     width: float = 1.0,
     height: float = 1.0,
     muted: bool = False,
+    cast: Cast = DRAWN,
 ) -> Scene:
     """Draw a scene.
 
@@ -48,21 +109,32 @@ def sample_scene(
         seconds: length of the clip.
         width, height: in units of the shorter side.
         muted: no object makes a sound.
+        cast: what the objects look and sound like.
     """
     while True:
         objects: list[SceneObject] = []
         partial = seconds >= 5 and rng.random() < 0.4
         for fid in range(count):
             choice = required if required and fid == 0 else categories
-            objects.append(_sample_object(rng, fid, objects, choice, seconds, partial))
-        scene = Scene(int(rng.integers(2**62)), seconds, width, height, tuple(objects))
+            objects.append(_sample_object(rng, fid, objects, choice, seconds, partial, cast, count))
+        seed = int(rng.integers(2**62))
+        scene = Scene(seed, seconds, width, height, tuple(objects), cast.ground(rng))
         placed = _place(rng, scene)
         if placed is not None:
             scene = _twins_take_turns(rng, placed)
-            return scene if muted else _with_sounds(rng, scene)
+            return scene if muted else _with_sounds(rng, scene, cast)
 
 
-def _sample_object(rng, fid, earlier, categories, seconds, partial) -> SceneObject:
+def _sample_object(
+    rng: np.random.Generator,
+    fid: int,
+    earlier: Sequence[SceneObject],
+    categories: tuple[str, ...],
+    seconds: float,
+    partial: bool,
+    cast: Cast,
+    count: int,
+) -> SceneObject:
     def pick(attribute: str, values: tuple[str, ...], share: float = REPEAT) -> str:
         taken = [
             value for value in (getattr(item, attribute) for item in earlier) if value in values
@@ -70,18 +142,14 @@ def _sample_object(rng, fid, earlier, categories, seconds, partial) -> SceneObje
         return str(rng.choice(taken if taken and rng.random() < share else values))
 
     category = pick("category", categories, REPEAT_CATEGORY)
-    motion = pick("motion", MOTIONS) if can_sound(category) else "still"
     return SceneObject(
         fid=fid,
         category=category,
-        colour=pick("colour", tuple(COLOURS)),
-        surface=pick("surface", SURFACES),
-        radius=_round(rng.uniform(*RADIUS)),
         place=(0.0, 0.0),
-        motion=motion,
-        phase=_round(rng.uniform(0, np.pi)),
-        presence=_presence(rng, seconds) if partial and rng.random() < 0.7 else (0.0, seconds),
         depth=0,
+        **cast.looks(rng, category, count, pick),
+        phase=round_off(rng.uniform(0, np.pi)),
+        presence=_presence(rng, seconds) if partial and rng.random() < 0.7 else (0.0, seconds),
     )
 
 
@@ -102,7 +170,9 @@ def _place(rng, scene: Scene) -> Scene | None:
         for _ in range(40):
             place = _beside(rng, item, placed) if placed and rng.random() < 0.5 else None
             place = place or (rng.uniform(0, scene.width), rng.uniform(0, scene.height))
-            candidate = replace(item, place=tuple(map(_round, place)), depth=int(depths[item.fid]))
+            candidate = replace(
+                item, place=tuple(map(round_off, place)), depth=int(depths[item.fid])
+            )
             if _inside(scene, candidate) and all(
                 _apart(scene, candidate, other, times) for other in placed
             ):
@@ -143,7 +213,7 @@ def _twins_take_turns(rng, scene: Scene) -> Scene:
     apart."""
     items = list(scene.objects)
     for one, two in ((a.fid, b.fid) for a in items for b in items if a.fid < b.fid):
-        same = items[one].category == items[two].category and can_sound(items[one].category)
+        same = items[one].category == items[two].category and items[one].audible
         if same and scene.seconds >= 8 and rng.random() < 0.5:
             turn = float(np.floor(scene.seconds / 2)) + 0.5
             first, second = (one, two) if rng.random() < 0.5 else (two, one)
@@ -153,34 +223,32 @@ def _twins_take_turns(rng, scene: Scene) -> Scene:
     return replace(scene, objects=tuple(items))
 
 
-def _with_sounds(rng, scene: Scene) -> Scene:
-    """Two objects in three that can sound do."""
-    able = [item for item in scene.objects if can_sound(item.category) and not scene.has_twin(item)]
-    sounding = [item.fid for item in able if rng.random() < 0.67]
+def _with_sounds(rng, scene: Scene, cast: Cast) -> Scene:
+    """A share of the objects that can sound do."""
+    able = [item for item in scene.objects if cast.has_sound(item) and not scene.has_twin(item)]
+    sounding = [item.fid for item in able if rng.random() < cast.sounding]
     levels = rng.permutation(LEVELS)
-    items = [
-        replace(
-            item, sound=_sample_sound(rng, item.presence, float(levels[item.fid % len(levels)]))
-        )
-        if item.fid in sounding
-        else item
-        for item in scene.objects
-    ]
+    items = []
+    for item in scene.objects:
+        if item.fid in sounding:
+            sound = _sample_sound(rng, item.presence, float(levels[item.fid % len(levels)]))
+            item = replace(item, sound=cast.voice(rng, item, sound))
+        items.append(item)
     return replace(scene, objects=tuple(items))
 
 
-def _sample_sound(rng, presence: tuple[float, float], level: float) -> Sound | None:
+def _sample_sound(rng, presence: tuple[float, float], level: float) -> Sound:
     start, end = presence
-    level = _round(level + rng.uniform(-1, 1))
+    level = round_off(level + rng.uniform(-1, 1))
     change = float(rng.choice([0.0, 0.0, LEVEL_CHANGE, -LEVEL_CHANGE]))
     rate = None if rng.random() < 0.35 else (float(rng.choice(RATES)), float(rng.choice(RATES)))
     if rate and rng.random() < 0.55:
         rate = (rate[0], rate[0])
     return Sound(
         intervals=_intervals(rng, start, end),
-        level=(_round(level - change / 2), _round(level + change / 2)),
+        level=(round_off(level - change / 2), round_off(level + change / 2)),
         rate=rate,
-        pitch=_round(rng.uniform(0.94, 1.06)),
+        pitch=round_off(rng.uniform(0.94, 1.06)),
     )
 
 
@@ -203,6 +271,6 @@ def _intervals(rng, start: float, end: float) -> tuple[tuple[float, float], ...]
     return ((float(start), float(end)),)
 
 
-def _round(value: float) -> float:
+def round_off(value: float) -> float:
     """Scenes are stored as JSON: what is stored is what is drawn."""
     return round(float(value), 4)

@@ -30,13 +30,18 @@ class Sound:
         level: root mean square at the start of the first and the end of the last interval, dB of
             full scale; linear in between.
         rate: strokes a second at the same two moments; None is one steady tone, hiss or roll.
-        pitch: factor on the pitch of the category's timbre.
+        pitch: factor on the pitch of the category's timbre or of the recording.
+        recording, cut: in a library, the file and its part from `cut[0]` to `cut[1]`, s.
+        does: in a library, what one hears the object doing, as in "the barking dog".
     """
 
     intervals: tuple[tuple[float, float], ...]
     level: tuple[float, float]
     rate: tuple[float, float] | None
     pitch: float
+    recording: str = ""
+    cut: tuple[float, float] = (0.0, 0.0)
+    does: str = ""
 
     @property
     def span(self) -> tuple[float, float]:
@@ -54,7 +59,11 @@ class Sound:
 @dataclass(frozen=True)
 class SceneObject:
     """One object. `depth` 0 is nearest to the viewer; on stage from `presence[0]` to
-    `presence[1]`."""
+    `presence[1]`.
+
+    `audible`: of a kind that can sound. `groups`: wider words for the kind. `like`: kinds that
+    could be taken for it. `picture`: its file in a library, by `turn` degrees and `mirrored`.
+    """
 
     fid: int
     category: str
@@ -67,6 +76,12 @@ class SceneObject:
     presence: tuple[float, float]
     depth: int
     sound: Sound | None = None
+    audible: bool = True
+    groups: tuple[str, ...] = ()
+    like: tuple[str, ...] = ()
+    picture: str = ""
+    turn: float = 0.0
+    mirrored: bool = False
 
     def on_stage(self, times: np.ndarray) -> np.ndarray:
         return (times >= self.presence[0]) & (times <= self.presence[1])
@@ -75,13 +90,14 @@ class SceneObject:
 @dataclass(frozen=True)
 class Scene:
     """A clip before it is drawn. `seed` feeds the texture, the noise and the strokes' grain: same
-    scene, same bytes."""
+    scene, same bytes. `ground`: its background in a library."""
 
     seed: int
     seconds: float
     width: float
     height: float
     objects: tuple[SceneObject, ...]
+    ground: str = ""
 
     def centre(self, item: SceneObject, times: np.ndarray) -> np.ndarray:
         """Centre `(times, 2)` of an object: its motion, and its slide beyond the nearer side while
@@ -107,10 +123,11 @@ class Scene:
         return SPIN * time if item.motion == "spinning" else 0.0
 
     def has_twin(self, item: SceneObject) -> bool:
-        """Is another of its kind on stage with it? Then no ear can tell which of the two sounds."""
+        """Is another of its kind, or like it, on stage with it? Then no ear can tell which of the
+        two sounds."""
         return any(
             other.fid != item.fid
-            and other.category == item.category
+            and (other.category == item.category or other.category in item.like)
             and max(item.presence[0], other.presence[0]) < min(item.presence[1], other.presence[1])
             for other in self.objects
         )
@@ -124,15 +141,16 @@ class Scene:
 
 
 def _object_from_json(stored: dict[str, Any]) -> SceneObject:
-    item = SceneObject(
-        **{**stored, "place": tuple(stored["place"]), "presence": tuple(stored["presence"])}
-    )
+    tuples = ("place", "presence", "groups", "like")
+    item = SceneObject(**{k: tuple(v) if k in tuples else v for k, v in stored.items()})
     if item.sound is None:
         return item
     sound = stored["sound"]
     rate = None if sound["rate"] is None else tuple(sound["rate"])
     intervals = tuple(tuple(interval) for interval in sound["intervals"])
-    return replace(item, sound=Sound(intervals, tuple(sound["level"]), rate, sound["pitch"]))
+    level, cut = tuple(sound["level"]), tuple(sound.get("cut", (0.0, 0.0)))
+    known = {**sound, "intervals": intervals, "level": level, "rate": rate, "cut": cut}
+    return replace(item, sound=Sound(**known))
 
 
 @dataclass(frozen=True)

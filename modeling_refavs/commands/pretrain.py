@@ -1,6 +1,8 @@
-"""`refavs pretrain`: a synthetic tree in, the three pretrained parts of EEMC out."""
+"""`refavs pretrain`: a synthetic tree in, the three pretrained parts of EEMC out; `refavs
+pretrain-decoders`: a frozen backbone and photographs in, a Mask2Former out."""
 
 import argparse
+import json
 from pathlib import Path
 
 
@@ -37,6 +39,30 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: %(default)s")
     parser.set_defaults(run=run)
 
+    parser = commands.add_parser(
+        "pretrain-decoders",
+        help="train Mask2Former's decoders on a frozen backbone and composites of photographs",
+        description="Train Mask2Former's two decoders on a frozen backbone to find every object in "
+        "composites that are made meanwhile: a folder for `mask2former` in a recipe. The same "
+        "command goes on with a training that was stopped.",
+    )
+    parser.add_argument("vision", metavar="BACKBONE", help="folder of the backbone")
+    parser.add_argument("library", metavar="LIBRARY", help="that `refavs library build` wrote")
+    parser.add_argument("output", metavar="OUT", help="folder for the Mask2Former")
+    parser.add_argument(
+        "--recipe",
+        metavar="YAML",
+        help="recipe whose mask2former_config and vision_config say how large it is; default: "
+        "photo_alignment.yaml",
+    )
+    parser.add_argument("--steps", type=int, default=700, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--batch-size", type=int, default=16, metavar="N", help="default: %(default)s"
+    )
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: %(default)s")
+    parser.set_defaults(run=run_decoders)
+
 
 def run(args: argparse.Namespace) -> None:
     from ..research.pretrain import pretrain
@@ -53,3 +79,19 @@ def run(args: argparse.Namespace) -> None:
             args.seed,
         )
     )
+
+
+def run_decoders(args: argparse.Namespace) -> None:
+    from ..research.pretrain_decoders import PHOTO_RECIPE, pretrain_decoders
+
+    scores = pretrain_decoders(
+        args.vision,
+        args.library,
+        Path(args.output),
+        Path(args.recipe or PHOTO_RECIPE),
+        args.steps,
+        args.batch_size,
+        args.learning_rate,
+        args.seed,
+    )
+    print(json.dumps(scores, indent=1))

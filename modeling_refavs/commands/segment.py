@@ -2,15 +2,19 @@
 
 import argparse
 import os
+import shutil
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import PRECISIONS
 
 
 if TYPE_CHECKING:
+    from ..inference.mask_store import MaskStore
     from ..inference.segment import VideoSegmentation
+    from ..video_refavs import VideoInfo
 
 OUTPUT_HELP = (
     "video to write, .mp4, .mov, .mkv or .webm; a name without a suffix is a folder of PNGs"
@@ -99,27 +103,60 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         ValueError: any input or output that cannot work, before the model is loaded.
     """
-    from tqdm import tqdm
-
     from ..inference.export import summarize, to_json, write_summary
     from ..inference.loading import choose_device, load_model
-    from ..inference.mask_store import PersistentMaskStore, describe_request, store_folder_of
-    from ..inference.segment import check_request, segment_video
+    from ..inference.mask_store import (
+        PersistentMaskStore,
+        claimed_folders,
+        describe_request,
+        store_folder_of,
+    )
+    from ..inference.segment import check_request
+    from ..utils.files import lock_folder
     from ..video_refavs import probe_video
+    from ..visualization.render import check_video_size
 
     check_request(args.expressions, args.threshold, args.fps, args.smooth)
-    _check_outputs(args)
     info = probe_video(args.video)
-    device = choose_device(args.device)
-    model, processor = load_model(args.model, device, args.dtype, args.compile)
+    if args.output.suffix:
+        check_video_size(info, args.expressions, args.output, args.mode)
     # Beside the output, so that a run that was stopped resumes when the same is asked again.
     # `looks` is what its state has always called the frames a second.
     request = describe_request(
         args.video, args.expressions, args.model, dtype=args.dtype, looks=args.fps
     )
-    store = PersistentMaskStore(store_folder_of(args.output), request)
+    store_folder = store_folder_of(args.output)
+    ours = claimed_folders(store_folder, request)
+    _check_outputs(args, ours)
+    device = choose_device(args.device)
+    model, processor = load_model(args.model, device, args.dtype, args.compile)
+    with lock_folder(store_folder, args.output):
+        store = PersistentMaskStore(store_folder, request)
+        segmentation = _segment(model, processor, info, store, args)
+        store.claim(_folders(args).values())
+        for folder in ours:
+            shutil.rmtree(folder, ignore_errors=True)
+        _write_outputs(segmentation, args)
+        if args.summary:
+            write_summary(segmentation, args.summary)
+        else:
+            print(to_json(summarize(segmentation)))
+        store.remove()
+
+
+def _segment(
+    model: Any,
+    processor: Any,
+    info: "VideoInfo",
+    store: "MaskStore",
+    args: argparse.Namespace,
+) -> "VideoSegmentation":
+    from tqdm import tqdm
+
+    from ..inference.segment import segment_video
+
     with tqdm(total=info.duration and round(info.duration), unit="s", desc="segmenting") as bar:
-        segmentation = segment_video(
+        return segment_video(
             model,
             processor,
             info,
@@ -130,12 +167,6 @@ def run(args: argparse.Namespace) -> None:
             progress=bar.update,
             store=store,
         )
-    _write_outputs(segmentation, args)
-    if args.summary:
-        write_summary(segmentation, args.summary)
-    else:
-        print(to_json(summarize(segmentation)))
-    store.remove()
 
 
 def _write_outputs(segmentation: "VideoSegmentation", args: argparse.Namespace) -> None:
@@ -158,14 +189,22 @@ def _write_outputs(segmentation: "VideoSegmentation", args: argparse.Namespace) 
         write_outputs(segmentation, writers, bar.update)
 
 
-def _check_outputs(args: argparse.Namespace) -> None:
+def _folders(args: argparse.Namespace) -> dict[str, Path]:
+    """Of the outputs those that are folders, by their content."""
+    folders = {"masks": args.masks, "frames": None if args.output.suffix else args.output}
+    return {content: folder for content, folder in folders.items() if folder}
+
+
+def _check_outputs(args: argparse.Namespace, ours: Collection[Path]) -> None:
+    """`ours` are folders that a stopped run of the same request has written."""
+    from ..utils.files import is_new
     from ..visualization.video_writer import encoding_of
 
     if args.output.suffix:
         encoding_of(args.output)
-    folders = {"masks": args.masks, "frames": None if args.output.suffix else args.output}
+    folders = _folders(args)
     for content, folder in folders.items():
-        if folder and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not is_new(folder) and folder.resolve() not in ours:
             raise ValueError(
                 f"{folder}: the folder for {content} must be new or empty, "
                 "so that nothing older stays in it"

@@ -49,6 +49,12 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         metavar="SPLIT",
         help="draw these alone; clips of others are counted (default: all)",
     )
+    parser.add_argument(
+        "--library",
+        default="",
+        metavar="DIR",
+        help="photographs and recordings in place of drawings and tones (refavs library build)",
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
     parser.add_argument(
         "--shortcuts",
@@ -64,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
     height, width = parse_size(args.size)
     shares = (args.null_share, args.novelty_share)
     options = SynthesisOptions(
-        args.seed, height, width, args.seconds, args.fps, args.video, *shares
+        args.seed, height, width, args.seconds, args.fps, args.video, *shares, args.library
     )
     synthesize(args.output, args.clips, options, args.workers, args.splits or SPLITS)
     if args.shortcuts:

@@ -122,7 +122,8 @@ def fetch_parts(
 
 
 def check_parts(folder: Path, models: dict[str, str]) -> None:
-    """`ValueError` before anything is downloaded where a name is taken by something else."""
+    """`ValueError` before anything is downloaded where a name is taken by something else, or a file
+    of an earlier call has changed."""
     for name, model in models.items():
         if not (folder / name).exists():
             continue
@@ -134,6 +135,10 @@ def check_parts(folder: Path, models: dict[str, str]) -> None:
                 f"{folder / name}: holds {entry['model']} and not {model}: give another folder, or "
                 "remove it"
             )
+        for file, digest in entry["files"].items():
+            path = folder / name / file
+            if not path.is_file() or sha256(path) != digest:
+                raise ValueError(f"{path}: is not as it was written: remove {folder / name}")
 
 
 def read_entry(part: Path) -> dict | None:

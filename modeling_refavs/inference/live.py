@@ -18,12 +18,18 @@ from ..streaming_refavs import RefAVSStream
 from ..video_refavs import (
     DEFAULT_FRAME_RATE,
     JITTER,
+    RESTART_PICTURES,
     SHORTEST_STEP,
+    Deinterlacer,
+    DisplayOrder,
     Frame,
     SoundResampler,
     clock_broke,
     displayed_size,
     is_sound,
+    open_media,
+    picture_stream,
+    sound_stream,
     warn_once,
 )
 
@@ -58,6 +64,8 @@ class LiveInput:
 
     def open(self) -> InputContainer:
         """`ValueError` says what is wrong with what does not open."""
+        if self.is_file:
+            return open_media(self.source)
         try:
             return av.open(self.source, format=self.container_format, timeout=(LIVE_TIMEOUT, None))
         except (av.FFmpegError, ValueError) as error:
@@ -117,6 +125,7 @@ class Waveform:
 
 LONGEST_QUEUE = 10  # s, that wait for the model; older ones are lost
 SOUND_PATIENCE = 1.0  # s, after which a second goes without the sound that has not come
+PICTURE_PATIENCE = 2.0  # s of sound, after which no picture of that time is waited for
 EXACT = 1e-6  # s
 
 
@@ -168,12 +177,11 @@ class LiveSource:
         self._waiting: deque[LiveSecond] = deque()  # for their sound
         self._current: LiveSecond | None = None
         self._shown: Frame | None = None
-        self._num_pictures = 0
+        self._num_pictures, self._deinterlacer = 0, Deinterlacer()
         self._sound_is_apart = sound is not None
         containers = [pictures.open()] + ([sound.open()] if sound else [])
-        if not containers[0].streams.video:
-            raise ValueError(f"{pictures.source}: no moving picture in it")
-        self._video, audio = containers[0].streams.video[0], [*containers[-1].streams.audio[:1]]
+        self._video, track = picture_stream(containers[0]), sound_stream(containers[-1])
+        audio = [] if track is None else [track]
         self._waveforms = [Waveform(*form) for form in waveforms] if audio else []
         self.has_sound, self.frame_rate = (
             bool(audio),
@@ -214,8 +222,8 @@ class LiveSource:
         shows = streams[0].type == "video"
         try:
             for frame, now in self._timed(container, streams, shows, paced):
-                if paced and now > self.clock:
-                    time.sleep((now - self.clock) / self.speed)
+                if paced:
+                    self._wait_until(now, isinstance(frame, av.VideoFrame))
                 with self.condition:
                     if self.ended:
                         return
@@ -233,24 +241,25 @@ class LiveSource:
         """(frame, s since the first picture of the source); sound from before that is left out."""
         offsets: dict[int, float] = {}  # of each stream's own clock, s
         latest: dict[int, float] = {}
-        for packet in container.demux(streams):
-            index = packet.stream.index
-            for frame in _decode(packet):
-                own = (
-                    latest.get(index, 0.0) - offsets.get(index, 0.0)
-                    if frame.time is None
-                    else frame.time
-                )
-                if not self._has_begun(frame, paced):
-                    continue
-                if not offsets:
-                    offset = -own if shows or paced else self.clock - own
-                    offsets = {stream.index: offset for stream in streams}
-                now = own + offsets[index]
-                if index in latest and clock_broke(latest[index], now, 0.0):
-                    offsets[index], now = latest[index] - own, latest[index]
-                latest[index] = now
-                yield frame, now
+        num_broken = dict.fromkeys((stream.index for stream in streams), 0)
+        for index, own, frame in _decode(container, streams):
+            if own is None:
+                own = latest.get(index, 0.0) - offsets.get(index, 0.0)
+            if not self._has_begun(frame, paced):
+                continue
+            if not offsets:
+                offset = -own if shows or paced else self.clock - own
+                offsets = {stream.index: offset for stream in streams}
+            now = own + offsets[index]
+            if index in latest and clock_broke(latest[index], now, 0.0):
+                num_broken[index] += 1  # one stamp out of time is no restart
+                if num_broken[index] == RESTART_PICTURES:
+                    offsets[index] = latest[index] - own
+                now = latest[index]
+            else:
+                num_broken[index] = 0
+            latest[index] = now
+            yield frame, now
 
     def _has_begun(self, frame: av.VideoFrame | av.AudioFrame, paced: bool) -> bool:
         """Whether there has been a picture; a file of sound waits for it."""
@@ -266,8 +275,10 @@ class LiveSource:
         if isinstance(frame, av.AudioFrame):
             for waveform in self._waveforms:
                 waveform.push(frame, now)
+            self._advance(now - PICTURE_PATIENCE)
         else:
-            self._push_picture(frame, now)
+            for time_of_it, picture in self._deinterlacer.push(frame, now):
+                self._push_picture(picture, time_of_it)
         self._release()
 
     def _push_picture(self, picture: av.VideoFrame, now: float) -> None:
@@ -276,12 +287,27 @@ class LiveSource:
         self._num_pictures += 1
         if self._current is None:
             self._current = LiveSecond(0, frame)
-        while now > (second := self._current.number + 1) - EXACT:
-            self._waiting.append(self._current)
-            self._current = LiveSecond(second, frame if now < second + EXACT else self._shown)
+        self._advance(now, frame)
         if self.keep_pictures:
             self._current.pictures.append(frame)
         self._shown = frame
+
+    def _advance(self, now: float, frame: Frame | None = None) -> None:
+        """It is `now`, and there `frame` begins, or the one that is shown stays."""
+        while self._current and now > (second := self._current.number + 1) - EXACT:
+            self._waiting.append(self._current)
+            begins = frame and now < second + EXACT
+            self._current = LiveSecond(second, frame if begins else self._shown)
+
+    def _wait_until(self, now: float, shows: bool) -> None:
+        """Until a file's own pace comes to `now`. A picture that stays is of each second until the
+        next one comes."""
+        while shows and self._current and (border := self._current.number + 1) < now:
+            time.sleep(max(0.0, border - self.clock) / self.speed)
+            with self.condition:
+                self._advance(border)
+                self._release()
+        time.sleep(max(0.0, now - self.clock) / self.speed)
 
     def _release(self) -> None:
         """Hand out the seconds whose sound has come, or is not to be waited for any longer."""
@@ -289,7 +315,8 @@ class LiveSource:
             second = self._waiting[0]
             end = second.number + 1
             here = all(waveform.end >= end * waveform.sampling_rate for waveform in self._waveforms)
-            if not (here or self.ended or self._shown.time > end + SOUND_PATIENCE):
+            latest = max(self._shown.time, self._current.number)
+            if not (here or self.ended or latest > end + SOUND_PATIENCE):
                 return
             second.sounds = [
                 waveform.take(end * waveform.sampling_rate) for waveform in self._waveforms
@@ -301,6 +328,8 @@ class LiveSource:
             self.condition.notify_all()
 
     def _finish(self) -> None:
+        for now, picture in self._deinterlacer.push(None):
+            self._push_picture(picture, now)
         if self._current and self._shown.end - self._current.number >= SHORTEST_STEP:
             self._waiting.append(self._current)
         self.ended = True
@@ -308,12 +337,24 @@ class LiveSource:
         self.condition.notify_all()
 
 
-def _decode(packet: av.Packet) -> list[av.VideoFrame | av.AudioFrame]:
-    try:
-        return packet.decode()
-    except av.FFmpegError as error:
-        warn_once(f"part of a live {packet.stream.type} is damaged and left out ({error.strerror})")
-        return []
+def _decode(
+    container: InputContainer, streams: list[Stream]
+) -> Iterator[tuple[int, float | None, av.VideoFrame | av.AudioFrame]]:
+    """(number of the stream, time stamp in s, frame)"""
+    order = DisplayOrder(container, streams[0])
+    for packet in container.demux(streams):
+        stream = packet.stream
+        try:
+            frames = packet.decode()
+        except av.FFmpegError as error:
+            warn_once(f"part of a live {stream.type} is damaged and left out ({error.strerror})")
+            continue
+        for frame in frames:
+            if isinstance(frame, av.AudioFrame):
+                yield stream.index, frame.time, frame
+            else:
+                yield from ((stream.index, *pair) for pair in order.push(frame))
+    yield from ((streams[0].index, *pair) for pair in order.push(None))
 
 
 PATIENCE = 2  # s of the source that may wait; beyond that all but the newest are dropped

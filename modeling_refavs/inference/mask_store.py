@@ -5,6 +5,7 @@ the last of them."""
 import json
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +21,7 @@ from ..utils.files import whole_file
 # Half precision: 18 kB for each expression and frame at 96x96; no sign is lost.
 LOGIT_DTYPE = np.dtype("<f2")
 PRESENCE = "presence"
+CLAIMS = "folders.json"
 
 
 class MaskStore:
@@ -120,6 +122,13 @@ class PersistentMaskStore(MaskStore):
         with whole_file(self._state) as unfinished:
             unfinished.write_bytes(save(tensors, {"facts": json.dumps(facts)}))
 
+    def claim(self, folders: Iterable[Path]) -> None:
+        """Note that this run is about to write these folders: it may replace them when it is asked
+        again."""
+        claims = {"request": self.request, "folders": [str(path.resolve()) for path in folders]}
+        with whole_file(self.folder / CLAIMS) as unfinished:
+            unfinished.write_text(json.dumps(claims), encoding="utf-8")
+
     def remove(self) -> None:
         """As in [`MaskStore`]; the folder is removed."""
         super().remove()
@@ -143,6 +152,17 @@ def store_folder_of(output: str | Path) -> Path:
     """Return the folder of an output's mask store: `.out.mp4.journal` beside `out.mp4`."""
     output = Path(output)
     return output.with_name(f".{output.name}.journal")
+
+
+def claimed_folders(folder: Path, request: dict[str, Any]) -> set[Path]:
+    """Return the folders that a stopped run of the same request may have written, see
+    [`PersistentMaskStore.claim`]."""
+    try:
+        claims = json.loads((folder / CLAIMS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return set()
+    same = claims["request"] == json.loads(json.dumps(request))
+    return set(map(Path, claims["folders"])) if same else set()
 
 
 def describe_request(

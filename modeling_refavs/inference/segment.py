@@ -34,6 +34,7 @@ SMOOTHING = 0.12  # s, of masks at the video's frame rate: see research/dense.py
 MAX_FRAME_RATE = 120.0  # frames/s; a file that declares more has no meaningful frame rate
 STEP_ROUNDING = 0.05  # of a step: time stamps are rounded, in Matroska to milliseconds
 TIME_ROUNDING = 1e-3  # s, of time stamps
+STANDING = 0.1  # s on display before and after a step begins: a frame that stands
 
 Item = TypeVar("Item")
 
@@ -320,7 +321,9 @@ class MaskedFrame:
         step: whose masks these are.
         masks: `(expressions, height, width)` bool, of the video's size.
         starts_step: the frame is on display when the step begins; true once for each step.
-        is_shown: the masks are on display with the frame; true once for each frame.
+        is_shown: the masks are on display with the frame; true once for each frame, and once for
+            each further step while the frame stands.
+        time, end: s, from when to when they are.
     """
 
     frame: Frame
@@ -328,6 +331,8 @@ class MaskedFrame:
     masks: np.ndarray
     starts_step: bool
     is_shown: bool
+    time: float
+    end: float
 
 
 @dataclass(frozen=True)
@@ -398,7 +403,8 @@ class VideoSegmentation:
 
         Yields:
             Each frame with the masks that are on display with it, and each step with the frame that
-            is on display when it begins; where both are the same, one item.
+            is on display when it begins; where both are the same, one item. A frame that stands,
+            as in a slide show, comes again with each step.
         """
         masks, num_started = lru_cache(maxsize=1)(self.masks), 0
         for frame, is_last in _mark_last(read_frames(self.info)):
@@ -407,10 +413,16 @@ class VideoSegmentation:
                 is_last or frame.end > self.time_of(num_started) + TIME_ROUNDING
             ):
                 num_started += 1
-            shown = self.step_at(frame.time)
-            for step in sorted({shown, *range(first, num_started)}):
-                starts = first <= step < num_started
-                yield MaskedFrame(frame, step, masks(step), starts, step == shown)
+            begins = {self.step_at(frame.time): frame.time}
+            for step in range(first, num_started):
+                time = self.time_of(step)
+                if min(time - frame.time, frame.end - time) > STANDING:
+                    begins.setdefault(step, time)
+            ends = dict(zip(begins, [*list(begins.values())[1:], frame.end], strict=True))
+            for step in sorted({*begins, *range(first, num_started)}):
+                starts, is_shown = first <= step < num_started, step in begins
+                time, end = begins.get(step, frame.time), ends.get(step, frame.end)
+                yield MaskedFrame(frame, step, masks(step), starts, is_shown, time, end)
 
     @cached_property
     def shares(self) -> np.ndarray:
@@ -425,8 +437,8 @@ class VideoSegmentation:
         fits."""
         seen = np.diff(self.shares[expression] > 0, prepend=False, append=False)
         edges = [
-            self.duration if step == self.num_steps else self.time_of(step)
-            for step in np.flatnonzero(seen)
+            float(self.duration if step == self.num_steps else self.time_of(step))
+            for step in np.flatnonzero(seen).tolist()
         ]
         return list(zip(edges[::2], edges[1::2], strict=True))
 

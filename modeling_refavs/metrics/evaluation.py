@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +21,7 @@ from dataset_script.builder_refavs import digest_tree, load_refavs
 from dataset_script.schema import NUM_FRAMES, SPLITS
 
 from ..inference.loading import choose_device, load_model
-from ..utils.files import whole_file
+from ..utils.files import lock_folder, whole_file
 from .gallery import Panel, choose_clips, draw_gallery
 from .predictors import FolderPredictor, ModelPredictor
 from .report import Pooling, SentenceFacts, build_report, read_splits, report_text
@@ -181,7 +181,10 @@ def evaluate(request: EvaluationRequest, output: Path) -> str | None:
             clips = {split: _load_clips(request, split) for split in splits}
             predictor = _make_predictor(request, clips, processes)
         facts_of_request = _describe(request)
-        with Journal(output, facts_of_request, processes.rank) as journal:
+        with (
+            nullcontext() if processes.rank else lock_folder(output),
+            Journal(output, facts_of_request, processes.rank) as journal,
+        ):
             _evaluate(clips, predictor, conventions, journal, processes)
             processes.wait()
             if processes.rank:

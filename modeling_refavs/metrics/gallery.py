@@ -29,10 +29,10 @@ class Choice:
 
 
 def choose_clips(records: Sequence[Record]) -> list[Choice]:
-    """The clips with the best, the median and the worst mean over sentences, each with its most
-    typical sentence.
+    """The clips with the best, the median and the worst mean over sentences, each with its best,
+    its most typical and its worst sentence.
 
-    Ranked by J; null references by how much is predicted, the least first.
+    Ranked by J; null references by 1 - S, so that both lie in [0, 1] and 1 is best.
     """
     scores = {
         record["index"]: [_goodness(sentence) for sentence in record["sentences"]]
@@ -47,14 +47,18 @@ def choose_clips(records: Sequence[Record]) -> list[Choice]:
     choices = []
     for place, title in sorted(places.items()):
         values = np.array(scores[ranked[place]])
-        typical = int(np.abs(values - values.mean()).argmin())
-        choices.append(Choice(f"{title} of {len(ranked)} clips", ranked[place], typical))
+        sentence = {
+            "best": values.argmax(),
+            "median": np.abs(values - values.mean()).argmin(),
+            "worst": values.argmin(),
+        }[title]
+        choices.append(Choice(f"{title} of {len(ranked)} clips", ranked[place], int(sentence)))
     return choices
 
 
 def _goodness(sentence: dict[str, Any]) -> float:
     if sentence["category"] == NULL_CATEGORY:
-        return -sentence["predicted"] / sentence["frames"]
+        return 1 - (sentence["predicted"] / sentence["frames"]) ** 0.5
     return sentence["jaccard"] / max(sentence["jaccard_frames"], 1)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from dataset_script.synthetic.appearance import appearance_of
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -16,17 +15,19 @@ from transformers import (
     Trainer,
     TrainingArguments,
 )
-from transformers.backbone_utils import load_backbone
 from transformers.trainer_utils import get_last_checkpoint
 
 from dataset_script.schema import NUM_FRAMES
+from dataset_script.synthetic.appearance import appearance_of
 from dataset_script.synthetic.sampling import sample_scene
 
 from ..configuration_refavs import use_four_stages
 from ..mask2former_refavs import RefAVSMask2FormerModel
+from ..training.arguments import read_recipe
 from .pretrain_vision import WORKERS, set_loss
 
 
+PHOTO_RECIPE = Path(__file__).parent / "recipes" / "photo_alignment.yaml"
 SIZE = 256  # pixels, height and width
 MASK_SIZE = SIZE // 4  # of the labels
 SCORED = 200  # frames of the validation split
@@ -114,20 +115,19 @@ class ObjectFinder(nn.Module):
         return {"loss": loss, "mask_logits": masks[-1], "class_logits": classes[-1]}
 
 
-def make_finder(vision: str, fields: dict[str, Any]) -> ObjectFinder:
+def make_finder(vision: str, config: dict[str, Any]) -> ObjectFinder:
     """
     Args:
         vision: folder of a backbone.
-        fields: of `Mask2FormerConfig`; `vision_config`: those of the backbone that differ.
+        config: fields of `RefAVSConfig`, of which `mask2former_config`, `vision_config` and
+            `adapter_size` say how it is made.
     """
-    backbone = AutoConfig.from_pretrained(vision, **fields.pop("vision_config", {}))
+    backbone = AutoConfig.from_pretrained(vision, **config.get("vision_config", {}))
     use_four_stages(backbone)
-    model = RefAVSMask2FormerModel(
-        Mask2FormerConfig(**fields, backbone_config=backbone),
-        adapter_size=fields.pop("adapter_size", 16),
-    )
+    fields = Mask2FormerConfig(**config["mask2former_config"], backbone_config=backbone)
+    model = RefAVSMask2FormerModel(fields, config.get("adapter_size", 64))
     level = model.pixel_level_module
-    level.encoder = type(load_backbone(model.config)).from_pretrained(vision, config=backbone)
+    level.encoder = type(level.encoder).from_pretrained(vision, config=backbone)
     return ObjectFinder(model)
 
 
@@ -153,31 +153,59 @@ def pretrain_decoders(
     vision: str,
     library: str,
     output: Path,
-    fields: dict[str, Any],
-    arguments: TrainingArguments,
+    recipe: Path = PHOTO_RECIPE,
+    steps: int = 700,
+    batch_size: int = 16,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
 ) -> dict[str, float]:
     """Train, or go on with a training that was stopped, and save a folder that
     `from_backbones(mask2former=...)` takes. Returns its scores on composites of the validation
-    split."""
-    torch.manual_seed(arguments.seed)
-    finder = make_finder(vision, fields)
+    split.
+
+    Args:
+        vision: folder of the backbone.
+        library: that the photographs are of.
+        recipe: whose `config` says how large the decoders are.
+    """
+    arguments = TrainingArguments(
+        str(output / "run"),
+        max_steps=steps,
+        per_device_train_batch_size=batch_size,
+        learning_rate=learning_rate,
+        warmup_steps=0.07,  # share of all steps
+        lr_scheduler_type="cosine",
+        weight_decay=0.01,
+        max_grad_norm=5.0,
+        use_cpu=not torch.cuda.is_available(),
+        logging_steps=20,
+        save_steps=100,
+        save_total_limit=1,
+        remove_unused_columns=False,
+        label_names=["mask_labels"],
+        dataloader_num_workers=WORKERS,
+        report_to=[],
+        seed=seed,
+    )
+    torch.manual_seed(seed)
+    appearance_of(library)  # a bad library is refused before anything is made
+    finder = make_finder(vision, read_recipe(recipe)[0].config)
     size = {"height": SIZE, "width": SIZE}
     image_processor = AutoImageProcessor.from_pretrained(vision, size=size)
     collator = CompositeCollator(image_processor, len(appearance_of(library).object_counts))
-    length = arguments.max_steps * arguments.train_batch_size * arguments.world_size
-    arguments.dataloader_num_workers = WORKERS
+    length = steps * arguments.train_batch_size * arguments.world_size
     trainer = Trainer(
         finder,
         arguments,
         data_collator=collator,
-        train_dataset=Composites(library, "train", length, arguments.seed),
+        train_dataset=Composites(library, "train", length, seed),
     )
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(arguments.output_dir))
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output / "run")))
     finder = finder.eval()
-    validation = Composites(library, "val", SCORED, arguments.seed + 1)
+    validation = Composites(library, "val", SCORED, seed + 1)
     batches = torch.utils.data.DataLoader(validation, batch_size=20, collate_fn=collator)
     scores = score(finder, batches)
     finder.model.save_pretrained(output)
     image_processor.save_pretrained(output)
-    Path(output, "scores.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+    (output / "scores.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
     return scores

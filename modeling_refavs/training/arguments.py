@@ -23,8 +23,16 @@ class ModelArguments:
     model: str | None = field(
         default=None, metadata={"help": "folder or id of a saved model with its processor"}
     )
+    new_weights: bool = field(
+        default=False,
+        metadata={
+            "help": "where model lacks weights they start at random, and what it has beyond is "
+            "left out: a new head, or another stage"
+        },
+    )
     mask2former: str | None = field(
-        default=None, metadata={"help": "folder or id of a Mask2Former"}
+        default=None,
+        metadata={"help": "folder or id of a Mask2Former; beside model, in place of its own"},
     )
     vision: str | None = field(
         default=None,
@@ -83,12 +91,13 @@ class ModelArguments:
             "audio_model": self.audio_model,
         }
         lacking = [name for name, part in parts.items() if part is None]
-        if self.model and (self.config or len(lacking) < len(parts)):
+        if self.model and (self.config or self.vision or self.text_model or self.audio_model):
             raise ValueError(
-                "model is a whole model: give no mask2former, vision, text_model, audio_model or "
-                "config beside it"
+                "model is a whole model: give no vision, text_model, audio_model or config beside "
+                "it (a recipe's own is taken back by --config null); a mask2former takes the "
+                "place of the model's own"
             )
-        if 0 < len(lacking) < len(parts):
+        if not self.model and 0 < len(lacking) < len(parts):
             raise ValueError(
                 f"{' and '.join(lacking)} is missing: pretrained parts come three at a time"
             )
@@ -219,9 +228,14 @@ class RefAVSTrainingArguments(TrainingArguments):
     label_names: list[str] | None = field(default_factory=lambda: ["mask_labels"])
     batch_eval_metrics: bool = True
     eval_strategy: str = "epoch"
-    save_strategy: str = "epoch"
+    save_strategy: str | None = field(
+        default=None, metadata={"help": "as eval_strategy, or by the epoch without validation"}
+    )
+    save_steps: float | None = field(default=None, metadata={"help": "as eval_steps, or 500"})
     save_total_limit: int | None = 2
-    load_best_model_at_end: bool = True
+    load_best_model_at_end: bool | None = field(
+        default=None, metadata={"help": "where there are validation and checkpoints"}
+    )
     metric_for_best_model: str | None = "eval_jaccard"
     greater_is_better: bool | None = True
     restore_callback_states_from_checkpoint: bool = True
@@ -232,6 +246,13 @@ class RefAVSTrainingArguments(TrainingArguments):
     def __post_init__(self) -> None:
         if not torch.accelerator.is_available():
             self.use_cpu = True  # else each process of torchrun takes itself for the only one
+        validates = self.eval_strategy != "no"
+        if self.save_strategy is None:
+            self.save_strategy = self.eval_strategy if validates else "epoch"
+        if self.save_steps is None:
+            self.save_steps = (validates and self.eval_steps) or 500
+        if self.load_best_model_at_end is None:
+            self.load_best_model_at_end = validates and self.save_strategy != "no"
         super().__post_init__()
 
 
@@ -263,8 +284,8 @@ class RecipeParser(HfArgumentParser):
 
 def read_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Arguments:
     """A YAML file of `name: value`, and `--name value` that win over it; `--config.name value` sets
-    one entry of `config`,
-    `--config.mask2former_config.class_weight 5` one deeper in it.
+    one entry of `config`, `--config.mask2former_config.class_weight 5` one deeper in it;
+    `--name null` takes a value of the file back.
 
     Raises:
         ValueError: the file cannot be read, or a name or a value is not known.
@@ -282,7 +303,7 @@ def read_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Arguments:
     values = rename_options(values)
     _check_names(values, f"{recipe}: ")
     overrides = [_rename_word(word) for word in overrides]
-    words = _merge_entries(values, overrides)
+    words = _merge_entries(values, _take_back(values, overrides))
     _check_names((word[2:].partition("=")[0] for word in words if word.startswith("--")), "--")
     parser = RecipeParser(ARGUMENT_CLASSES, allow_abbrev=False)
     return parser.parse_args_into_dataclasses(
@@ -301,6 +322,20 @@ def _rename_word(word: str) -> str:
     return f"--{renamed}{equals}{value}" if renamed else word
 
 
+def _take_back(values: dict[str, Any], words: list[str]) -> list[str]:
+    """`--name null` leaves the default of `name`; the other words are returned."""
+    rest = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        if word == "null" and rest and rest[-1].startswith("--") and "." not in rest[-1]:
+            values.pop(rest.pop()[2:].replace("-", "_"), None)
+        elif equals and value == "null" and name.startswith("--") and "." not in name:
+            values.pop(name[2:].replace("-", "_"), None)
+        else:
+            rest.append(word)
+    return rest
+
+
 def _merge_entries(values: dict[str, Any], words: list[str]) -> list[str]:
     """`--config.name value` goes into `values`; the other words are returned."""
     rest = []
@@ -312,9 +347,8 @@ def _merge_entries(values: dict[str, Any], words: list[str]) -> list[str]:
         name, equals, value = word[len("--config.") :].partition("=")
         if not equals and not words:
             raise ValueError(f"{word}: a value is missing")
-        _set_entry(
-            values, ["config", *name.split(".")], yaml.safe_load(value if equals else words.pop(0))
-        )
+        value = _parse(word, value if equals else words.pop(0), object)
+        _set_entry(values, ["config", *name.split(".")], value)
     return rest
 
 

@@ -12,11 +12,19 @@ from transformers import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..utils.files import whole_file
-from .arguments import DataArguments, ModelArguments, rename_options
+from .arguments import (
+    DataArguments,
+    ModelArguments,
+    RefAVSTrainingArguments,
+    rename_options,
+)
 
 
 STATE_FILE = "trainer_state.json"
 RECIPE_FILE = "recipe.yaml"
+TRAINING = "training"  # in the recipe file, what TrainingArguments said
+# Of TrainingArguments what says where a run is and what it shows, not what is trained.
+PLACE = ("output_dir", "overwrite", "local_rank", "use_cpu", "disable_tqdm", "logging_dir")
 _CHECKPOINT = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
 
 
@@ -80,25 +88,53 @@ def remove_run(output: Path) -> None:
         (output / name).unlink(missing_ok=True)
 
 
-def claim_folder(output: Path, model: ModelArguments, data: DataArguments) -> None:
-    """Note what is trained on what; a run goes on only where that is the same.
+def claim_folder(
+    output: Path, model: ModelArguments, data: DataArguments, args: RefAVSTrainingArguments
+) -> None:
+    """Note what is trained on what, and how; a run goes on only where the first two are the same.
 
     Raises:
         ValueError: the folder holds another run.
     """
     ours = _facts(model, data)
-    note = output / RECIPE_FILE
-    if note.is_file() and last_complete_checkpoint(output):
-        theirs = rename_options(yaml.safe_load(note.read_text(encoding="utf-8")))
-        for name, value in ours.items():
-            if theirs.get(name) != value:
-                raise ValueError(
-                    f"{output} holds a run with {name} {theirs.get(name)}, not {value}: "
-                    "choose another output_dir, or --overwrite"
-                )
+    if last_complete_checkpoint(output) and (differing := _differences(output, ours)):
+        raise ValueError(
+            f"{output} holds a run with {differing}: choose another output_dir, or --overwrite"
+        )
     output.mkdir(parents=True, exist_ok=True)
-    with whole_file(note) as unfinished:
-        unfinished.write_text(yaml.safe_dump(ours, sort_keys=False), encoding="utf-8")
+    with whole_file(output / RECIPE_FILE) as unfinished:
+        note = {**ours, TRAINING: _training_facts(args)}
+        unfinished.write_text(yaml.safe_dump(note, sort_keys=False), encoding="utf-8")
+
+
+def check_finished(
+    output: Path, model: ModelArguments, data: DataArguments, args: RefAVSTrainingArguments
+) -> None:
+    """Raise `ValueError` where a finished run is not the one that is asked for."""
+    if differing := _differences(output, {**_facts(model, data), **_training_facts(args)}):
+        raise ValueError(
+            f"{output}: this training is finished, with {differing}: choose another output_dir, "
+            "or --overwrite"
+        )
+
+
+def _differences(output: Path, ours: dict[str, Any]) -> str:
+    """What the note of a run has otherwise. An older one lacks options that came later."""
+    note = output / RECIPE_FILE
+    if not note.is_file():
+        return ""
+    theirs = rename_options(yaml.safe_load(note.read_text(encoding="utf-8")))
+    theirs |= theirs.pop(TRAINING, {})
+    return ", ".join(
+        f"{name} {theirs[name]}, not {value}"
+        for name, value in ours.items()
+        if name in theirs and theirs[name] != value
+    )
+
+
+def _training_facts(args: RefAVSTrainingArguments) -> dict[str, Any]:
+    facts = json.loads(args.to_json_string())
+    return {name: value for name, value in facts.items() if name not in PLACE}
 
 
 def _facts(model: ModelArguments, data: DataArguments) -> dict[str, Any]:

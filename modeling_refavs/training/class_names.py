@@ -124,10 +124,12 @@ def start_from_class_names(
         for classifier in (seeing, hearing)
     ]
     middle = torch.cat(embedded).mean(0)
-    _, values, axes = torch.linalg.svd(torch.cat(embedded) - middle, full_matrices=False)
-    axes = axes[: projection.text.out_features].T  # (D of the text encoder, D)
-    explained = {"text": float(values[: axes.shape[1]].square().sum() / values.square().sum())}
-    scale = 1 / ((torch.cat(embedded) - middle) @ axes).square().mean().sqrt()
+    centred = torch.cat(embedded) - middle
+    axes = torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1)  # the main ones first
+    size = projection.text.out_features
+    axes = nn.functional.pad(axes[:, :size], (0, max(0, size - axes.shape[1])))
+    explained = {"text": float((centred @ axes).square().sum() / centred.square().sum())}
+    scale = 1 / (centred @ axes).square().mean().sqrt()
     projection.text.weight.copy_((scale * axes).T)
     projection.text.bias.copy_(-scale * middle @ axes)
     activations = (lambda logits: logits.softmax(-1), torch.sigmoid)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
 
@@ -13,10 +14,12 @@ from ..configuration_refavs import RefAVSConfig
 from ..feature_extraction_refavs import RefAVSFeatureExtractor
 from ..modeling_refavs import RefAVSForSegmentation, RefAVSPreTrainedModel
 from ..processing_refavs import RefAVSProcessor
+from ..utils.files import lock_folder
 from .arguments import DataArguments, ModelArguments, RefAVSTrainingArguments, read_recipe
 from .augmentation import find_renamed
 from .cache import ArrayCache, Preparation
 from .checkpoints import (
+    check_finished,
     claim_folder,
     has_ended,
     is_finished,
@@ -54,7 +57,14 @@ def start_model(
         from .. import auto  # noqa: F401, a saved folder carries code too: the installed one is meant
 
         if arguments.model:
-            model = kind.from_pretrained(arguments.model)
+            model = kind.from_pretrained(arguments.model, strict=not arguments.new_weights)
+            if arguments.mask2former:
+                model.base_model.mask2former = type(model.base_model.mask2former).from_pretrained(
+                    arguments.mask2former,
+                    config=model.config.mask2former_config,
+                    adapter_size=model.config.adapter_size,
+                )
+                model.eval()
             return model, RefAVSProcessor.from_pretrained(arguments.model)
         if arguments.text_model:
             model = kind.from_backbones(**parts, **arguments.config)
@@ -140,13 +150,26 @@ def train(
     """
     output = Path(args.output_dir)
     if is_finished(output) and not args.overwrite:
+        check_finished(output, model_args, data_args, args)
         return f"{output}: this training is finished: choose another output_dir, or --overwrite"
-    with args.main_process_first(desc="the output folder"):
-        if args.process_index == 0:
-            if args.overwrite:
-                remove_run(output)
-            claim_folder(output, model_args, data_args)
-            remove_incomplete(output)
+    with ExitStack() as stack:
+        with args.main_process_first(desc="the output folder"):
+            if args.process_index == 0:
+                stack.enter_context(lock_folder(output))
+                if args.overwrite:
+                    remove_run(output)
+                claim_folder(output, model_args, data_args, args)
+                remove_incomplete(output)
+        return _train(model_args, data_args, args, model_class)
+
+
+def _train(
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    args: RefAVSTrainingArguments,
+    model_class: type[RefAVSPreTrainedModel],
+) -> str:
+    output = Path(args.output_dir)
     checkpoint = last_complete_checkpoint(output)
     trainer = make_trainer(model_args, data_args, args, model_class)
     if checkpoint is not None and has_ended(checkpoint, args.early_stopping_patience):

@@ -1,1 +1,1 @@
-"""What several folders need: files that appear whole, Markdown tables."""
+"""What several folders need: files that appear whole, how processes end, Markdown tables."""

@@ -1,40 +1,164 @@
-"""Files that appear whole or not at all, videos with sound among them: H.264, and VP9 with
-transparency."""
+"""Files and folders that appear whole or not at all, and belong to one process at a time."""
 
+import errno
 import hashlib
+import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from uuid import uuid4
+
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is locked there
+    fcntl = None
+
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_locks: set[int] = set()  # file descriptors that hold a lock
+
+
+def _drop_locks() -> None:
+    """A forked worker would keep its parent's locks after the parent has gone."""
+    for descriptor in _locks:
+        os.close(descriptor)
+    _locks.clear()
+
+
+if fcntl:
+    os.register_at_fork(after_in_child=_drop_locks)
+
+
+def unfinished_name(path: Path) -> Path:
+    """Return what `path` is called while it is written: `.out.part.mp4` for `out.mp4`. The name is
+    the same each time, so that the next run replaces what a killed one has left."""
+    return path.with_name(f".{path.stem}.part{path.suffix}")
+
+
+# Those above, and what earlier versions called them.
+_LEFTOVER = re.compile(r"\..+\.part(\.[^.]*)?|(export|synthesis)\.json\.(tmp|part)")
+
+
+def is_new(folder: Path) -> bool:
+    """Whether a folder is missing, or holds nothing but what a killed run of ours has left."""
+    if not folder.exists():
+        return True
+    return folder.is_dir() and all(_LEFTOVER.fullmatch(path.name) for path in folder.iterdir())
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed runs have left unfinished directly in a folder."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if _LEFTOVER.fullmatch(path.name):
+            _remove(path)
+
+
+@contextmanager
+def lock_folder(folder: str | Path, output: str | Path | None = None) -> Iterator[None]:
+    """Make a folder and hold it for this process; the lock ends with the process, however that
+    ends.
+
+    Args:
+        output: what the folder belongs to, named to whoever finds it held; by default the folder.
+
+    Raises:
+        ValueError: another process holds it.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _lock(folder, Path(output or folder), os.O_RDONLY):
+        yield
 
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """A temporary name in the same folder, renamed to `path` at the end; removed if anything
-    fails."""
+    """Yield a temporary name in the same folder, renamed to `path` at the end; removed if anything
+    fails.
+
+    Raises:
+        ValueError: another process writes the same file.
+        OSError: names `path`.
+    """
     path = Path(path)
-    unfinished = path.with_name(f".{uuid4().hex}{path.suffix}")
-    try:
-        yield unfinished
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    unfinished = unfinished_name(path)
+    with _lock(unfinished, path, os.O_RDWR | os.O_CREAT), _naming(path):
+        try:
+            yield unfinished
+            unfinished.replace(path)
+        except BaseException:  # not `finally`: renamed, the name may be another process's already
+            unfinished.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager
 def whole_folder(path: str | Path) -> Iterator[Path]:
     """As [`whole_file`], for a folder that does not exist yet, or is empty."""
     path = Path(path)
-    unfinished = path.with_name(f".{uuid4().hex}")
+    unfinished = unfinished_name(path)
+    with _naming(path):
+        unfinished.mkdir(exist_ok=True)
+    with _lock(unfinished, path, os.O_RDONLY), _naming(path):
+        try:
+            for leftover in unfinished.iterdir():
+                _remove(leftover)
+            yield unfinished
+            if path.exists():
+                path.rmdir()
+            unfinished.rename(path)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def _lock(path: Path, output: Path, flags: int) -> Iterator[None]:
+    """Lock the very file or folder that is at `path` when the lock is had."""
+    if not fcntl:
+        yield
+        return
+    while True:
+        with _naming(output):
+            descriptor = os.open(path, flags, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise ValueError(
+                f"{output}: another process writes here: wait for it, or give another name"
+            ) from error
+        except OSError:
+            pass  # a file system without locks
+        if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+            break
+        os.close(descriptor)  # it was renamed or removed meanwhile
+    _locks.add(descriptor)
     try:
-        unfinished.mkdir()
-        yield unfinished
-        if path.exists():
-            path.rmdir()
-        unfinished.rename(path)
+        yield
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        if descriptor in _locks:  # not so in a forked child
+            _locks.remove(descriptor)
+            os.close(descriptor)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """A full disk is reported by whoever writes last, without a name or with a temporary one: say
+    which output it was."""
+    try:
+        yield
+    except OSError as error:
+        nameless = error.filename is None and error.errno in DISK_IS_FULL
+        if nameless or error.filename == str(unfinished_name(path)):
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+        raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 READ_BYTES = 2**20

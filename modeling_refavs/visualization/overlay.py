@@ -34,22 +34,30 @@ def tint_of(masks: np.ndarray, first: int = 0) -> Image.Image:
     mask is.
 
     Light inside each mask; its contour in full colour within a dark line, so that it shows on its
-    own colour too.
+    own colour too. Where masks lie on each other their colours are stripes.
     `first` is the number of the first sentence, for its colour.
     """
     height, width = masks.shape[1:]
-    layer = Image.new("RGBA", (width, height))
     line = max(1, round(min(height, width) / 240))
-    for expression, mask in enumerate(masks, start=first):
+    pixels = np.zeros((height, width, 4), dtype=np.uint8)
+    insides, stripes = np.zeros_like(masks), _stripes((height, width), 4 * line + 2)
+    for inside, mask in zip(insides, masks, strict=True):
         if mask.any():
-            inside = ndimage.minimum_filter(mask, size=2 * line + 1, mode="nearest")
+            ndimage.minimum_filter(mask, size=2 * line + 1, mode="nearest", output=inside)
             around = ndimage.maximum_filter(mask, size=2 * ((line + 1) // 2) + 1, mode="nearest")
-            pixels = np.zeros((*mask.shape, 4), dtype=np.uint8)
             pixels[around] = (*PAPER, 160)
-            pixels[mask] = (*colour_of(expression), 255)
-            pixels[inside] = (*colour_of(expression), FILL)
-            layer.alpha_composite(Image.fromarray(pixels))
-    return layer
+    for layers, opacity in ((insides, FILL), (masks & ~insides, 255)):
+        turns = stripes % np.maximum(layers.sum(axis=0), 1)  # whose turn it is, of those that are
+        ranks = np.cumsum(layers, axis=0, dtype=np.int16) - 1
+        for expression, (layer, rank) in enumerate(zip(layers, ranks, strict=True), start=first):
+            pixels[layer & (rank == turns)] = (*colour_of(expression), opacity)
+    return Image.fromarray(pixels)
+
+
+def _stripes(size: tuple[int, int], width: int) -> np.ndarray:
+    """`(height, width)` int: the number of the diagonal stripe that each pixel is in."""
+    rows, columns = np.ogrid[: size[0], : size[1]]
+    return (rows + columns) // width
 
 
 @cache

@@ -7,7 +7,7 @@ refers to is the object. Where nothing fits there is no object.
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -16,16 +16,16 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from ..inference.export import write_outputs
 from ..inference.live import LiveAnswer, LiveSecond, LiveSource
-from ..inference.segment import MaskedFrame, VideoSegmentation
+from ..inference.segment import STANDING, MaskedFrame, VideoSegmentation
 from ..modeling_outputs_refavs import RefAVSStreamOutput
-from ..video_refavs import read_sound
+from ..video_refavs import VideoInfo, read_sound
 from .overlay import PAPER, Captions, colour_of, font_of, tint_of
 from .video_writer import (
     SOUND_LAYOUT,
     SOUND_RATE,
     TRANSPARENT_SUFFIXES,
-    FrameFolderWriter,
     VideoWriter,
+    check_size,
     write_frame_folder,
     write_video,
 )
@@ -90,6 +90,22 @@ class Composite:
         return picture if self.transparent else picture[..., :3]
 
 
+def lay_out(
+    info: VideoInfo,
+    expressions: Sequence[str],
+    intervals: Sequence[Sequence[tuple[float, float]]],
+    duration: float,
+) -> tuple[tuple[int, int], Captions, tuple[int, int]]:
+    """Of an overlay: the frame's size, the captions, and the size of both, (width, height) each."""
+    width, height = info.size
+    scale = max(1, math.ceil(MIN_CANVAS / max(width, height)))
+    frame_size = (width * scale, height * scale)
+    canvas_width = max(frame_size[0], MIN_CANVAS)
+    font_size = max(15, round(min(canvas_width, max(frame_size)) / 40))
+    captions = Captions(expressions, intervals, duration, canvas_width, font_size)
+    return frame_size, captions, (canvas_width, frame_size[1] + captions.height)
+
+
 class Overlay:
     """Draws frames with the objects in colour, enlarged if tiny, over the captions.
 
@@ -99,15 +115,11 @@ class Overlay:
 
     def __init__(self, segmentation: VideoSegmentation):
         self.segmentation = segmentation
-        width, height = segmentation.info.size
-        scale = max(1, math.ceil(MIN_CANVAS / max(width, height)))
-        self.frame_size = (width * scale, height * scale)
-        canvas_width = max(self.frame_size[0], MIN_CANVAS)
-        font_size = max(15, round(min(canvas_width, max(self.frame_size)) / 40))
         expressions, duration = segmentation.expressions, segmentation.duration
         intervals = [segmentation.intervals(index) for index in range(len(expressions))]
-        self.captions = Captions(expressions, intervals, duration, canvas_width, font_size)
-        self.size = (canvas_width, self.frame_size[1] + self.captions.height)
+        self.frame_size, self.captions, self.size = lay_out(
+            segmentation.info, expressions, intervals, duration
+        )
         self._step: int | None = None
 
     def draw(self, item: MaskedFrame) -> np.ndarray:
@@ -150,6 +162,16 @@ def make_drawer(
     return Composite(segmentation, mode, transparent)
 
 
+def check_video_size(
+    info: VideoInfo, expressions: Sequence[str], path: str | Path, mode: str = "overlay"
+) -> None:
+    """Raise `ValueError` if no encoder takes what [`render_video`] would draw."""
+    size = info.size
+    if mode == "overlay":  # with the captions, which are highest where nothing fits
+        size = lay_out(info, expressions, [[]] * len(expressions), 1.0)[2]
+    check_size(path, size)
+
+
 @contextmanager
 def rendered_video_writer(
     segmentation: VideoSegmentation, path: str | Path, mode: str = "overlay"
@@ -160,7 +182,12 @@ def rendered_video_writer(
     drawer = make_drawer(segmentation, mode, transparent)
     sound = read_sound(info, SOUND_RATE, SOUND_LAYOUT, info.start_time) if info.has_audio else None
     with write_video(path, drawer.size, info.frame_rate, sound, transparent) as video:
-        yield _draw_with(drawer, video)
+
+        def write(item: MaskedFrame) -> None:
+            if item.is_shown:
+                video.write(drawer.draw(item), item.time, item.end)
+
+        yield write
 
 
 @contextmanager
@@ -170,17 +197,12 @@ def rendered_folder_writer(
     """Write a folder of PNGs; see [`render_frames`]."""
     drawer = make_drawer(segmentation, mode, transparent=True)
     with write_frame_folder(folder) as frames:
-        yield _draw_with(drawer, frames)
 
+        def write(item: MaskedFrame) -> None:
+            if item.is_shown and item.time == item.frame.time:
+                frames.write(drawer.draw(item), item.frame.index)
 
-def _draw_with(
-    drawer: Overlay | Composite, writer: VideoWriter | FrameFolderWriter
-) -> Callable[[MaskedFrame], None]:
-    def write(item: MaskedFrame) -> None:
-        if item.is_shown:
-            writer.write(drawer.draw(item), item.frame.time, item.frame.end)
-
-    return write
+        yield write
 
 
 def render_video(
@@ -211,8 +233,8 @@ def render_frames(
     progress: Callable[[int], None] | None = None,
     mode: str = "overlay",
 ) -> None:
-    """Write what [`render_video`] does as a PNG a frame, cutouts transparent; a folder has no
-    sound."""
+    """Write what [`render_video`] does as a PNG a frame, cutouts transparent, under the frames' own
+    numbers; a folder has no clock and no sound."""
     write_outputs(segmentation, [rendered_folder_writer(segmentation, folder, mode)], progress)
 
 
@@ -265,11 +287,15 @@ class Recorder:
             self.video = self.stack.enter_context(writer)
         if self.source.has_sound:
             self._add_sound(second.number, second.sounds[1])
-        for frame in second.pictures:
+        shown = [(frame, frame.time, frame.end) for frame in second.pictures]
+        begin = shown[0][1] if shown else second.number + 1.0
+        if begin - second.number > STANDING:
+            shown.insert(0, (second.frame, second.number, begin))
+        for frame, time, end in shown:
             picture = Image.fromarray(frame.rgb)
             if self.layer:
                 picture.paste(self.layer, mask=self.layer)
-            self.video.write(np.asarray(picture), frame.time, frame.end)
+            self.video.write(np.asarray(picture), time, end)
 
     def _add_sound(self, number: int, samples: np.ndarray) -> None:
         """Silence stands for seconds that were lost, and for what has not come."""

@@ -15,6 +15,7 @@ from ..inference.export import frame_name
 from ..utils.files import whole_file, whole_folder
 
 
+MAX_SIDE = 16_384  # pixels, of both encoders
 VIDEO_CLOCK = 90_000  # ticks/s: exact for 24, 25, 29.97, 30 and 60 frames/s
 SOUND_RATE = 48_000  # Hz
 SOUND_LAYOUT = "stereo"
@@ -153,6 +154,7 @@ def write_video(
         raise ValueError(
             f"{path}: {suffix} cannot be transparent: use {', '.join(TRANSPARENT_SUFFIXES)}"
         )
+    check_size(path, size)
     starts_fast = suffix in (
         ".mp4",
         ".mov",
@@ -165,6 +167,15 @@ def write_video(
         writer = VideoWriter(container, encoding, size, frame_rate, sound, transparent)
         yield writer
         writer.finish()
+
+
+def check_size(path: str | Path, size: tuple[int, int]) -> None:
+    """Raise `ValueError` for a (width, height) that the encoders do not take."""
+    if max(size) > MAX_SIDE:
+        raise ValueError(
+            f"{path}: a video has at most {MAX_SIDE} pixels a side, this one would have "
+            f"{size[0]}x{size[1]}: write a folder of PNGs (a name without a suffix)"
+        )
 
 
 def encoding_of(path: str | Path) -> Encoding:
@@ -183,18 +194,14 @@ FAST = 3
 
 
 class FrameFolderWriter:
-    """Takes pictures as [`VideoWriter`] does: made by [`write_frame_folder`]."""
+    """Takes numbered pictures: made by [`write_frame_folder`]."""
 
     def __init__(self, folder: Path):
-        self.folder, self.num_frames = folder, 0
+        self.folder = folder
 
-    def write(self, picture: np.ndarray, time: float, end: float) -> None:
-        """`picture (height, width, 3 or 4)` uint8, RGB or RGBA; a folder has no clock, so its times
-        are not kept."""
-        Image.fromarray(picture).save(
-            self.folder / frame_name(self.num_frames), compress_level=FAST
-        )
-        self.num_frames += 1
+    def write(self, picture: np.ndarray, index: int) -> None:
+        """`picture (height, width, 3 or 4)` uint8, RGB or RGBA, of frame number `index`."""
+        Image.fromarray(picture).save(self.folder / frame_name(index), compress_level=FAST)
 
 
 @contextmanager

@@ -45,7 +45,7 @@ def plain(row):
 def digests(folder):
     return {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.rglob("*.parquet")
+        for path in folder.rglob("[!.]*.parquet")
     }
 
 
@@ -106,7 +106,7 @@ def test_checksums_and_card(tree, tmp_path):
         "unseen categories only",
     ):
         assert words in card
-    assert not list(out.rglob("*.tmp"))
+    assert not list(out.rglob(".*"))
 
 
 def test_a_tree_of_other_categories_gets_no_note_on_youtube(tmp_path, make_tree, make_rows):
@@ -124,22 +124,22 @@ def test_killed_and_run_again(tree, tmp_path):
         [sys.executable, "-c", KILLED_IN_THE_THIRD_SHARD, str(tree), str(out)], timeout=120
     )
     assert process.returncode == -signal.SIGKILL
-    kept = {path: path.stat().st_mtime_ns for path in out.glob("*/*.parquet")}
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("*/[!.]*.parquet")}
     export(tree, whole, shard_bytes=1)
     assert len(kept) == 2 < len(digests(whole))
-    assert list(out.rglob("*.tmp"))
+    assert list(out.rglob(".*"))
     assert {path.name: digests(whole)[path.name] for path in kept}.items() <= digests(out).items()
     export(tree, out, shard_bytes=1)
     assert digests(out) == digests(whole)
     assert (out / "SHA256SUMS").read_text() == (whole / "SHA256SUMS").read_text()
     assert all(path.stat().st_mtime_ns == written for path, written in kept.items())
-    assert not list(out.rglob("*.tmp"))
+    assert not list(out.rglob(".*"))
 
 
 def test_a_changed_clip_rewrites_its_shard_only(tree, tmp_path):
     out = tmp_path / "out"
     export(tree, out)
-    before = {path.name: path.stat().st_mtime_ns for path in out.glob("*/*.parquet")}
+    before = {path.name: path.stat().st_mtime_ns for path in out.glob("*/[!.]*.parquet")}
     path = sound_path(tree, DOG)
     path.write_bytes(path.read_bytes()[:-2] + b"\1\2")
     export(tree, out)

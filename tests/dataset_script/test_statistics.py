@@ -78,7 +78,7 @@ def test_markdown_and_plots(tree, tmp_path):
         assert f"({plot}.png)" in (tmp_path / "out" / "statistics.md").read_text()
         with Image.open(tmp_path / "out" / f"{plot}.png") as image:
             assert len(image.convert("RGB").getcolors(2**20)) > 20
-    assert not list((tmp_path / "out").glob("*.tmp"))
+    assert not list((tmp_path / "out").glob(".*"))
 
 
 def test_a_tree_of_other_categories_is_not_set_beside_the_paper(tmp_path, make_tree, make_rows):

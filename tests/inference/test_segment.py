@@ -57,6 +57,7 @@ def test_an_absent_object_has_no_mask(clip, fake_model):
     assert not result.masks(2)[1].any()
     assert result.masks(1)[1].all()
     assert result.intervals(1) == [(0.0, 2.0), (3.0, pytest.approx(3.5, abs=2e-3))]
+    assert {type(time) for interval in result.intervals(1) for time in interval} == {float}
 
 
 @pytest.mark.parametrize(

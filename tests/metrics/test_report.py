@@ -219,6 +219,21 @@ def test_best_median_and_worst(journal):
     assert [choice.index for choice in choose_clips(null)] == [1, 0]
 
 
+def test_the_worst_clip_shows_its_worst_sentence():
+    """A null reference of which nothing is predicted is as good as can be."""
+    null = {"category": "null", "predicted": 0.0, "frames": 10}
+    scored = [
+        {"category": "dog", "jaccard": 10 * score, "jaccard_frames": 10} for score in (0.52, 0.0)
+    ]
+    clips = [
+        {"index": 0, "sentences": [null, *scored]},
+        {"index": 1, "sentences": [scored[0], null, {**null, "predicted": 0.1}]},
+    ]
+    best, worst = choose_clips(clips)
+    assert (best.index, best.sentence) == (1, 1)
+    assert (worst.index, worst.sentence) == (0, 2)
+
+
 def test_the_picture_shows_truth_and_prediction():
     masks = np.zeros((3, 8, 8), dtype=bool)
     masks[:2, :4] = True

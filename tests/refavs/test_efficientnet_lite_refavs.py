@@ -17,6 +17,7 @@ from modeling_refavs import (
     RefAVSEfficientNetLiteConfig,
     RefAVSEfficientNetLiteForImageClassification,
 )
+from tests.conftest import SENTENCES, make_model
 
 
 LITE = {  # width, depth -> parameters with 1000 classes, channels: counted in the published files
@@ -175,6 +176,19 @@ def test_a_classifier_is_saved_and_its_backbone_loaded(classifier, tmp_path):
     assert isinstance(AutoBackbone.from_config(config), RefAVSEfficientNetLiteBackbone)
 
 
+def test_a_backbone_gives_what_the_classifier_reads(classifier, tmp_path):
+    classifier.save_pretrained(tmp_path)
+    backbone, info = RefAVSEfficientNetLiteBackbone.from_pretrained(
+        tmp_path, out_features=["stage1", "head"], output_loading_info=True
+    )
+    assert not info["missing_keys"]
+    pixels = torch.randn(1, 3, 64, 96)
+    head = backbone(pixels).feature_maps[1]
+    assert head.shape == (1, backbone.channels[1], 2, 3)
+    logits = classifier.classifier(head.mean(dim=(2, 3)))
+    torch.testing.assert_close(logits, classifier(pixels).logits)
+
+
 CLEAN_ROOM = """
 import sys
 sys.modules |= dict.fromkeys(["modeling_refavs"])  # not installed here
@@ -199,6 +213,18 @@ def test_where_the_package_is_not_installed_the_folder_has_its_code(
     assert answer.returncode == 0, answer.stderr
     channels = " ".join(map(str, classifier.backbone.channels))
     assert answer.stdout.startswith(f"{channels} transformers_modules.")
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_frozen_one_keeps_its_statistics_in_training(frozen, clip, processor):
+    model = make_model(vision_config=tiny().to_dict(), freeze_vision_encoder=frozen).train()
+    backbone = model.model.mask2former.pixel_level_module.encoder
+    assert model.get_input_embeddings() is backbone.stem
+    before = {name: value.clone() for name, value in backbone.named_buffers()}
+    model(**processor(text=SENTENCES[:1], **clip))
+    unchanged = [torch.equal(value, before[name]) for name, value in backbone.named_buffers()]
+    assert all(unchanged) if frozen else not any(unchanged)
+    assert any(parameter.requires_grad for parameter in backbone.parameters()) != frozen
 
 
 def test_gradients_reach_every_weight(classifier):

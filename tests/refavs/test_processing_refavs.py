@@ -316,3 +316,24 @@ def test_sound_alone_gives_an_example_a_second(processor, clip):
     two = processor(audio=[clip["audio"][:16_000], clip["audio"]], sampling_rate=16_000)
     assert two["input_features"].shape == (2, 4, 96, 64)
     assert two["input_features_mask"].any(-1).sum(-1).tolist() == [1, 4]
+
+
+@pytest.mark.parametrize("shape", [(0, 0, 3), (0, 64, 3), (3, 48, 0)])
+def test_a_frame_without_pixels_is_refused(processor, shape):
+    with pytest.raises(ValueError, match="a frame must have pixels"):
+        processor(text="the red circle", frames=[np.zeros(shape, np.uint8)])
+
+
+@pytest.mark.parametrize("rate", [1, 16, 44.1, 0, -16000, float("nan"), None])
+def test_a_rate_that_is_not_in_hertz_is_refused(processor, rate):
+    """Resampled from 1 Hz, ten seconds would fill 6 GB."""
+    frame = np.zeros((8, 8, 3), np.uint8)
+    with pytest.raises(ValueError, match="must be given in Hz, at least 1000"):
+        processor(text="a", frames=[frame], audio=np.zeros(160_000), sampling_rate=rate)
+
+
+def test_a_warning_does_not_print_a_whole_book(processor, caplog):
+    with caplog.at_level("WARNING"):
+        processor(text="the red circle " * 10_000)
+    assert "cut to 25 tokens from" in caplog.text
+    assert len(caplog.text) < 500

@@ -180,6 +180,8 @@ def test_damage_in_the_middle_costs_no_step(write_clip, tmp_path):
         (b"", "0 bytes"),
         (b"Dear diary, today no video.\n" * 40, "not a media file"),
         ("head", "not a media file"),
+        (b'<svg xmlns="http://www.w3.org/2000/svg"></svg>', "a codec that FFmpeg cannot decode"),
+        (b"RIFF....WEBPVP8X....................ANIM....", "an animated WebP"),
     ],
 )
 def test_what_is_no_video_is_refused_in_one_line(write_clip, tmp_path, content, words):

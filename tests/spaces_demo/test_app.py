@@ -66,10 +66,11 @@ def call(site, video: dict | None) -> str:
         "file:///etc/hostname",
     ],
 )
-def test_only_uploaded_files_are_read(site, path):
+def test_only_uploaded_files_are_read(site, path, capfd):
     answer = call(site, {"path": path})
     assert answer.startswith("event: error")
-    assert "not a video" not in answer  # it was not even opened
+    assert "send the file itself" in answer  # it was not even opened
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_no_address_is_asked(site):
@@ -143,6 +144,21 @@ def test_files_go_when_their_time_is_over(client, site, write_clip):
     time.sleep(0.1)
     delete_files_created_by_app(site.blocks, age=0)  # what gradio does on schedule
     assert not [path for path in site.folder.rglob("*") if path.is_file()]
+
+
+def test_empty_folders_go_too(client, site, write_clip):
+    import app
+
+    old, full = site.folder / "old", site.folder / "full"
+    for folder in (old, full):
+        folder.mkdir()
+    (full / "file").touch()
+    for folder in (old, full):
+        os.utime(folder, (0, 0))
+    young = site.folder / "young"
+    young.mkdir()
+    app.remove_empty_folders(site.folder)
+    assert [folder.exists() for folder in (old, full, young)] == [False, True, True]
 
 
 @pytest.mark.skipif(

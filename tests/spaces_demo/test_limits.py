@@ -12,6 +12,7 @@ from limits import LimitError, Limits, check_sentences, check_video
 from PIL import Image
 
 from modeling_refavs import video_refavs
+from modeling_refavs.inference.live import LiveInput
 from tests.media_kit import tone
 
 
@@ -117,16 +118,23 @@ def test_a_broken_file(write_clip, tmp_path):
         check_video(tmp_path / "zeros.mp4", replace(SMALL, num_pictures=10_000))
 
 
-@pytest.mark.parametrize("name", ["list.mp4", "list.mkv"])
-def test_a_playlist_opens_no_other_file(write_clip, tmp_path, name):
+@pytest.mark.parametrize("name", ["list.mp4", "list.mkv", "list.m3u8", "list.ffconcat"])
+def test_a_list_opens_no_other_file(write_clip, tmp_path, name):
+    """FFmpeg would follow it."""
     secret = write_clip("secret.mp4")
-    (tmp_path / name).write_text(f"ffconcat version 1.0\nfile {secret.name}\n")
-    assert video_refavs.probe_video(tmp_path / name).size == (64, 48)  # FFmpeg would follow it
-    assert refusal(tmp_path / name).kind == "format"
-    (tmp_path / name).write_text(
-        f"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\nfile://{secret}\n#EXT-X-ENDLIST\n"
-    )
-    assert refusal(tmp_path / name).kind == "format"
+    for text in (
+        f"ffconcat version 1.0\nfile {secret.name}\n",
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\nfile://{secret}\n#EXT-X-ENDLIST\n",
+        f"\n#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\nfile://{secret}\n#EXT-X-ENDLIST\n",
+    ):
+        (tmp_path / name).write_text(text)
+        assert refusal(tmp_path / name).kind == "format"
+        for source in (tmp_path / name, text.encode()):
+            words = "not a media file" if text[0] == "\n" else "names other files"
+            with pytest.raises(ValueError, match=words):
+                video_refavs.probe_video(source)
+        with pytest.raises(ValueError, match=words):
+            LiveInput(str(tmp_path / name)).open()
 
 
 @pytest.mark.parametrize(

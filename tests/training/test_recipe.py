@@ -33,6 +33,7 @@ def test_every_recipe_is_understood(path, tmp_path):
     starts = {
         "smoke": "config",
         "synthetic_alignment": "mask2former",
+        "photo_alignment": "vision",
         "refavs_bench": "mask2former",
     }
     assert getattr(model_args, starts.get(path.stem, "model"))
@@ -101,6 +102,31 @@ def test_words_win(write):
     assert data_args.cache_vision
 
 
+@pytest.mark.parametrize("word", [["--config", "null"], ["--config=null"]])
+def test_null_takes_a_value_of_the_recipe_back(word, tmp_path):
+    words = ["--model", "m", *word, "--max-steps", "null", "--output_dir", str(tmp_path)]
+    model_args, _, args = read_recipe(SMOKE, words)
+    assert (model_args.model, model_args.config, args.max_steps) == ("m", {}, -1)
+
+
+@pytest.mark.parametrize(
+    ("text", "strategies"),
+    [
+        ("", ("epoch", "epoch", True)),
+        ("eval_strategy: steps\neval_steps: 15", ("steps", "steps", True)),
+        ("eval_strategy: 'no'", ("no", "epoch", False)),
+        ("save_strategy: 'no'", ("epoch", "no", False)),
+        ("eval_strategy: 'no'\nsave_strategy: steps\nsave_steps: 7", ("no", "steps", False)),
+    ],
+)
+def test_defaults_agree_with_each_other(write, text, strategies):
+    args = read_recipe(write(f"data: tree\nmodel: m\n{text}"))[2]
+    assert (args.eval_strategy, args.save_strategy, args.load_best_model_at_end) == strategies
+    assert args.save_steps == {"eval_strategy: steps\neval_steps: 15": 15}.get(
+        text, 7 if "7" in text else 500
+    )
+
+
 MISTAKES = {
     "misspelt": (
         "data: tree\nmodel: m\nlerning_rate: 1",
@@ -116,11 +142,16 @@ MISTAKES = {
     "no data": ("model: m", [], "data is missing"),
     "no start": ("data: tree", [], "nothing to start from"),
     "two starts": ("data: tree\nmodel: m\nvggish: v", [], "model is a whole model"),
-    "two parts": ("data: tree\nvggish: v\ntext_model: t", [], "mask2former is missing"),
+    "two parts": ("data: tree\nvggish: v\ntext_model: t", [], "mask2former or vision is missing"),
     "config of a model": (
         "data: tree\nmodel: m",
         ["--config.dropout", "0"],
         "model is a whole model",
+    ),
+    "model beside a recipe's config": (
+        "data: tree\nconfig: {hidden_size: 64}",
+        ["--model", "m"],
+        "a recipe's own is taken back by --config null",
     ),
     "no dict": ("data: tree\nconfig: 3", [], "config must be a dict, got 3"),
     "mixup": ("data: tree\nmodel: m\nname_mixup: -1", [], "name_mixup is a probability, got -1"),
@@ -132,6 +163,11 @@ MISTAKES = {
     ),
     "not YAML": ("data: [", [], "cannot be read as a recipe"),
     "leftover word": ("data: tree\nmodel: m", ["word"], "word"),
+    "half a value": (
+        "data: tree\nconfig: {hidden_size: 64}",
+        ["--config.hidden_size", "["],
+        "--config.hidden_size: cannot be read: while parsing a flow node",
+    ),
     "value missing": ("data: tree\nmodel: m", ["--config.dropout"], "a value is missing"),
 }
 

@@ -197,6 +197,21 @@ def test_a_finished_run_says_so(plain, recipe, capsys, monkeypatch):
     assert "this training is finished" in capsys.readouterr().out
 
 
+def test_another_learning_rate_on_a_finished_run_is_named(plain, recipe, capsys, monkeypatch):
+    monkeypatch.setattr(RefAVSTrainer, "training_step", None)
+    words = ["--output_dir", str(plain), *SAVING, "--learning_rate", "1e-4", "--mask_size", "32"]
+    assert main(["train", str(recipe), *words]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "this training is finished, with mask_size None, not 32, learning_rate 0.001" in error
+    assert "not 0.0001: choose another output_dir, or --overwrite" in error
+
+
+def test_a_model_of_a_folder_is_trained_on_by_a_recipe_with_a_config(train, plain, recipe):
+    """As `smoke.yaml --model CHECKPOINT --config null` does."""
+    folder = train("run", "--model", str(plain), "--config", "null", "--max_steps", "1")
+    assert len(curve(folder)) == 1
+
+
 def test_overwrite_starts_anew(train, plain):
     folder = train.folder / "run"
     shutil.copytree(plain, folder)

@@ -9,7 +9,7 @@ from modeling_refavs.inference.segment import segment_video
 from modeling_refavs.video_refavs import read_frames, read_sound
 from modeling_refavs.visualization.contact_sheet import MAX_COLUMNS, draw_contact_sheet
 from modeling_refavs.visualization.overlay import COLOURS, NOTHING, Captions, font_of, tint_of, wrap
-from modeling_refavs.visualization.render import MIN_CANVAS, render_video
+from modeling_refavs.visualization.render import MIN_CANVAS, render_frames, render_video
 from tests.media_kit import tone
 
 
@@ -82,6 +82,42 @@ def test_a_mask_is_light_inside_and_strong_at_its_edge():
     assert tint[10, 35].tolist() == [*COLOURS[1], 255]
     assert tint[5, 5].tolist() == [0, 0, 0, 0]
     assert (np.asarray(tint_of(mask[1:], first=1)) == tint).all()
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_sentences_that_mean_one_object_are_all_seen(count):
+    mask = np.zeros((200, 300), dtype=bool)
+    mask[40:160, 60:240] = True
+    tint = np.asarray(tint_of(np.stack([mask] * count)))
+    inside, contour = tint[100, 80:220], tint[40, 60:240]
+    for colours, opacity in ((inside, 100), (contour, 255)):
+        for number in range(count):
+            share = (colours == (*COLOURS[number], opacity)).all(axis=-1).mean()
+            assert share == pytest.approx(1 / count, abs=0.1)
+
+
+def test_the_contour_of_a_part_shows_on_the_whole():
+    masks = np.zeros((2, 200, 300), dtype=bool)
+    masks[0, 20:180, 20:280] = masks[1, 80:120, 100:200] = True
+    for order in ([0, 1], [1, 0]):
+        tint = np.asarray(tint_of(masks[order]))
+        assert tint[80, 150].tolist() == [*COLOURS[order.index(1)], 255]
+        assert tint[20, 150].tolist() == [*COLOURS[order.index(0)], 255]
+
+
+def test_a_picture_that_stands_is_drawn_again_with_each_step(write_clip, fake_model, tmp_path):
+    times = (0.0, 0.1, 0.2, 9.8, 9.9)
+    path = write_clip("slides.mkv", times=times, end=10.0, sound=[(0.0, tone(10))])
+    result = segment_video(*fake_model, path, ["everything"])
+    result.presence[0, 5] = 0.1  # in the middle of it the object is gone for a second
+    render_video(result, tmp_path / "out.mp4", mode="matte")
+    drawn = list(read_frames(tmp_path / "out.mp4"))
+    expected = [0.0, 0.1, 0.2, *range(1, 10), 9.8, 9.9]
+    np.testing.assert_allclose([frame.time for frame in drawn], expected, atol=2e-3)
+    dark = [frame.time for frame in drawn if frame.rgb.mean() < 100]
+    assert dark == [pytest.approx(5, abs=2e-3)]
+    render_frames(result, tmp_path / "frames")
+    assert len(list((tmp_path / "frames").iterdir())) == 5  # a PNG a frame of the source
 
 
 @pytest.mark.parametrize("text", ["short", "word " * 200, "unbreakable" * 60])

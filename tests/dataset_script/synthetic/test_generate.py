@@ -2,6 +2,7 @@ import csv
 import hashlib
 import io
 import json
+from pathlib import Path
 
 import av
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 from scipy.io import wavfile
 
-from dataset_script.synthetic import SynthesisOptions, generate, make_clip, synthesize
+from dataset_script.synthetic import SynthesisOptions, make_clip, synthesize
 from dataset_script.synthetic.sentences import FAMILIES
 from modeling_refavs.cli import main
 
@@ -43,15 +44,15 @@ def test_same_seed_same_bytes_whatever_the_workers_and_the_number_of_clips(tmp_p
 
 def test_a_stopped_run_goes_on_where_it_was(tmp_path, monkeypatch):
     synthesize(tmp_path / "whole", 6, SynthesisOptions(seed=4))
-    replace, calls = generate.os.replace, []
+    replace, calls = Path.replace, []
 
     def stop_in_the_third_clip(source, target):
         calls.append(target)
         if len(calls) == 85:
             raise KeyboardInterrupt
-        replace(source, target)
+        return replace(source, target)
 
-    monkeypatch.setattr(generate.os, "replace", stop_in_the_third_clip)
+    monkeypatch.setattr(Path, "replace", stop_in_the_third_clip)
     with pytest.raises(KeyboardInterrupt):
         synthesize(tmp_path / "stopped", 6, SynthesisOptions(seed=4))
     monkeypatch.undo()

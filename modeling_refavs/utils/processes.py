@@ -1,0 +1,64 @@
+"""How processes of ours end: on request, as Ctrl-C ends them, and never later than their parent."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: what catches Ctrl-C catches this too."""
+
+
+@contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Raise [`Terminated`] where SIGTERM would end the process, so that temporary files go."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def worker_pool(workers: int) -> Iterator["ProcessPoolExecutor"]:
+    """Processes that end at once when the work is given up, and with their parent."""
+    from concurrent.futures import ProcessPoolExecutor  # `refavs --help` needs none of it
+
+    pool = ProcessPoolExecutor(workers, initializer=end_with_parent)
+    try:
+        yield pool
+    except BaseException:
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def end_with_parent() -> None:
+    """Let this worker end when its parent does, however that ends; Ctrl-C is the parent's."""
+    import multiprocessing
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
