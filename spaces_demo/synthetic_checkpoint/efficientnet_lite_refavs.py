@@ -30,14 +30,7 @@ STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-STAGE_NAMES = [
-    "stem",
-    "stage1",
-    "stage2",
-    "stage3",
-    "stage4",
-    "head",
-]  # strides 2, 4, 8, 16, 32, 32
+STAGE_NAMES = ["stem", "stage1", "stage2", "stage3", "stage4", "head"]
 CHANNEL_MULTIPLE = 8
 BATCH_NORM_EPS, BATCH_NORM_MOMENTUM = 1e-3, 0.01  # TensorFlow's momentum of 0.99
 
@@ -225,6 +218,10 @@ class RefAVSEfficientNetLiteBackbone(BackboneMixin, RefAVSEfficientNetLitePreTra
             _convolution(sizes[-1], config.head_size) if "head" in self.out_features else None
         )
         self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """What reads the pixels."""
+        return self.stem
 
     def forward(
         self,

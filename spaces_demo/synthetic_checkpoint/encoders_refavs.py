@@ -33,14 +33,9 @@ def audio_config_of(config: PreTrainedConfig) -> PreTrainedConfig:
     return getattr(config, "audio_config", config)
 
 
-def make_text_encoder(config: PreTrainedConfig, folder: str | None = None) -> PreTrainedModel:
-    """With no layer above `last_hidden_state`.
-
-    Args:
-        folder: or Hub id, where its weights are; None: they are drawn at random.
-
-    Raises:
-        ValueError: no text encoder is of this type.
+def text_encoder_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
+    """Raises:
+    ValueError: no text encoder is of this type.
     """
     kind = AutoModelForTextEncoding._model_mapping.get(type(config), None)
     if kind is None:
@@ -48,6 +43,16 @@ def make_text_encoder(config: PreTrainedConfig, folder: str | None = None) -> Pr
             f"text_config is of type {config.model_type}, which AutoModelForTextEncoding does not "
             "know: RoBERTa, BERT, T5 and CLIP's text model are some that it does"
         )
+    return kind
+
+
+def make_text_encoder(config: PreTrainedConfig, folder: str | None = None) -> PreTrainedModel:
+    """With no layer above `last_hidden_state`.
+
+    Args:
+        folder: or Hub id, where its weights are; None: they are drawn at random.
+    """
+    kind = text_encoder_class(config)
     has_pooler = "add_pooling_layer" in inspect.signature(kind.__init__).parameters
     options = {"add_pooling_layer": False} if has_pooler else {}
     if folder is None:
@@ -192,4 +197,5 @@ __all__ = [
     "encode_seconds",
     "make_text_encoder",
     "text_config_of",
+    "text_encoder_class",
 ]

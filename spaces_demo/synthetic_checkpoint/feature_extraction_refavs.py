@@ -15,6 +15,7 @@ if is_scipy_available():
 
 
 SAMPLING_RATE = 16_000  # Hz, what VGGish was trained at
+MIN_SAMPLING_RATE = 1000  # Hz; a lower one is meant in kHz, and resampled it would fill the memory
 WINDOW_LENGTH = 400  # samples, 25 ms
 HOP_LENGTH = 160  # samples, 10 ms
 FFT_LENGTH = 512
@@ -229,10 +230,10 @@ def _to_mono(waveform: np.ndarray) -> np.ndarray:
 
 
 def _resample(waveform: np.ndarray, sampling_rate: int | None, to: int) -> np.ndarray:
-    if sampling_rate is None or sampling_rate <= 0:
+    if sampling_rate is None or not sampling_rate >= MIN_SAMPLING_RATE:
         raise ValueError(
-            f"sampling_rate must be given in Hz, got {sampling_rate}: the audio encoder was "
-            f"trained at {to} Hz, other rates are resampled"
+            f"sampling_rate must be given in Hz, at least {MIN_SAMPLING_RATE}, got "
+            f"{sampling_rate}: the audio encoder was trained at {to} Hz, other rates are resampled"
         )
     if sampling_rate == to or not len(waveform):
         return waveform

@@ -440,7 +440,7 @@ class RefAVSMask2FormerModel(Mask2FormerModel):
 
     @classmethod
     def _can_set_attn_implementation(cls) -> bool:
-        """By [`choose_attention`], where transformers, which searches this file, does not see it."""
+        """By [`choose_attention`], which transformers, looking into this file, does not see."""
         return True
 
     @torch.no_grad()

@@ -15,6 +15,7 @@ from transformers import initialization as init
 from transformers.processing_utils import Unpack
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
+from .checkpoint_refavs import StrictLoadingMixin
 from .configuration_refavs import RefAVSConfig, use_four_stages
 from .eemc import (
     RefAVSAttention,
@@ -34,6 +35,7 @@ from .encoders_refavs import (
     encode_seconds,
     make_text_encoder,
     text_config_of,
+    text_encoder_class,
 )
 from .grounding_refavs import RefAVSGroundingHead, grounding_criterion, score_masks_by_grounding
 from .loss_refavs import RefAVSLossCounts, set_criterion
@@ -52,7 +54,7 @@ from .modeling_outputs_refavs import (
 )
 
 
-class RefAVSPreTrainedModel(RefAVSEncodersMixin, PreTrainedModel):
+class RefAVSPreTrainedModel(StrictLoadingMixin, RefAVSEncodersMixin, PreTrainedModel):
     config_class = RefAVSConfig
     base_model_prefix = "model"
     main_input_name = "pixel_values"
@@ -161,8 +163,13 @@ class RefAVSPreTrainedModel(RefAVSEncodersMixin, PreTrainedModel):
 class RefAVSModel(RefAVSPreTrainedModel):
     """EEMC without its class head: clips and sentences in, mask queries and their masks out."""
 
+    _keys_to_ignore_on_load_unexpected = (r"^class_predictor\.", r"^cue_predictor\.")
+
     def __init__(self, config: RefAVSConfig):
         super().__init__(config)
+        # what cannot be an encoder is refused before its size is asked for
+        text_encoder_class(config.text_config)
+        audio_encoder = audio_encoder_class(config.audio_config)
         self.mask2former = RefAVSMask2FormerModel(config.mask2former_config, config.adapter_size)
         self.cue_projection = RefAVSCueProjection(
             config, self.mask2former.pixel_level_module.encoder.channels[-1]
@@ -172,7 +179,7 @@ class RefAVSModel(RefAVSPreTrainedModel):
         if config.use_text_cues:
             self.text_encoder = make_text_encoder(config.text_config)
         if config.use_audio_cues:
-            self.audio_encoder = audio_encoder_class(config.audio_config)(config.audio_config)
+            self.audio_encoder = audio_encoder(config.audio_config)
             self.audio_fusion = RefAVSTemporalBimodalTransformer(config)
         self.cached_memory = RefAVSCachedMemory(config.memory_beta)
         self.integration = RefAVSMultimodalIntegration(config)

@@ -8,10 +8,11 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import can_return_tuple
 
+from .checkpoint_refavs import StrictLoadingMixin
 from .configuration_refavs import RefAVSAudioConfig
 
 
-class RefAVSVggishModel(PreTrainedModel):
+class RefAVSVggishModel(StrictLoadingMixin, PreTrainedModel):
     """Convolutions and three linear layers, without a last ReLU and without PCA, as the Ref-AVS
     features are made.
 

@@ -315,7 +315,8 @@ class RefAVSProcessor(ProcessorMixin):
         longest = options.get("max_length", self.max_text_length)
         for sentence, length in zip(sentences, lengths, strict=True):
             if length > longest and options.get("truncation", True):
-                logger.warning(f"cut to {longest} tokens from {length}: {sentence!r}")
+                begin = sentence if len(sentence) <= 200 else f"{sentence[:200]}..."
+                logger.warning(f"cut to {longest} tokens from {length}: {begin!r}")
         tokens = self.tokenize(sentences, **options)
         text_inputs = {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}
         return (

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ class VideoInfo:
     @property
     def file_name(self) -> str:
         """Of the file without its folder; or how many bytes there are."""
-        return self.name if isinstance(self.path, bytes) else self.path.name
+        return self.name if isinstance(self.path, bytes) else name_of(self.path.name)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -129,9 +130,10 @@ def open_media(source: VideoSource, containers: Sequence[str] = ()) -> InputCont
         )
     source = source.path if isinstance(source, VideoInfo) else source
     _check_file(source)
-    options = {"max_pixels": str(MAX_PICTURE_PIXELS)}
-    if containers:
-        options["format_whitelist"] = ",".join(containers)
+    options = {
+        "max_pixels": str(MAX_PICTURE_PIXELS),
+        "format_whitelist": ",".join(containers or _whole_containers()),
+    }
     file = io.BytesIO(source) if isinstance(source, bytes) else str(Path(source).absolute())
     try:
         return av.open(file, options=options, metadata_errors="replace")
@@ -142,24 +144,42 @@ def open_media(source: VideoSource, containers: Sequence[str] = ()) -> InputCont
         ) from error
 
 
+@cache
+def _whole_containers() -> tuple[str, ...]:
+    """Those that hold their own pictures and sound; the others open whatever files they name."""
+    lists = {"concat", "dash", "hls", "image2", "imf", "lavfi", "rtp", "rtsp", "sdp", "vobsub"}
+    return tuple(av.formats_available - lists - {"webm_dash_manifest"})
+
+
 def name_of(source: VideoSource) -> str:
-    """How messages call a source."""
+    """How messages call a source, whatever bytes are in its name."""
     source = source.path if isinstance(source, VideoInfo) else source
-    return f"{len(source)} bytes" if isinstance(source, bytes) else str(source)
+    if isinstance(source, bytes):
+        return f"{len(source)} bytes"
+    return os.fsencode(source).decode(errors="replace")
 
 
 def _check_file(source: str | Path | bytes) -> None:
     if isinstance(source, bytes):
-        size = len(source)
+        head = source[:64]
     else:
         path = Path(source)
         if not path.is_file():
-            raise ValueError(
-                f"{path}: {'a folder, not a video' if path.is_dir() else 'no such file'}"
-            )
-        size = path.stat().st_size
-    if size == 0:
+            kind = "a folder, not a video" if path.is_dir() else "no such file"
+            raise ValueError(f"{name_of(path)}: {kind}")
+        with path.open("rb") as file:
+            head = file.read(64)
+    if not head:
         raise ValueError(f"{name_of(source)}: 0 bytes: copy or download it again")
+    if head.startswith((b"#EXTM3U", b"ffconcat version")):
+        raise ValueError(
+            f"{name_of(source)}: a list that names other files, which are not opened: pass a video"
+        )
+    if head[8:12] == b"WEBP" and b"ANIM" in head:
+        raise ValueError(
+            f"{name_of(source)}: an animated WebP, which is not a format that FFmpeg reads: "
+            "convert it to MP4, WebM or GIF"
+        )
 
 
 def picture_stream(container: InputContainer) -> Stream:
@@ -380,26 +400,38 @@ def _make_deinterlacing_graph(picture: av.VideoFrame) -> av.filter.Graph:
 MOST_REORDERED = 16  # pictures, in any codec
 
 
-def _stamped(
-    container: InputContainer, stream: Stream
-) -> Iterator[tuple[float | None, av.VideoFrame]]:
-    """(time stamp in s, picture), in the decoder's order, which is that of display.
+class DisplayOrder:
+    """Time stamps of the pictures of one track, in the decoder's order, which is that of display.
 
     AVI keeps no times of display: its stamps rise in the order of decoding, and are sorted here.
     """
-    pictures = decode(container, stream)
-    if container.format.name != "avi":
-        yield from ((picture.time, picture) for picture in pictures)
-        return
-    waiting, stamps = deque(), []
-    for picture in pictures:
-        waiting.append(picture)
-        if picture.time is not None:
-            heappush(stamps, picture.time)
-        if not stream.codec_context.has_b_frames or len(waiting) > MOST_REORDERED:
-            yield (heappop(stamps) if stamps else None), waiting.popleft()
-    for picture in waiting:
-        yield (heappop(stamps) if stamps else None), picture
+
+    def __init__(self, container: InputContainer, stream: Stream):
+        self._stream, self._is_avi = stream, container.format.name == "avi"
+        self._waiting: deque[av.VideoFrame] = deque()
+        self._stamps: list[float] = []
+
+    def push(self, picture: av.VideoFrame | None) -> Iterator[tuple[float | None, av.VideoFrame]]:
+        """Yield (time stamp in s, picture) as they are known; None is the end."""
+        if picture is not None:
+            self._waiting.append(picture)
+            if picture.time is not None:
+                heappush(self._stamps, picture.time)
+        reordered = self._is_avi and self._stream.codec_context.has_b_frames
+        most = MOST_REORDERED if picture is not None and reordered else 0
+        while len(self._waiting) > most:
+            picture = self._waiting.popleft()
+            known = self._is_avi or picture.time is not None
+            yield (heappop(self._stamps) if known and self._stamps else None), picture
+
+
+def _stamped(
+    container: InputContainer, stream: Stream
+) -> Iterator[tuple[float | None, av.VideoFrame]]:
+    """(time stamp in s, picture); see [`DisplayOrder`]."""
+    order = DisplayOrder(container, stream)
+    for picture in chain(decode(container, stream), [None]):
+        yield from order.push(picture)
 
 
 RESTART_PICTURES = 5  # that must come of a clock that fell back, before it is believed
@@ -424,8 +456,8 @@ def _on_one_clock(
 ) -> Iterator[tuple[float, av.VideoFrame]]:
     """(s from the first picture, picture), though the file's clock restarts or leaps.
 
-    What does not follow at once, or falls back by a second, is held until more has come: one picture
-    with a stamp out of time is put between its neighbours, only several of them are another clock.
+    What does not follow at once, or falls back by a second, is held until more has come: one
+    picture with a stamp out of time is put between its neighbours, only several are another clock.
     """
     usual, start, time = 1 / info.frame_rate, info.start_time, -1 / info.frame_rate
     held: list[tuple[float, av.VideoFrame]] = []
@@ -674,6 +706,8 @@ def to_rgb(frame: Any) -> np.ndarray:
         raise ValueError(
             f"a frame must be (height, width, 3) or (3, height, width), got {frame.shape}"
         )
+    if not frame.size:
+        raise ValueError(f"a frame must have pixels, got {frame.shape}")
     if frame.shape[-1] not in (1, 3, 4):
         frame = frame.transpose(1, 2, 0)
     if np.issubdtype(frame.dtype, np.floating):

@@ -112,8 +112,8 @@ MODELS = {"ours": make_model, "released": make_released_model}
 
 
 @pytest.mark.parametrize("kind", MODELS)
-@pytest.mark.parametrize("reentrant", [False, True])
-def test_checkpointing_of_both_forms_changes_no_gradient(kind, reentrant, inputs):
+@pytest.mark.parametrize("reentrant", [False])
+def test_checkpointing_changes_no_gradient(kind, reentrant, inputs):
     labels = torch.zeros(4, 4, 24, 24)
     labels[..., 6:18, 4:12] = 1
 
@@ -176,7 +176,7 @@ TARGETS = {
 }
 
 
-@pytest.mark.parametrize("reentrant", [None, False, True])
+@pytest.mark.parametrize("reentrant", [None, False])
 @pytest.mark.parametrize("target", TARGETS)
 def test_lora_trains_merges_and_reloads(target, reentrant, inputs, tmp_path):
     peft = pytest.importorskip("peft")
