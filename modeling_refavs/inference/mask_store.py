@@ -151,7 +151,7 @@ class PersistentMaskStore(MaskStore):
 def store_folder_of(output: str | Path) -> Path:
     """Return the folder of an output's mask store: `.out.mp4.journal` beside `out.mp4`."""
     output = Path(output)
-    return output.with_name(f".{output.name}.journal")
+    return output.parent / f".{output.name}.journal"
 
 
 def claimed_folders(folder: Path, request: dict[str, Any]) -> set[Path]:
