@@ -440,7 +440,8 @@ class RefAVSMask2FormerModel(Mask2FormerModel):
 
     @classmethod
     def _can_set_attn_implementation(cls) -> bool:
-        """By [`choose_attention`], which transformers, looking into this file, does not see."""
+        """By [`choose_attention`], where transformers, which searches this file, does not see
+        it."""
         return True
 
     @torch.no_grad()

@@ -62,9 +62,7 @@ def test_a_composite_depends_on_its_number_alone(folders):
 
 def test_only_the_decoders_learn(folders):
     finder: ObjectFinder = make_finder(str(folders / "vision"), CONFIG).train()
-    frozen = {
-        name for name, parameter in finder.named_parameters() if not parameter.requires_grad
-    }
+    frozen = {name for name, parameter in finder.named_parameters() if not parameter.requires_grad}
     assert all("pixel_level_module.encoder." in name or ".adapter." in name for name in frozen)
     assert not finder.model.pixel_level_module.encoder.training
 
