@@ -3,6 +3,7 @@ after
 the last of them."""
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -150,7 +151,7 @@ class PersistentMaskStore(MaskStore):
 
 def store_folder_of(output: str | Path) -> Path:
     """Return the folder of an output's mask store: `.out.mp4.journal` beside `out.mp4`."""
-    output = Path(output)
+    output = Path(os.path.abspath(output))  # "." has no name of its own
     return output.parent / f".{output.name}.journal"
 
 
