@@ -189,7 +189,7 @@ def test_catf_starts_at_the_queries_and_then_follows_the_cues(config):
 
 
 def test_visual_tokens_know_their_place(config):
-    projection = RefAVSCueProjection(config)
+    projection = RefAVSCueProjection(config, visual_channels=128)
     frames = cues_of(2, 3, 1, 1, 1).expand(2, 3, 128, 3, 3)  # the same everywhere
     tokens = projection.project_frames(frames)
     assert tokens.shape == (2, 3, 9, 32)

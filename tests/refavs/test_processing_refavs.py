@@ -234,7 +234,6 @@ def test_it_is_made_from_backbones(processor, clip, tmp_path):
         ({"text": ["the red circle", " \t"]}, "sentence 1 is empty"),
         ({"text": []}, "no sentence was given"),
         ({"text": [3]}, "must be a string, got int"),
-        ({"text": "a", "audio": np.zeros(16_000)}, "pass frames too"),
         ({"text": "a", "frames": []}, "clip 0 has no frame"),
         ({"text": "a", "frames": [np.zeros((8, 8, 7), np.uint8)]}, "a frame must be"),
         ({"text": "a", "frames": [np.zeros((8, 8, 3), np.int32)]}, "got int32"),
