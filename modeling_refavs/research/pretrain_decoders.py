@@ -30,6 +30,7 @@ from .pretrain_vision import WORKERS, set_loss
 PHOTO_RECIPE = Path(__file__).parent / "recipes" / "photo_alignment.yaml"
 SIZE = 256  # pixels, height and width
 MASK_SIZE = SIZE // 4  # of the labels
+CROPPED, PART = 0.5, (0.4, 1.0)  # share of composites that are parts, and of the side
 SCORED = 200  # frames of the validation split
 
 
@@ -54,8 +55,23 @@ class Composites(torch.utils.data.Dataset):
             muted=True,
             cast=appearance.cast(self.split),
         )
-        pixels, masks = appearance.draw(scene, float(rng.integers(NUM_FRAMES)), SIZE, SIZE)
-        return {"pixels": pixels, "masks": masks[masks.any(axis=(1, 2))]}
+        # A part of a larger picture, so that objects fill the frame and reach beyond it too
+        side = round(SIZE / rng.uniform(*PART)) if rng.random() < CROPPED else SIZE
+        pixels, masks = appearance.draw(scene, float(rng.integers(NUM_FRAMES)), side, side)
+        rows, columns = _around(rng, masks, side)
+        masks = masks[:, rows, columns]
+        return {"pixels": pixels[rows, columns], "masks": masks[masks.any(axis=(1, 2))]}
+
+
+def _around(rng: np.random.Generator, masks: np.ndarray, side: int) -> tuple[slice, slice]:
+    """Rows and columns of a part of the picture, about the middle of one of its objects."""
+    shown = np.flatnonzero(masks.any(axis=(1, 2)))
+    middle = np.full(2, side / 2)
+    if len(shown):
+        middle = np.argwhere(masks[rng.choice(shown)]).mean(axis=0)
+    start = middle - SIZE * rng.uniform(0.3, 0.7, 2)
+    top, left = start.clip(0, side - SIZE).round().astype(int).tolist()
+    return slice(top, top + SIZE), slice(left, left + SIZE)
 
 
 class CompositeCollator:

@@ -23,8 +23,8 @@ CONFIG = {
     "vision_config": HEAD,
     "mask2former_config": {
         "hidden_dim": 32,
-        "feature_size": 16,
-        "mask_feature_size": 16,
+        "feature_size": 32,
+        "mask_feature_size": 32,
         "encoder_layers": 1,
         "decoder_layers": 2,
         "num_queries": 6,
