@@ -436,7 +436,7 @@ PHOTOGRAPHED = (
     ),
     ("semantic", "group", 1, 1, (GROUP,), "The {group}.", "the {group}", "{group}"),
     (
-        "acoustic",
+        "semantic + acoustic",
         "does",
         2,
         1,
