@@ -436,7 +436,7 @@ PHOTOGRAPHED = (
     ),
     ("semantic", "group", 1, 1, (GROUP,), "The {group}.", "the {group}", "{group}"),
     (
-        "acoustic",
+        "semantic + acoustic",
         "does",
         2,
         1,
@@ -506,6 +506,16 @@ PHOTOGRAPHED = (
     ),
 )
 OVERSAID = (
+    (
+        "semantic + acoustic",
+        "the one group that sounds",
+        2,
+        2,
+        (SOUNDING, GROUP),
+        "The {group} that is making a sound.",
+        "Which {group} can be heard?",
+        "the {group} we can hear",
+    ),
     (
         "semantic + acoustic",
         "sounding named thing",
@@ -678,15 +688,16 @@ def is_needed(
         sound. In a clip of
     one object no word can narrow the choice, and a sentence may hold only one condition.
 
-    Of a template that needs "any" or "none" less is asked, but nothing is said of the sound of what
-    never has one.
+    Of a template that needs "any" one is enough, if it speaks of sounds one that is heard; "none"
+    asks for nothing. But nothing is said of the sound of what never has one.
     """
     heard = any(condition.acoustic for condition in conditions)
     if needs != "all" and heard and not world.objects[fid].audible:
         return False
     if len(world.objects) == 1:
         return needs != "all" or len(conditions) == 1
-    needed = (_is_condition_needed(world, conditions, condition, fid) for condition in conditions)
+    decisive = [c for c in conditions if c.acoustic or needs == "all" or not heard]
+    needed = (_is_condition_needed(world, conditions, condition, fid) for condition in decisive)
     return needs == "none" or (any(needed) if needs == "any" else all(needed))
 
 
