@@ -21,10 +21,10 @@ demo: install
 		--contact-sheet demo_output/contact_sheet.png --summary demo_output/summary.json
 	@echo "Look at demo_output/overlay.mp4 and demo_output/contact_sheet.png"
 
-# The shipped checkpoint carries the code of its model, as a published one does.
+# The shipped checkpoints carry the code of their model, as a published one does.
 code: install
 	$(BIN)/python -c "from pathlib import Path; from modeling_refavs.hub.publish import write_code; \
-		write_code(Path('spaces_demo/synthetic_checkpoint'))"
+		[write_code(folder) for folder in Path('spaces_demo').glob('*_checkpoint')]"
 
 test: install
 	$(BIN)/pytest -n 2

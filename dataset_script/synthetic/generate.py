@@ -100,6 +100,7 @@ def synthesize(
         raise ValueError(
             f"splits must be of {', '.join(dict.fromkeys(SPLITS))}, got {', '.join(unknown)}"
         )
+    appearance_of(options.library)  # a bad library is refused before anything is made
     wanted = [index for index in range(clips) if split_of(index) in splits]
     output = Path(output)
     write = partial(write_clip, output, options)
@@ -178,7 +179,6 @@ def _claim(output: Path, options: SynthesisOptions) -> None:
     note = output / "synthesis.json"
     made = asdict(options)
     if options.library:
-        appearance_of(options.library)  # a bad library is refused before anything is written
         made["library"] = library_digest(options.library)
     if note.exists() and _read_options(note) != replace(options, library=made["library"]):
         raise ValueError(

@@ -100,12 +100,15 @@ def test_a_checkpoint_of_the_clean_room_carries_its_code(checkpoint):
     assert not [name for name in names if name.endswith((".bin", ".pt"))]
 
 
-def test_the_shipped_checkpoint_carries_the_code_of_the_package(tmp_path):
+@pytest.mark.parametrize(
+    "folder", sorted(SHIPPED.parent.glob("*_checkpoint")), ids=lambda f: f.name
+)
+def test_the_shipped_checkpoints_carry_the_code_of_the_package(folder, tmp_path):
     write_code(tmp_path)
-    code, shipped = ({path.name for path in folder.glob("*.py")} for folder in (tmp_path, SHIPPED))
+    code, shipped = ({path.name for path in place.glob("*.py")} for place in (tmp_path, folder))
     assert shipped == code, "make code"
     for name in code:
-        assert (SHIPPED / name).read_bytes() == (tmp_path / name).read_bytes(), f"{name}: make code"
+        assert (folder / name).read_bytes() == (tmp_path / name).read_bytes(), f"{name}: make code"
 
 
 def run_alone(script: str, folder: Path) -> str:
