@@ -157,7 +157,9 @@ def test_clips_hold_what_the_task_needs(undrawn_clips):
     counts = np.array([len(clip.scene.objects) for clip in clips])
     assert np.mean(counts >= 2) == pytest.approx(0.56, abs=0.06)
     assert np.mean(counts >= 3) == pytest.approx(0.13, abs=0.05)
-    assert {e.family for clip in clips for e in clip.expressions} == set(FAMILIES)
+    photographed = {"semantic + acoustic"}  # which drawings have no sentence of
+    families = {e.family for clip in clips for e in clip.expressions}
+    assert families == set(FAMILIES) - photographed
     assert all(clip.expressions for clip in clips)
     assert (
         sum(
