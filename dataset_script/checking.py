@@ -238,6 +238,8 @@ def _leaked_media(root: Path) -> Iterator[str]:
     used: dict[str, dict[str, set[tuple[float, float]]]] = defaultdict(lambda: defaultdict(set))
     for path in sorted((root / "scenes").glob("*.json")):
         stored = json.loads(path.read_bytes())
+        if not isinstance(stored, dict) or not {"scene", "split"} <= stored.keys():
+            continue  # another program's
         for file, part in filter(itemgetter(0), _media_of(stored["scene"])):
             used[file][stored["split"]].add(part)
     for file, by_split in sorted(used.items()):
