@@ -16,11 +16,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("video", type=Path, help="any video file; it is only read")
     parser.add_argument("expression", metavar="sentence", help='such as "the dog that is barking"')
-    parser.add_argument(
-        "--model",
-        help="folder of a model, or its id on the Hub (default: the repository's own, for "
-        "photographs and recorded sounds)",
-    )
+    parser.add_argument("--model", required=True, help="folder of a model, or its id on the Hub")
     parser.add_argument(
         "--output", required=True, type=Path, help="plot to write: .png, .pdf or .svg"
     )
@@ -45,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         ValueError: any input or output that cannot work.
     """
-    from ..inference.loading import choose_device, load_model, shipped_model
+    from ..inference.loading import choose_device, load_model
     from ..inference.segment import check_request
     from ..utils.files import whole_file
     from ..video_refavs import probe_video
@@ -58,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
     check_request([args.expression], args.threshold)
     probe_video(args.video)
     model, processor = load_model(
-        args.model or shipped_model(), choose_device(args.device), graphs=False
+        args.model, choose_device(args.device), graphs=False
     )
     figure = plot_cues(
         model,

@@ -25,11 +25,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "expressions", nargs="+", metavar="sentence", help='such as "the dog that is barking"'
     )
-    parser.add_argument(
-        "--model",
-        help="folder of a model, or its id on the Hub (default: the repository's own, for "
-        "photographs and recorded sounds)",
-    )
+    parser.add_argument("--model", required=True, help="folder of a model, or its id on the Hub")
     parser.add_argument(
         "--format",
         metavar="NAME",
@@ -68,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
     many were answered and how many dropped, on standard error."""
     from ..feature_extraction_refavs import SAMPLING_RATE
     from ..inference.live import LiveInput, LiveSource, describe, follow
-    from ..inference.loading import choose_device, load_model, shipped_model
+    from ..inference.loading import choose_device, load_model
     from ..inference.segment import check_request
     from ..streaming_refavs import RefAVSStream
     from ..visualization.render import Recorder
@@ -84,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
         encoding_of(args.output)
         waveforms.append((SOUND_RATE, SOUND_LAYOUT))
     model, processor = load_model(
-        args.model or shipped_model(), choose_device(args.device), args.dtype
+        args.model, choose_device(args.device), args.dtype
     )
     stream = RefAVSStream(model, processor, args.expressions, args.threshold)
     source = LiveSource(pictures, sound, waveforms, keep_pictures=bool(args.output))

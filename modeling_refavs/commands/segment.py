@@ -32,11 +32,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "expressions", nargs="+", metavar="sentence", help='such as "the dog that is barking"'
     )
-    parser.add_argument(
-        "--model",
-        help="folder of a model, or its id on the Hub (default: the repository's own, for "
-        "photographs and recorded sounds)",
-    )
+    parser.add_argument("--model", required=True, help="folder of a model, or its id on the Hub")
     parser.add_argument("--output", required=True, type=Path, help=OUTPUT_HELP)
     parser.add_argument(
         "--masks", type=Path, metavar="DIR", help="also write a PNG per sentence and second"
@@ -108,7 +104,7 @@ def run(args: argparse.Namespace) -> None:
         ValueError: any input or output that cannot work, before the model is loaded.
     """
     from ..inference.export import summarize, to_json, write_summary
-    from ..inference.loading import choose_device, load_model, shipped_model
+    from ..inference.loading import choose_device, load_model
     from ..inference.mask_store import (
         PersistentMaskStore,
         claimed_folders,
@@ -121,7 +117,6 @@ def run(args: argparse.Namespace) -> None:
     from ..visualization.render import check_video_size
 
     check_request(args.expressions, args.threshold, args.fps, args.smooth)
-    args.model = args.model or shipped_model()
     info = probe_video(args.video)
     if args.output.suffix:
         check_video_size(info, args.expressions, args.output, args.mode)

@@ -15,7 +15,6 @@ from .cuda_graphs import record_graphs
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 INT8 = "int8"
 PRECISIONS = (*DTYPES, INT8)
-SHIPPED = Path(__file__).parents[2] / "spaces_demo" / "photo_checkpoint"
 # More than there are; transformers gives layers of all classes one entry, for which torch allows 8.
 NUM_LAYER_SHAPES = 64
 
@@ -31,17 +30,6 @@ def choose_device(name: str) -> torch.device:
         raise ValueError(
             f"--device {name}: not on this machine: use auto, cpu or another"
         ) from error
-
-
-def shipped_model() -> str:
-    """The folder of the checkpoint for photographs and recorded sounds.
-
-    Raises:
-        ValueError: the package is installed without the repository that it lies in.
-    """
-    if not SHIPPED.is_dir():
-        raise ValueError("--model is missing: the shipped one lies in the repository alone")
-    return str(SHIPPED)
 
 
 def load_model(
