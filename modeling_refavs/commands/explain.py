@@ -53,9 +53,7 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"{args.output}: there is no such folder to write to")
     check_request([args.expression], args.threshold)
     probe_video(args.video)
-    model, processor = load_model(
-        args.model, choose_device(args.device), graphs=False
-    )
+    model, processor = load_model(args.model, choose_device(args.device), graphs=False)
     figure = plot_cues(
         model,
         processor,

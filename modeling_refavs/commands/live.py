@@ -79,9 +79,7 @@ def run(args: argparse.Namespace) -> None:
     if args.output:
         encoding_of(args.output)
         waveforms.append((SOUND_RATE, SOUND_LAYOUT))
-    model, processor = load_model(
-        args.model, choose_device(args.device), args.dtype
-    )
+    model, processor = load_model(args.model, choose_device(args.device), args.dtype)
     stream = RefAVSStream(model, processor, args.expressions, args.threshold)
     source = LiveSource(pictures, sound, waveforms, keep_pictures=bool(args.output))
     answered, dropped = 0, 0
