@@ -1,5 +1,5 @@
 """Runs that are killed or stopped at any moment, and asked again, end as if nothing had happened
-and leave nothing behind. `REFAVS_SLOW_TESTS=1`: ten times each."""
+and leave nothing behind. `REFAVS_SLOW_TESTS=1`: every command, ten times each."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ from .training.conftest import SMOKE
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "spaces_demo" / "synthetic_checkpoint"
-TIMES = 10 if os.environ.get("REFAVS_SLOW_TESTS") == "1" else 1
+SLOW = os.environ.get("REFAVS_SLOW_TESTS") == "1"
+TIMES = 10 if SLOW else 1
 SIGNALS = {"killed": signal.SIGKILL, "stopped": signal.SIGTERM}
 # of commands in OUT: two seconds each and more, so that most moments are of work, not of imports
 COMMANDS = {
@@ -31,6 +33,7 @@ COMMANDS = {
     "synthesize": "synthesize OUT/tree --clips 10 --size 48x64 --workers 2",
     "export": "dataset export {tree} OUT/parquet --configurations clips expressions --shard-mb 1",
 }
+ALWAYS = (("segment", "killed"), ("train", "killed"), ("synthesize", "stopped"))  # a minute or two
 VOLATILE = {"throughput", "seconds_per_sentence", "seconds"}  # how long it took
 
 
@@ -130,8 +133,7 @@ def children_of(group: int) -> list[str]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="counts processes in /proc")
-@pytest.mark.parametrize("how", SIGNALS)
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(("command", "how"), list(product(COMMANDS, SIGNALS)) if SLOW else ALWAYS)
 def test_a_run_ends_as_if_nothing_had_happened(command, how, whole, inputs, tmp_path):
     expected, seconds = whole(command)
     moments = random.Random(f"{command} {how}")
