@@ -359,7 +359,9 @@ def readings(benchmark_folder, stored_clips, undrawn_clips):
 def test_all_kinds_of_sentences_are_read(readings):
     assert len(readings) > 700
     assert sum(expression["fid"] is None for _, expression, _, _ in readings) > 20
-    assert {expression["family"] for _, expression, _, _ in readings} == set(FAMILIES)
+    photographed = {"semantic + acoustic"}  # which drawings have no sentence of
+    families = {expression["family"] for _, expression, _, _ in readings}
+    assert families == set(FAMILIES) - photographed
     assert len({expression["template"] for _, expression, _, _ in readings}) >= len(TEMPLATES) - 5
     assert len({expression["slots"].get("place") for _, expression, _, _ in readings}) >= 8
 
