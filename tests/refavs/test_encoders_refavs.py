@@ -13,6 +13,7 @@ from modeling_refavs import RefAVSConfig, RefAVSFeatureExtractor, RefAVSForSegme
 from modeling_refavs.configuration_refavs import RefAVSGroundingConfig
 from modeling_refavs.streaming_refavs import RefAVSStream
 from tests.conftest import IMAGE_SIZE, SENTENCES, VOCABULARY, make_config
+from tests.refavs.test_auto import run_alone
 
 
 NARROW = {"hidden_size": 24, "num_attention_heads": 2, "intermediate_size": 32}
@@ -226,3 +227,51 @@ def test_parts_of_any_type_come_together_from_their_folders(clip, processor, tmp
             assert torch.equal(value, getattr(parts, name).state_dict()[key]), (name, key)
     outputs = ask(model, made(text=["a thing"], **clip))
     assert np.isfinite(outputs.mask_logits.numpy()).all()
+
+
+ALONE = """
+import torch
+from transformers import AutoModel, AutoProcessor
+for folder in FOLDERS:
+    model = AutoModel.from_pretrained(folder, trust_remote_code=True)
+    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+    clip = torch.load(f"{folder}/clip.pt", weights_only=False)
+    with torch.no_grad():
+        masks = model(**processor(**clip["given"])).mask_logits
+    assert type(model).__module__.startswith("transformers_modules."), type(model)
+    assert torch.equal(masks, clip["masks"]), folder
+print("all")
+"""
+
+
+def test_all_families_load_with_the_code_that_they_carry(clip, processor, tmp_path):
+    """Three models with every kind of code in them, where the package is not installed."""
+    folders = []
+    for number, (vision, text, sound) in enumerate(
+        [
+            ("refavs_efficientnet_lite", "bert", "refavs_yamnet"),
+            ("dinov3_vit", "t5", "audio-spectrogram-transformer"),
+            ("convnext", "clip_text_model", "whisper"),
+        ]
+    ):
+        fields, extractor = SOUND[sound]
+        torch.manual_seed(0)
+        model = RefAVSForSegmentation(
+            make_config(
+                vision_config={"model_type": vision, **VISION[vision]},
+                text_config={"model_type": text, **TEXT[text]},
+                audio_config={"model_type": sound, **fields},
+            )
+        ).eval()
+        parts = (processor.image_processor, extractor, processor.tokenizer)
+        folder, made = tmp_path / f"model_{number}", type(processor)(*parts)
+        model.save_pretrained(folder)
+        made.save_pretrained(folder)
+        given = {"text": SENTENCES[:2], **clip}
+        torch.save(
+            {"given": given, "masks": ask(model, made(**given)).mask_logits}, folder / "clip.pt"
+        )
+        folders.append(str(folder))
+    (tmp_path / "alone").mkdir()
+    script = ALONE.replace("FOLDERS", repr(folders))
+    assert run_alone(script, tmp_path / "alone").split() == ["all"]
