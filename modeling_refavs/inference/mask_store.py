@@ -3,7 +3,6 @@ after
 the last of them."""
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -151,7 +150,8 @@ class PersistentMaskStore(MaskStore):
 
 def store_folder_of(output: str | Path) -> Path:
     """Return the folder of an output's mask store: `.out.mp4.journal` beside `out.mp4`."""
-    output = Path(os.path.abspath(output))  # "." has no name of its own
+    output = Path(output)
+    output = output if output.name else output.absolute()  # "."
     return output.parent / f".{output.name}.journal"
 
 

@@ -34,7 +34,7 @@ if fcntl:
 def unfinished_name(path: Path) -> Path:
     """Return what `path` is called while it is written: `.out.part.mp4` for `out.mp4`. The name is
     the same each time, so that the next run replaces what a killed one has left."""
-    path = Path(os.path.abspath(path))  # "." has no name of its own
+    path = path if path.name else path.absolute()  # "."
     return path.with_name(f".{path.stem}.part{path.suffix}")
 
 
