@@ -139,9 +139,9 @@ def _before(
     factor = max(height / source.height, width / source.width) * zoom
     size = max(width, round(source.width * factor)), max(height, round(source.height * factor))
     drift = rng.uniform(-DRIFT, DRIFT, 2) * min(height, width) * (rng.random() > UNEVEN)
-    room = np.array([size[0] - width, size[1] - height], dtype=float)
-    start = rng.uniform(np.abs(drift), np.maximum(room - np.abs(drift), np.abs(drift)))
-    left, top = np.clip(start + drift * time / scene.seconds, 0, room).round().astype(int)
+    slack = np.array([size[0] - width, size[1] - height], dtype=float)
+    start = rng.uniform(np.abs(drift), np.maximum(slack - np.abs(drift), np.abs(drift)))
+    left, top = np.clip(start + drift * time / scene.seconds, 0, slack).round().astype(int)
     gain, tint = rng.uniform(0.75, 1.15), rng.uniform(0.94, 1.06, 3)
     ground = _ground(folder / scene.ground, mirrored, size)
     picture = ground[top : top + height, left : left + width] * (gain * tint).astype(np.float32)
@@ -167,7 +167,7 @@ def _cut_out(
     folder: Path, scene: Scene, item: SceneObject, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """An object's colours `(h, w, 3)`, coverage `(h, w)` 0-1 and the shade that it throws `(h, w)`
-    0-1, with room around it for the shade."""
+    0-1, with a margin around it for the shade."""
     rng = np.random.default_rng([scene.seed, 4, item.fid])
     source = _read(folder / item.picture, "RGBA")
     if item.mirrored:
@@ -177,10 +177,10 @@ def _cut_out(
     factor = min(SIDE * radius / np.sqrt(sides.prod()), LONGEST * radius / sides.max())
     w, h = np.maximum(2, (sides * factor).round().astype(int)).tolist()
     small = source.convert("RGBa").resize((w, h), Image.Resampling.LANCZOS)
-    room = 4 + round(0.16 * max(w, h))
-    canvas = Image.new("RGBa", (w + 2 * room, h + 2 * room))
-    canvas.paste(small, (room, room))
-    canvas = _seen_askew(canvas, (w, h), room, rng)
+    margin = 4 + round(0.16 * max(w, h))
+    canvas = Image.new("RGBa", (w + 2 * margin, h + 2 * margin))
+    canvas.paste(small, (margin, margin))
+    canvas = _seen_askew(canvas, (w, h), margin, rng)
     if item.turn:
         canvas = canvas.rotate(item.turn, Image.Resampling.BICUBIC)
     raw = np.asarray(canvas, dtype=np.float32)
@@ -190,20 +190,20 @@ def _cut_out(
     soft = rng.uniform(0.3, 1) * SOFT
     edge = np.asarray(_image(alpha * 255).filter(ImageFilter.GaussianBlur(soft)), dtype=np.float32)
     cover = np.minimum(alpha, edge / 255) if soft > 0.3 else alpha
-    shift = (rng.uniform(-0.5, 0.5, 2) * room).round().astype(int)
+    shift = (rng.uniform(-0.5, 0.5, 2) * margin).round().astype(int)
     shade = Image.fromarray((alpha * 255).astype(np.uint8)).filter(
-        ImageFilter.GaussianBlur(max(1.0, room / 3))
+        ImageFilter.GaussianBlur(max(1.0, margin / 3))
     )
     shade = np.roll(np.asarray(shade, dtype=np.float32) / 255, (abs(shift[1]), shift[0]), (0, 1))
     return colour.astype(np.float32), cover, shade * np.float32(rng.uniform(0.1, 0.5))
 
 
 def _seen_askew(
-    canvas: Image.Image, size: tuple[int, int], room: int, rng: np.random.Generator
+    canvas: Image.Image, size: tuple[int, int], margin: int, rng: np.random.Generator
 ) -> Image.Image:
     """A slight perspective: the four corners of the picture move a little inwards."""
     (w, h) = size
-    corners = np.array([(0, 0), (w, 0), (w, h), (0, h)], dtype=float) + room
+    corners = np.array([(0, 0), (w, 0), (w, h), (0, h)], dtype=float) + margin
     moved = corners + rng.uniform(-PERSPECTIVE, PERSPECTIVE, (4, 2)) * (w, h)
     rows = []
     for (x, y), (u, v) in zip(moved, corners, strict=True):

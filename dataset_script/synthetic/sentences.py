@@ -394,7 +394,7 @@ TEMPLATES: dict[str, Template] = {
     )
 }
 
-# templates of photographed clips, as LOOKS: what strangers say. Of the first any condition is
+# templates of photographed clips, as LOOKS: what people say. Of the first any condition is
 # needed, of the second none: where one is false, only the ear finds out
 GROUP, DOES, CRY = (
     Condition("group", "{group}"),

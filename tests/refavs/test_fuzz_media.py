@@ -1,5 +1,5 @@
 """Files that are cut, flipped, filled and mixed up: each is read or refused in one line, quickly;
-none crashes, whatever a stranger sends. `REFAVS_SLOW_TESTS=1` tries 5,000."""
+none crashes, whatever is sent. `REFAVS_SLOW_TESTS=1` tries 5,000."""
 
 import os
 import subprocess
