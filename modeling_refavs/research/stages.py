@@ -1,6 +1,5 @@
 """Two stages of training before the masks: the modalities are aligned, then the cues learn to point
-at
-the object.
+at the object.
 
 The cue transformers learn from nothing where the paper's encoders bring much, and a sound that
 matches an object is hard to find by attention alone without it (docs/results.md). So the
@@ -134,10 +133,10 @@ class RefAVSForCueAlignment(RefAVSCueStage):
     def ground(
         self, clips: RefAVSClipFeatures, clip_index: torch.Tensor | None, **text: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        visual = self.model.cue_projection.project_frames(clips.frame_features)
+        frames = of_steps(clips.frame_features, clips.step_index)
+        visual = self.model.cue_projection.project_frames(frames)
         scale = unit_scale_penalty(visual)
-        # (expressions, steps, tokens, D)
-        visual = normalise(of_expressions(of_steps(visual, clips.step_index), clip_index))
+        visual = normalise(of_expressions(visual, clip_index))  # (expressions, steps, tokens, D)
         logits, gate = self.visibility(visual).squeeze(-1), 1.0
         wanted = torch.zeros_like(visual[:, :, 0])  # (expressions, steps, D)
         words, real = self.model.encode_text(**text)

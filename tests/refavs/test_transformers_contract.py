@@ -114,7 +114,7 @@ MODELS = {"ours": make_model, "released": make_released_model}
 
 
 @pytest.mark.parametrize("kind", MODELS)
-@pytest.mark.parametrize("reentrant", [False])
+@pytest.mark.parametrize("reentrant", [False, True])
 def test_checkpointing_changes_no_gradient(kind, reentrant, inputs):
     labels = torch.zeros(4, 4, 24, 24)
     labels[..., 6:18, 4:12] = 1
