@@ -1,6 +1,7 @@
 """One tiny model and one synthetic clip for all tests."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -20,7 +21,9 @@ from modeling_refavs import (
 from .media_kit import fake_model, rotate, write_clip  # noqa: F401, fixtures
 
 
+# Here and in child processes: two workers share the cores, and sums of two threads round otherwise
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 IMAGE_SIZE = 96
 VOCABULARY = 340

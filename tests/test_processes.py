@@ -46,6 +46,25 @@ def test_workers_end_with_their_parent(number, tmp_path):
         time.sleep(0.05)
 
 
+def test_a_forked_worker_ends_by_sigterm_whatever_it_catches():
+    """As a pool ends its workers; the handler of the parent's temporary files is not theirs."""
+    with sigterm_as_interrupt():
+        pid = os.fork()
+        if not pid:
+            while True:
+                try:
+                    time.sleep(60)
+                except BaseException:
+                    continue
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + 30
+        while not (ended := os.waitpid(pid, os.WNOHANG))[0] and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if not ended[0]:
+            os.kill(pid, signal.SIGKILL)
+    assert ended == (pid, signal.SIGTERM)
+
+
 def is_running(pid):
     try:
         os.kill(pid, 0)

@@ -16,17 +16,42 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM came: what catches Ctrl-C catches this too."""
 
 
+def _stop(number: int, frame: object) -> None:
+    raise Terminated
+
+
+def _hold_sigterm() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def _release_sigterm() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def _release_sigterm_in_worker() -> None:
+    if signal.getsignal(signal.SIGTERM) is _stop:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _release_sigterm()
+
+
+# A pool ends its forked workers by SIGTERM and waits for ever for one that catches it, or to which
+# it came before Python was ready again after the fork
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_hold_sigterm,
+        after_in_parent=_release_sigterm,
+        after_in_child=_release_sigterm_in_worker,
+    )
+
+
 @contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """Raise [`Terminated`] where SIGTERM would end the process, so that temporary files go."""
-
-    def stop(number: int, frame: object) -> None:
-        raise Terminated
-
+    """Raise [`Terminated`] where SIGTERM would end the process, so that temporary files go. Workers
+    that are forked meanwhile end by it as ever."""
     if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    before = signal.signal(signal.SIGTERM, _stop)
     try:
         yield
     finally:

@@ -1,0 +1,101 @@
+"""A few natural photographs, that nothing is trained on, with masks made by hand: what a stranger's
+picture would get. They are in Python packages (gradio, scikit-image) and not copied here."""
+
+import json
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from ..mask_rle import decode_rle
+from ..modeling_outputs_refavs import combine_queries
+from ..modeling_refavs import RefAVSForSegmentation
+from ..processing_refavs import RefAVSProcessor
+
+
+PHOTOGRAPHS = Path(__file__).with_name("natural.json")
+
+
+@dataclass
+class NaturalScores:
+    """
+    Args:
+        jaccard: mean J over names of what is there.
+        null: mean S over names of what is not, [0, 1].
+        likeliest: mean IoU of the query with the highest object score, whatever that is.
+        best: mean IoU of the query that covers the object best.
+        photographs: seen; those of packages that are not installed are left out.
+    """
+
+    jaccard: float
+    null: float
+    likeliest: float
+    best: float
+    photographs: int
+
+
+def read_photographs() -> list[tuple[Image.Image, np.ndarray, dict]]:
+    """Of those whose package is installed: the picture, the object's mask `(H, W)` bool, and the
+    entry of `natural.json` with the names of what is there and of what is not."""
+    found = []
+    for entry in json.loads(PHOTOGRAPHS.read_text(encoding="utf-8")):
+        package, _, path = entry["image"].partition("/")
+        spec = find_spec(package)
+        if spec is not None and (file := Path(spec.origin).parent / path).exists():
+            found.append((Image.open(file).convert("RGB"), decode_rle(entry["mask"]) > 0, entry))
+    return found
+
+
+@torch.no_grad()
+def measure_natural(
+    model: RefAVSForSegmentation, processor: RefAVSProcessor, biases: tuple[float, ...] = (0.0,)
+) -> dict[float, NaturalScores]:
+    """
+    Args:
+        biases: to add to the object scores; the scores of each are told.
+
+    Raises:
+        ValueError: no photograph is there.
+    """
+    photographs = read_photographs()
+    if not photographs:
+        raise ValueError("neither gradio nor scikit-image is installed: there is no photograph")
+    likeliest, best = [], []
+    there: dict[float, list[float]] = {bias: [] for bias in biases}
+    absent: dict[float, list[float]] = {bias: [] for bias in biases}
+    for picture, mask, entry in photographs:
+        names = entry["names"]
+        outputs = model(**processor(text=names + entry["absent"], frames=[picture]))
+        queries = _enlarge(outputs.masks_queries_logits[: len(names), 0], mask.shape)
+        scores = outputs.class_queries_logits[: len(names), 0] @ torch.tensor([1.0, -1.0])
+        for row, first in enumerate(scores.argmax(-1).tolist()):
+            overlaps = [_iou(query, mask) for query in queries[row]]
+            likeliest.append(overlaps[first])
+            best.append(max(overlaps))
+        for bias in biases:
+            answers, _ = combine_queries(
+                outputs.masks_queries_logits[:, 0],
+                outputs.class_queries_logits[:, 0] + torch.tensor([bias, 0.0]),
+            )
+            answers = _enlarge(answers.unsqueeze(1), mask.shape)[:, 0]
+            there[bias] += [_iou(answer, mask) for answer in answers[: len(names)]]
+            absent[bias] += [float(answer.mean() ** 0.5) for answer in answers[len(names) :]]
+    return {
+        bias: NaturalScores(
+            *(float(np.mean(values)) for values in (there[bias], absent[bias], likeliest, best)),
+            len(photographs),
+        )
+        for bias in biases
+    }
+
+
+def _enlarge(logits: torch.Tensor, shape: tuple[int, ...]) -> np.ndarray:
+    return (nn.functional.interpolate(logits, shape, mode="bilinear") > 0).numpy()
+
+
+def _iou(one: np.ndarray, other: np.ndarray) -> float:
+    return float((one & other).sum() / max(1, (one | other).sum()))
