@@ -21,14 +21,18 @@ def inputs(processor, clip):
     return processor(text=SENTENCES, **clip)
 
 
-@torch.no_grad()
-def ask(model, inputs):
+def as_of(model, inputs):
     floats = {
         name: value.to(model.dtype)
         for name, value in inputs.items()
         if isinstance(value, torch.Tensor) and value.is_floating_point()
     }
-    return model(**{**inputs, **floats})
+    return {**inputs, **floats}
+
+
+@torch.no_grad()
+def ask(model, inputs):
+    return model(**as_of(model, inputs))
 
 
 def test_rows_of_the_default_collator_are_asked_of_their_own_clips(model, processor, clip):
@@ -113,14 +117,18 @@ def test_outputs_can_be_compared(model, inputs):
 MODELS = {"ours": make_model, "released": make_released_model}
 
 
-@pytest.mark.parametrize("kind", MODELS)
-@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "reentrant"), [("ours", False), ("ours", True), ("released", False)]
+)
 def test_checkpointing_changes_no_gradient(kind, reentrant, inputs):
+    """In double precision, since sums are taken in another order. Not the released model reentrant:
+    the mask decoder's layer in transformers takes the maps in a list, whose gradients that form
+    does not see."""
     labels = torch.zeros(4, 4, 24, 24)
     labels[..., 6:18, 4:12] = 1
 
     def gradients(model):
-        loss = model(**inputs, mask_labels=labels).loss
+        loss = model(**as_of(model, inputs), mask_labels=labels).loss
         loss.backward()
         return loss, {
             name: parameter.grad
@@ -128,7 +136,7 @@ def test_checkpointing_changes_no_gradient(kind, reentrant, inputs):
             if parameter.grad is not None
         }
 
-    plain, checkpointed = (MODELS[kind]().train() for _ in range(2))
+    plain, checkpointed = (MODELS[kind]().double().train() for _ in range(2))
     checkpointed.activation_checkpointing_enable({"use_reentrant": reentrant})
     layers = [
         part for part in checkpointed.modules() if isinstance(part, GradientCheckpointingLayer)
