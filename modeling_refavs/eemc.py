@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 from transformers import PreTrainedConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -277,6 +278,12 @@ class RefAVSMemory(NamedTuple):
             for modality in cls._fields
         )
         return cls(*(part and RefAVSCueMemory(*part) for part in parts)) if tensors else None
+
+
+# A program that torch.export makes is saved with the types of its outputs
+for memory_class in (RefAVSCueMemory, RefAVSMemory):
+    name = f"{memory_class.__module__}.{memory_class.__qualname__}"
+    pytree._register_namedtuple(memory_class, serialized_type_name=name)
 
 
 class RefAVSCachedMemory(nn.Module):

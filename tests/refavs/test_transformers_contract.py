@@ -252,3 +252,13 @@ def test_device_map_and_dtype_are_chosen(model, inputs, tmp_path):
     half = AutoModel.from_pretrained(tmp_path / "half", dtype="auto")
     assert {parameter.dtype for parameter in half.parameters()} == {torch.bfloat16}
     assert type(AutoModel.from_pretrained(tmp_path / "half", dtype=torch.float32)) is type(model)
+
+
+def test_an_exported_program_answers_alike(inputs, tmp_path):
+    """By `torch.export` through transformers, which saves the types of the outputs too."""
+    exporters = pytest.importorskip("transformers.exporters.exporter_dynamo")
+    model = make_model()
+    exported = exporters.DynamoExporter().export(model, dict(inputs), exporters.DynamoConfig())
+    exported.save_pretrained(tmp_path)
+    answer = type(exported).from_pretrained(tmp_path)(**inputs)
+    torch.testing.assert_close(answer["mask_logits"], ask(model, inputs).mask_logits)
