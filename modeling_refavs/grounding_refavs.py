@@ -12,6 +12,7 @@ from torch import nn
 
 from .configuration_refavs import RefAVSConfig
 from .loss_refavs import RefAVSLossCounts, binary_cross_entropy, count_masks
+from .modeling_outputs_refavs import RefAVSModelOutput
 
 
 MIN_COVER = 1e-6  # of a token, below which a mask or an object counts as empty
@@ -23,10 +24,53 @@ class RefAVSGroundingHead(nn.Linear):
     def __init__(self, config: RefAVSConfig):
         super().__init__(config.hidden_size, 1)
 
-    def forward(self, visual_cues: torch.Tensor) -> torch.Tensor:
-        """`(..., tokens, D)` -> `(..., tokens)`; the sigmoid tells how far the object covers a
-        token."""
-        return super().forward(visual_cues).squeeze(-1)
+    def forward(self, outputs: RefAVSModelOutput) -> torch.Tensor:
+        """What [`RefAVSModel`] returned to `(expressions, frames, tokens)`; the sigmoid is how far
+        the object covers a token."""
+        logits = super().forward(outputs.visual_cues).squeeze(-1)
+        return logits if outputs.alignment_logits is None else logits + outputs.alignment_logits
+
+
+class RefAVSAlignmentHead(nn.Module):
+    """How near each visual token F'_V is to what the expression says and to the sound of its step,
+    where the projections share one space (`projection_init`): it is added to the grounding logits,
+    so that the cue transformers need not learn to compare. The expression says how much of either
+    counts; at the start it is the words alone."""
+
+    def __init__(self, config: RefAVSConfig):
+        super().__init__()
+        self.gates = nn.Linear(config.hidden_size, 2)
+
+    def forward(
+        self,
+        visual: torch.Tensor,
+        text: torch.Tensor,
+        text_mask: torch.Tensor,
+        audio: torch.Tensor | None,
+        audio_mask: torch.Tensor,
+    ) -> torch.Tensor:
+        """
+        Args:
+            visual: F'_V `(expressions, frames, tokens, D)`.
+            text, text_mask: F'_T `(expressions, L, D)`, and which tokens are real.
+            audio, audio_mask: F'_A `(expressions, frames, 1, D)`, and which seconds have sound.
+
+        Returns:
+            `(expressions, frames, tokens)`.
+        """
+        real = text_mask[..., None].to(text.dtype)
+        expression = normalise((text * real).sum(1) / real.sum(1).clamp(min=1))
+        gates = self.gates(expression)[:, None, :, None]  # (E, 2) -> (E, 1, 2, 1)
+        wanted = (1 + gates[:, :, 0]) * expression[:, None]
+        if audio is not None:
+            heard = normalise(audio.squeeze(2)) * audio_mask[..., None].to(audio.dtype)
+            wanted = wanted + gates[:, :, 1] * heard
+        return (normalise(visual) * wanted[:, :, None]).sum(-1) / visual.shape[-1] ** 0.5
+
+
+def normalise(tokens: torch.Tensor) -> torch.Tensor:
+    """To mean 0 and deviation 1 over the last dimension."""
+    return nn.functional.layer_norm(tokens, tokens.shape[-1:])
 
 
 def score_masks_by_grounding(
@@ -73,4 +117,10 @@ def grounding_criterion(
     return binary_cross_entropy(grounding_logits.float(), covered).sum() / counts.frames
 
 
-__all__ = ["RefAVSGroundingHead", "grounding_criterion", "score_masks_by_grounding"]
+__all__ = [
+    "RefAVSAlignmentHead",
+    "RefAVSGroundingHead",
+    "grounding_criterion",
+    "normalise",
+    "score_masks_by_grounding",
+]

@@ -16,7 +16,7 @@ from transformers.utils import ModelOutput
 
 from ..configuration_refavs import RefAVSConfig
 from ..eemc import RefAVSAttention
-from ..grounding_refavs import RefAVSGroundingHead, grounding_criterion
+from ..grounding_refavs import RefAVSGroundingHead, grounding_criterion, normalise
 from ..loss_refavs import RefAVSLossCounts
 from ..modeling_outputs_refavs import (
     RefAVSClipFeatures,
@@ -158,11 +158,6 @@ class RefAVSForCueAlignment(RefAVSCueStage):
         return logits + (visual * wanted.unsqueeze(2)).sum(-1) / visual.shape[-1] ** 0.5, scale
 
 
-def normalise(tokens: torch.Tensor) -> torch.Tensor:
-    """To mean 0 and deviation 1 over the last dimension."""
-    return nn.functional.layer_norm(tokens, tokens.shape[-1:])
-
-
 def unit_scale_penalty(tokens: torch.Tensor) -> torch.Tensor:
     """Keeps tokens at deviation 1, at which the cue transformers start to work on them: what is
     normalised before use has no scale of its own and would grow."""
@@ -184,10 +179,16 @@ class RefAVSForCueLocalization(RefAVSCueStage):
         super().__init__(config)
         self.cue_predictor = RefAVSGroundingHead(config)
         self.post_init()
+        tie_attention_start(self.model)
         self.train()
 
     def learned_modules(self) -> list[nn.Module]:
-        parts = (self.model.visual_fusion, self.model.audio_fusion, self.model.integration)
+        parts = (
+            self.model.visual_fusion,
+            self.model.audio_fusion,
+            self.model.integration,
+            self.model.alignment,
+        )
         return [
             self.cue_predictor,
             self.model.cue_projection,
@@ -198,7 +199,7 @@ class RefAVSForCueLocalization(RefAVSCueStage):
         self, clips: RefAVSClipFeatures, clip_index: torch.Tensor | None, **text: torch.Tensor
     ) -> tuple[torch.Tensor, float]:
         cues = self.model.gather_cues(clips, clip_index=clip_index, **text)
-        return self.cue_predictor(cues.visual_cues), 0.0
+        return self.cue_predictor(cues), 0.0
 
 
 STAGE_CLASSES = {"alignment": RefAVSForCueAlignment, "cues": RefAVSForCueLocalization}

@@ -3,8 +3,9 @@
 Classifiers of pictures and of sounds know their classes by name. What one makes of a
 feature, a mixture of its ten likeliest classes, becomes one of those names' embeddings (ConSE,
 Norouzi et al., ICLR 2014); F'_V and F'_A start as the linear maps that come nearest to it (ridge
-regression), and F'_T as the projection on the main axes of all names. So a name that is never read
-in training still means something.
+regression), F'_V also to what sentences say of the objects in training, and F'_T as the projection
+on the main axes of names and sentences. So a name that is never read in training still means
+something.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,10 +20,13 @@ from transformers import (
 )
 
 from ..processing_refavs import RefAVSProcessor
+from .cache import PreparedSplit
 
 
 NUM_CLASSES = 10  # that a mixture is of
-RIDGE = 1e-2  # in units of the features' mean variance
+RIDGE = 10.0  # in units of a feature's variance: a weaker one pointed worse at names never read
+FRAME_DEVIATION = 2.0  # of F'_V, to which positions of deviation 0.7 are added
+OBJECT_STEPS = slice(0, None, 3)  # of a clip, in which its objects are looked at
 ROWS = 60_000  # features that a map is fitted to, at most
 AT_ONCE = 2048  # rows
 
@@ -49,20 +53,32 @@ def mix_names(probabilities: torch.Tensor, names: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def fit_linear(layer: nn.Linear, features: torch.Tensor, targets: torch.Tensor) -> float:
-    """Set `layer` to the ridge regression of `targets (N, D)` on `features (N, C)`, then to unit
-    deviation. Returns the share of the targets' variance that it explains."""
-    x, y = features.double(), targets.double()
-    x_mean, y_mean = x.mean(0), y.mean(0)
-    x, y = x - x_mean, y - y_mean
-    gram = x.T @ x
-    gram += RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-    weight = torch.linalg.solve(gram, x.T @ y)
-    predicted = x @ weight
-    scale = 1 / predicted.square().mean().sqrt().clamp(min=1e-9)
-    layer.weight.copy_((scale * weight).T)
-    layer.bias.copy_(-scale * x_mean @ weight)
-    return float(1 - (y - predicted).square().sum() / y.square().sum())
+def fit_linear(
+    layer: nn.Linear, parts: Sequence[tuple[torch.Tensor, torch.Tensor]], deviation: float = 1.0
+) -> float:
+    """Set `layer` to the ridge regression of targets on features that are standardised, then to a
+    mean square of `deviation ** 2`. Returns the squared correlation of what it gives with the
+    targets.
+
+    Args:
+        parts: pairs of features `(N, C)` and targets `(N, D)`, each centred and of equal weight.
+    """
+    mean, spread = parts[0][0].mean(0).double(), parts[0][0].std(0).double().clamp(min=1e-3)
+    gram, cross = 0.0, 0.0
+    centred = []
+    for features, targets in parts:
+        x, y = (features.double() - mean) / spread, targets.double() - targets.double().mean(0)
+        x = x - x.mean(0)
+        centred.append((x, y))
+        gram, cross = gram + x.T @ x / len(x), cross + x.T @ y / len(x) / y.square().mean().sqrt()
+    gram += RIDGE * len(parts) * torch.eye(len(gram), dtype=gram.dtype)
+    weight = torch.linalg.solve(gram, cross)
+    scale = deviation / torch.cat([x @ weight for x, _ in centred]).square().mean().sqrt()
+    weight = scale * weight / spread[:, None]
+    layer.weight.copy_(weight.T)
+    layer.bias.copy_(-mean @ weight)
+    found, wanted = centred[0][0] @ (weight * spread[:, None]), centred[0][1]
+    return float((found * wanted).sum() ** 2 / (found.square().sum() * wanted.square().sum()))
 
 
 def spread(array: np.ndarray, rows: int = ROWS) -> np.ndarray:
@@ -78,24 +94,49 @@ def classify(
     return torch.cat([mix_names(head(part), names) for part in features.split(AT_ONCE)])
 
 
+def find_objects(split: PreparedSplit) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the objects of a split look like and what is said of them: F_V `(N, C)`, the mean over
+    the tokens that one covers, weighted by the squares of its cover, and `(N, D)`, the mean of a
+    sentence's F_T."""
+    size, (height, width) = split.mask_size, split.frame_features.shape[-2:]
+    features, sentences = [], []
+    for index, clip in enumerate(split.clips):
+        said: dict[int, set[str]] = {}
+        for sentence in clip.sentences:
+            if not sentence.is_null:
+                said.setdefault(sentence.mask_row, set()).add(sentence.text)
+        maps = torch.from_numpy(split.frame_features[index, OBJECT_STEPS].astype(np.float32))
+        for row, texts in said.items():
+            bits = np.unpackbits(split.masks[row][OBJECT_STEPS], axis=-1, count=size * size)
+            masks = torch.from_numpy(bits).float().unflatten(-1, (1, size, size))
+            cover = nn.functional.adaptive_avg_pool2d(masks, (height, width)).square()
+            total = cover.sum((1, 2, 3))
+            seen = total > 0
+            means = (maps * cover).sum((2, 3))[seen] / total[seen, None]
+            for text in sorted(texts):
+                first, last = split.text_spans[text]
+                states = torch.from_numpy(np.array(split.text["text_features"][first:last])).float()
+                features.append(means)
+                sentences.append(states.mean(0).expand(len(means), -1))
+    return torch.cat(features), torch.cat(sentences)
+
+
 @torch.no_grad()
 def start_from_class_names(
     model: PreTrainedModel,
     processor: RefAVSProcessor,
     image_classifier: str,
     audio_classifier: str,
-    frame_features: np.ndarray,
-    audio_features: np.ndarray,
+    split: PreparedSplit,
 ) -> dict[str, float]:
-    """Fit the three projections. Returns the share of variance that each explains.
+    """Fit the three projections. Returns the squared correlation of each with its targets.
 
     Args:
         model, processor: with the encoders that the classifiers stand on.
         image_classifier, audio_classifier: folders or Hub ids of
             [`RefAVSEfficientNetLiteForImageClassification`] and
             [`RefAVSYamnetForAudioClassification`].
-        frame_features: F_V of some clips, `(clips, steps, C, h, w)`.
-        audio_features: F_A, `(clips, steps, D)`.
+        split: with F_V, F_A and F_T.
 
     Raises:
         ValueError: a classifier reads other features than the model's.
@@ -103,45 +144,54 @@ def start_from_class_names(
     parts, projection = model.base_model, model.base_model.cue_projection
     seeing = AutoModelForImageClassification.from_pretrained(image_classifier).eval()
     hearing = AutoModelForAudioClassification.from_pretrained(audio_classifier).eval()
+    frame_features, audio_features = split.frame_features, split.sound["audio_features"]
     maps = spread(frame_features.reshape(-1, *frame_features.shape[2:]), 1500)
     seen = torch.from_numpy(maps.astype(np.float32)).flatten(2).transpose(1, 2).flatten(0, 1)
     seen = torch.from_numpy(spread(seen.numpy()))
     heard = torch.from_numpy(spread(audio_features.reshape(-1, audio_features.shape[-1])))
     heard = heard.float()
-    heads = (
-        ("frames", seeing, seen, projection.visual),
-        ("sound", hearing, heard, projection.audio),
-    )
-    for what, classifier, features, _ in heads:
+    for what, classifier, features in (("frames", seeing, seen), ("sound", hearing, heard)):
         if features.shape[1] != classifier.classifier.in_features:
             raise ValueError(
                 f"projection_init: the classifier of {what} reads "
                 f"{classifier.classifier.in_features} features, and the model has "
                 f"{features.shape[1]}"
             )
-    embedded = [
+    pictures, sounds = (
         embed_names(parts.text_encoder, processor, list(classifier.config.id2label.values()))
         for classifier in (seeing, hearing)
-    ]
-    middle = torch.cat(embedded).mean(0)
-    centred = torch.cat(embedded) - middle
-    axes = torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1)  # the main ones first
-    size = projection.text.out_features
-    axes = nn.functional.pad(axes[:, :size], (0, max(0, size - axes.shape[1])))
-    explained = {"text": float((centred @ axes).square().sum() / centred.square().sum())}
-    scale = 1 / (centred @ axes).square().mean().sqrt()
+    )
+    objects, sentences = find_objects(split)
+    names, middle = torch.cat([pictures, sounds]), sentences.mean(0)
+    axes, explained = main_axes([names, sentences], projection.text.out_features)
+    scale = 1 / ((sentences - middle) @ axes).square().mean().sqrt()
     projection.text.weight.copy_((scale * axes).T)
     projection.text.bias.copy_(-scale * middle @ axes)
-    activations = (lambda logits: logits.softmax(-1), torch.sigmoid)
-    for (what, classifier, features, layer), names, activate in zip(
-        heads, embedded, activations, strict=True
-    ):
-        names = (names - middle) @ axes
-        mixed = classify(
-            lambda rows, c=classifier, a=activate: a(c.classifier(rows)), features, names
-        )
-        explained[what] = fit_linear(layer, features, mixed)
-    return explained
+    mixed = classify(lambda rows: seeing.classifier(rows).softmax(-1), seen, pictures)
+    heard_names = classify(lambda rows: hearing.classifier(rows).sigmoid(), heard, sounds)
+    return {
+        "text": explained,
+        "frames": fit_linear(
+            projection.visual,
+            [(objects, sentences @ axes), (seen, mixed @ axes)],
+            FRAME_DEVIATION,
+        ),
+        "sound": fit_linear(projection.audio, [(heard, heard_names @ axes)]),
+    }
+
+
+def main_axes(parts: Sequence[torch.Tensor], size: int) -> tuple[torch.Tensor, float]:
+    """Principal axes `(D, size)` of tensors `(N, D)` of equal weight, and their share of the
+    variance."""
+    covariance = 0.0
+    for part in parts:
+        centred = part - part.mean(0)
+        covariance = covariance + centred.T @ centred / centred.square().sum()
+    values, axes = torch.linalg.eigh(covariance)
+    axes, values = axes.flip(1)[:, :size], values.flip(0)[:size]  # the main ones first
+    return nn.functional.pad(axes, (0, max(0, size - axes.shape[1]))), float(
+        values.sum() / len(parts)
+    )
 
 
 __all__ = ["start_from_class_names"]

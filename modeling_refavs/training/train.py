@@ -241,10 +241,9 @@ def make_trainer(
                 processor,
                 model_args.image_classifier,
                 model_args.audio_model,
-                train_split.frame_features,
-                train_split.sound["audio_features"],
+                train_split,
             )
-            logger.info(f"projection_init: share of variance explained {explained}")
+            logger.info(f"projection_init: squared correlations {explained}")
         eval_split = None
         if args.eval_strategy != "no":
             eval_rows = open_split(data_args, data_args.eval_split, data_args.max_eval_clips, cache)

@@ -180,6 +180,8 @@ class RefAVSGroundingConfig(RefAVSPreTrainedConfig):
         use_audio_memory_cue: C_A, the mean of the sounds before, is a cue token of its own beside
             Q_A, in which Eq. 2 mixes it with the sound of the step. It has no effect where
             `use_audio_cues` or `use_cached_memory` is off.
+        use_alignment: the likeness of F'_V with F'_T and F'_A is added to the grounding logits, see
+            [`RefAVSAlignmentHead`]; needs `loss_weight` above 0 and text cues.
     """
 
     model_type = "refavs_grounding"
@@ -189,6 +191,7 @@ class RefAVSGroundingConfig(RefAVSPreTrainedConfig):
     grounding_weight: float = 0.0
     object_score_bias: float = 0.0
     use_audio_memory_cue: bool = False
+    use_alignment: bool = False
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
@@ -196,10 +199,11 @@ class RefAVSGroundingConfig(RefAVSPreTrainedConfig):
             raise ValueError(
                 f"object_score_bias must be a finite number, got {self.object_score_bias}"
             )
-        if self.grounding_weight and not self.loss_weight:
-            raise ValueError(
-                "grounding_weight needs a head that has learned to point: set loss_weight above 0"
-            )
+        for name in ("grounding_weight", "use_alignment"):
+            if getattr(self, name) and not self.loss_weight:
+                raise ValueError(
+                    f"{name} needs a head that has learned to point: set loss_weight above 0"
+                )
 
 
 def use_four_stages(backbone: PreTrainedConfig) -> None:

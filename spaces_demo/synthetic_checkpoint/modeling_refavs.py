@@ -7,6 +7,7 @@ pass `memory` on from one to the next.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import nn
@@ -37,7 +38,12 @@ from .encoders_refavs import (
     text_config_of,
     text_encoder_class,
 )
-from .grounding_refavs import RefAVSGroundingHead, grounding_criterion, score_masks_by_grounding
+from .grounding_refavs import (
+    RefAVSAlignmentHead,
+    RefAVSGroundingHead,
+    grounding_criterion,
+    score_masks_by_grounding,
+)
 from .loss_refavs import RefAVSLossCounts, set_criterion
 from .mask2former_refavs import RefAVSMask2FormerModel, RefAVSPixels
 from .modeling_outputs_refavs import (
@@ -98,6 +104,9 @@ class RefAVSPreTrainedModel(StrictLoadingMixin, RefAVSEncodersMixin, PreTrainedM
         elif isinstance(module, RefAVSCrossAttentionTransformer):
             init.zeros_(module.update_projection.weight)
             init.zeros_(module.update_projection.bias)
+        elif isinstance(module, RefAVSAlignmentHead):
+            init.zeros_(module.gates.weight)
+            init.zeros_(module.gates.bias)
 
     @classmethod
     def from_backbones(
@@ -184,6 +193,11 @@ class RefAVSModel(RefAVSPreTrainedModel):
         self.cached_memory = RefAVSCachedMemory(config.memory_beta)
         self.integration = RefAVSMultimodalIntegration(config)
         self.catf = RefAVSCrossAttentionTransformer(config)
+        self.alignment = (
+            RefAVSAlignmentHead(config)
+            if config.grounding_config.use_alignment and config.use_text_cues
+            else None
+        )
         self.post_init()
         self._freeze(*self._frozen_names())
 
@@ -292,18 +306,26 @@ class RefAVSModel(RefAVSPreTrainedModel):
         expressions = count_expressions(clip_features, input_ids, text_features, clip_index)
         audio, visual = self._project_clips(clip_features)
         text, text_mask = self.encode_text(input_ids, attention_mask, text_features)
+        audio, visual = (of_expressions(tokens, clip_index) for tokens in (audio, visual))
+        clips = clip_features.of_expressions(clip_index)
         cues, cue_mask, segments, memory = self._gather_cues(
-            of_expressions(audio, clip_index),
-            of_expressions(visual, clip_index),
-            text,
-            text_mask,
-            clip_features.of_expressions(clip_index),
-            memory,
+            audio, visual, text, text_mask, clips, memory
         )
+        alignment_logits = None
+        if self.alignment is not None:
+            of_wanted = partial(of_steps, step_index=clips.step_index)
+            alignment_logits = self.alignment(
+                of_wanted(visual),
+                text,
+                text_mask,
+                None if audio is None else of_wanted(audio),
+                None if audio is None else of_wanted(clips.audio_mask),
+            )
         cues, cue_mask = (value.unflatten(0, (expressions, -1)) for value in (cues, cue_mask))
         return RefAVSModelOutput(
             cue_hidden_states=cues,
             visual_cues=cues[..., segments["visual"], :],
+            alignment_logits=alignment_logits,
             cue_mask=cue_mask.long(),
             memory=memory,
         )
@@ -517,8 +539,7 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         )
         grounding_logits = None
         if self.cue_predictor is not None:
-            # (E, T, tokens, D) -> (E*T, tokens)
-            grounding_logits = self.cue_predictor(outputs.visual_cues.flatten(0, 1))
+            grounding_logits = self.cue_predictor(outputs).flatten(0, 1)
         class_logits = [self.class_predictor(states) for states in outputs.query_hidden_states]
         loss = parts = None
         if mask_labels is not None:

@@ -429,7 +429,7 @@ def test_grounding_loss_reads_visual_cues_and_changes_no_mask(inputs, ablation):
     assert cues.visual_cues.shape == (4, 4, 9, 32)
     first = {"use_audio_cues": 0, "use_modality_encoding": 1}.get(next(iter(ablation), ""), 2)
     close(cues.visual_cues, cues.cue_hidden_states[:, :, first : first + 9])
-    tokens = model.cue_predictor(cues.visual_cues).flatten(0, 1)
+    tokens = model.cue_predictor(cues).flatten(0, 1)
     torch.testing.assert_close(
         ours.loss_parts["loss_cue"], 2 * grounding_criterion(tokens, labels.flatten(0, 1)).detach()
     )
@@ -671,9 +671,9 @@ def test_grounding_weight_adds_mask_scores_to_object_scores(inputs):
             inputs["pixel_values"].double(), inputs["input_features"].double()
         )
         text = {name: inputs[name] for name in ("input_ids", "attention_mask", "clip_index")}
-        cues = model.model.segment(clips, **text).visual_cues.flatten(0, 1)
+        cues = model.model.segment(clips, **text)
         scores = score_masks_by_grounding(
-            plain.masks_queries_logits.flatten(0, 1), model.cue_predictor(cues)
+            plain.masks_queries_logits.flatten(0, 1), model.cue_predictor(cues).flatten(0, 1)
         )
     added = torch.stack([0.7 * scores, torch.zeros_like(scores)], dim=-1).unflatten(0, (4, 4))
     close(grounded.class_queries_logits, plain.class_queries_logits + added)
@@ -689,3 +689,31 @@ def test_class_loss_reaches_the_grounding_head(inputs):
         model(**inputs, mask_labels=labels).loss.backward()
         gradients.append(float(model.cue_predictor.weight.grad.norm()))
     assert gradients[1] > 1e3 * gradients[0]
+
+
+def test_alignment_is_the_likeness_of_a_token_with_words_and_sound():
+    """Ours: at the start with the words alone; a second without sound is not listened to."""
+    head = make_model(
+        grounding_config={"loss_weight": 1.0, "use_alignment": True}
+    ).model.alignment.double()
+    torch.nn.init.zeros_(head.gates.weight)
+    torch.nn.init.zeros_(head.gates.bias)
+    generator = torch.Generator().manual_seed(0)
+    visual, text, audio = (
+        torch.randn(shape, generator=generator, dtype=torch.double)
+        for shape in ((2, 3, 9, 32), (2, 5, 32), (2, 3, 1, 32))
+    )
+    text_mask, heard = torch.ones(2, 5).bool(), torch.tensor([[1, 0, 1], [1, 1, 1]]).bool()
+    text_mask[1, 3:] = False
+    words = torch.stack([text[0].mean(0), text[1, :3].mean(0)])
+    likeness = torch.einsum("etnd,ed->etn", *(standardised(part) for part in (visual, words)))
+    close(head(visual, text, text_mask, audio, heard), likeness / 32**0.5)
+    head.gates.bias.data[:] = torch.tensor([-1.0, 2.0])  # the sound alone, twice
+    likeness = torch.einsum("etnd,etd->etn", standardised(visual), standardised(audio.squeeze(2)))
+    close(head(visual, text, text_mask, audio, heard), 2 * likeness / 32**0.5 * heard[..., None])
+    assert not head(visual, text, text_mask, None, heard).any()
+
+
+def standardised(tokens):
+    centred = tokens - tokens.mean(-1, keepdim=True)
+    return centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()

@@ -1,8 +1,10 @@
 """The alignment stage learns one space of sound and picture: here their product alone tells which
 object sounds."""
 
+import pytest
 import torch
 
+from modeling_refavs import RefAVSForSegmentation
 from modeling_refavs.research.stages import RefAVSForCueAlignment, RefAVSForCueLocalization
 from tests.conftest import make_config
 
@@ -79,14 +81,15 @@ def test_alignment_trains_projections_alone():
     assert learned == {"cue_projection", "listening", "visibility"}
 
 
-def test_queries_and_keys_start_alike_in_the_alignment_stage(tmp_path):
-    stage = make_stage()
+@pytest.mark.parametrize("kind", [RefAVSForCueAlignment, RefAVSForCueLocalization])
+def test_queries_and_keys_start_alike_in_a_stage(kind, tmp_path):
+    stage = kind(make_config(grounding_config={"loss_weight": 1.0}))
     attention = stage.model.integration.layers[0].attention
     assert torch.equal(attention.query_projection.weight, attention.key_projection.weight)
     attention.key_projection.weight.data += 1
     stage.save_pretrained(tmp_path)
-    loaded = RefAVSForCueAlignment.from_pretrained(tmp_path).model.integration.layers[0].attention
+    loaded = kind.from_pretrained(tmp_path).model.integration.layers[0].attention
     assert torch.equal(loaded.key_projection.weight, attention.key_projection.weight)
-    later = RefAVSForCueLocalization(make_config(grounding_config={"loss_weight": 1.0}))
+    later = RefAVSForSegmentation(make_config(grounding_config={"loss_weight": 1.0}))
     attention = later.model.integration.layers[0].attention
     assert not torch.equal(attention.query_projection.weight, attention.key_projection.weight)
