@@ -253,6 +253,7 @@ class RefAVSConfig(RefAVSPreTrainedConfig):
             and no drop path, in `train()` too (Sec. 4.2).
         freeze_pixel_decoder: leave the pixel decoder as it was pretrained, its adapters too.
         freeze_mask_decoder: train only adapters and class head of Mask2Former's two decoders.
+        freeze_cue_projection: leave F'_A, F'_V and F'_T as they start.
 
     Configurations that were saved with the fields of older versions load: see [`LEGACY_FIELDS`].
     """
@@ -294,6 +295,7 @@ class RefAVSConfig(RefAVSPreTrainedConfig):
     freeze_audio_encoder: bool = True
     freeze_pixel_decoder: bool = False
     freeze_mask_decoder: bool = False
+    freeze_cue_projection: bool = False
 
     # Encoders and decoders (Sec. 4.2, 4.4), and what is ours
     mask2former_config: dict | PreTrainedConfig | None = None

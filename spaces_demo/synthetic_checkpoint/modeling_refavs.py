@@ -483,6 +483,7 @@ class RefAVSModel(RefAVSPreTrainedModel):
         encoders = tuple(prefix for frozen, prefix in candidates if frozen)
         modules = {name for name, _ in self.named_modules() if f"{name}.".startswith(encoders)}
         whole = encoders + ((f"{level}decoder.",) if config.freeze_pixel_decoder else ())
+        whole += ("cue_projection.",) if config.freeze_cue_projection else ()
         decoders = (f"{level}decoder.", "mask2former.transformer_module.")
         parameters = {
             name
