@@ -84,6 +84,18 @@ def test_a_mask_is_light_inside_and_strong_at_its_edge():
     assert (np.asarray(tint_of(mask[1:], first=1)) == tint).all()
 
 
+def test_a_contour_shows_on_every_background():
+    mask = np.zeros((1, 200, 300), dtype=bool)
+    mask[0, 40:160, 60:240] = True
+    tint = np.asarray(tint_of(mask)).astype(float)
+    across, opacity = tint[30:60, 150, :3], tint[30:60, 150, 3:] / 255
+    for background in (*COLOURS, (0, 0, 0), (255, 255, 255), (128, 128, 128)):
+        shown = across * opacity + (1 - opacity) * background
+        brightness = shown.mean(axis=-1)
+        assert np.abs(np.diff(brightness)).max() > 30
+        assert (shown == COLOURS[0]).all(axis=-1).any()
+
+
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_sentences_that_mean_one_object_are_all_seen(count):
     mask = np.zeros((200, 300), dtype=bool)
