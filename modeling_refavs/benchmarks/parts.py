@@ -494,18 +494,20 @@ def _renderings(video: Path, options: Options) -> dict[str, Callable[[], tuple[f
         for _ in read_frames(video):
             pass
 
-    def start() -> None:
-        load = f"load_model({options.model!r}, torch.device('cpu'))"
-        code = f"import torch; from modeling_refavs.inference.loading import load_model; {load}"
-        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-
     return {
         "transcode": lambda: _time(transcode, video, video.with_suffix(".mkv"), options.threads),
         "overlay": segment,
         "overlay, masks, sheet, COCO, CVAT": lambda: segment(*extra),
         "of these: decoding once": lambda: _time(decode),
-        "of these: importing and loading the model": lambda: _time(start),
+        "of these: importing and loading the model": lambda: _time(_load, options.model),
     }
+
+
+def _load(model: str) -> None:
+    """Import what `refavs segment` does and load the model, in a process of its own."""
+    load = f"load_model({model!r}, torch.device('cpu'))"
+    code = f"import torch; from modeling_refavs.inference.loading import load_model; {load}"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 def _time(run: Callable[..., None], *arguments: Any) -> tuple[float, float]:
