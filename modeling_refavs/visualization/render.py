@@ -79,6 +79,7 @@ class Composite:
     def __init__(self, segmentation: VideoSegmentation, mode: str, transparent: bool):
         self.size, self.mode, self.transparent = segmentation.info.size, mode, transparent
         self._step: int | None = None
+        self._layer: Layer | None = None
 
     def draw(self, item: MaskedFrame) -> np.ndarray:
         """Return `(height, width, 3)` uint8, or 4 channels where transparent."""
@@ -98,18 +99,15 @@ class Composite:
         frame, planes = blank_frame(self.size)
         if self.mode == "cutout":
             paste(planes, read_planes(item.frame))
+        if self._layer is None:
+            kept = self._mask if self.mode == "cutout" else np.zeros_like(self._mask)
+            self._layer = Layer(cut_out(draw_matte(self._mask), ~kept))
         self._layer.blend(planes)
         return frame
 
     def _begin(self, item: MaskedFrame) -> None:
-        if item.step == self._step:
-            return
-        self._step, self._mask = item.step, item.masks.any(axis=0)
-        if self.mode == "matte":
-            rgba = cut_out(draw_matte(self._mask), np.ones_like(self._mask))
-        else:
-            rgba = cut_out(np.zeros((*self._mask.shape, 3), np.uint8), ~self._mask)
-        self._layer = Layer(rgba)
+        if item.step != self._step:
+            self._step, self._mask, self._layer = item.step, item.masks.any(axis=0), None
 
 
 def lay_out(
@@ -139,11 +137,12 @@ class Overlay:
     def __init__(self, segmentation: VideoSegmentation):
         self.segmentation = segmentation
         expressions, duration = segmentation.expressions, segmentation.duration
-        self.intervals = [segmentation.intervals(index) for index in range(len(expressions))]
+        intervals = [segmentation.intervals(index) for index in range(len(expressions))]
         self.frame_size, self.captions, self.size = lay_out(
-            segmentation.info, expressions, self.intervals, duration
+            segmentation.info, expressions, intervals, duration
         )
         self._step: int | None = None
+        self._layer: Layer | None = None
         self._caption: tuple[int, list[bool]] | None = None
 
     def draw(self, item: MaskedFrame) -> np.ndarray:
@@ -165,6 +164,8 @@ class Overlay:
         self._begin(item)
         frame, planes = blank_frame(self.size)
         paste(planes, read_planes(item.frame))
+        if self._layer is None:
+            self._layer = Layer(np.asarray(self._tint))
         self._layer.blend(planes)
         paste(planes, self._band_planes, self.size[1] - self._band.height)
         return frame
@@ -178,11 +179,10 @@ class Overlay:
         do, the captions, unless an object comes or goes in it."""
         if item.step == self._step:
             return
-        self._step, masks = item.step, item.masks
+        self._step, self._layer, masks = item.step, None, item.masks
         if self.frame_size != self.segmentation.info.size:
             masks = self.segmentation.masks(item.step, self.frame_size)
         self._tint = tint_of(np.stack([pad_to_even(mask) for mask in masks]))
-        self._layer = Layer(np.asarray(self._tint))
         time = self.segmentation.time_of(item.step)
         caption = int(time), self.captions.present(time)
         if caption != self._caption:

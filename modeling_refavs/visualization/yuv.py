@@ -18,8 +18,9 @@ Planes = list[np.ndarray]  # Y (h, w), U and V (h / 2, w / 2), uint8
 
 def pad_to_even(picture: np.ndarray) -> np.ndarray:
     """`(height, width, ...)`: an odd side gains a pixel, which is its neighbour's."""
-    odd = [(0, side % 2) for side in picture.shape[:2]]
-    return np.pad(picture, odd + [(0, 0)] * (picture.ndim - 2), mode="edge")
+    height, width = (side % 2 for side in picture.shape[:2])
+    odd = [(0, height), (0, width)] + [(0, 0)] * (picture.ndim - 2)
+    return np.pad(picture, odd, mode="edge") if height or width else picture
 
 
 def from_rgb(picture: np.ndarray, pix_fmt: str = "yuv420p") -> av.VideoFrame:
