@@ -57,6 +57,14 @@ def test_the_sound_is_the_clips_own(half, tmp_path):
     assert np.abs(after[:7000]).max() < 0.01
 
 
+def test_a_video_drawn_again_is_the_same_file(half, tmp_path):
+    """Whatever its threads do first; a run that was stopped is drawn again."""
+    result = half(sound=[(0.0, tone(3))])
+    for name in ("first.mp4", "second.mp4"):
+        render_video(result, tmp_path / name)
+    assert (tmp_path / "first.mp4").read_bytes() == (tmp_path / "second.mp4").read_bytes()
+
+
 def test_tiny_and_rotated_videos_are_enlarged_until_the_caption_can_be_read(half, rotate, tmp_path):
     result = half(name="tiny.mp4", size=(96, 64))
     rotate(result.info.path, 1)
