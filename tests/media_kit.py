@@ -1,5 +1,6 @@
 """Clips made on the spot, each irregular in one way, and a causal stand-in for the model."""
 
+import os
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -145,6 +146,9 @@ def write_movie(
                 packets = audio.encode(sound_frame(block, sound_rate, begin / sound_rate))
                 container.mux([kept for packet in packets if (kept := mux(packet))])
             container.mux([kept for packet in audio.encode(None) if (kept := mux(packet))])
+    if codec == "libsvtav1" and hasattr(os, "sched_setscheduler"):
+        # Where root runs it, it makes this a real-time thread, and so what is forked from it.
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     return path
 
 

@@ -135,7 +135,7 @@ ARROWS = {
     "metrics": {"inference", "visualization"},
     "training": {"inference", "metrics"},
     "hub": {"inference", "metrics"},
-    "benchmarks": {"inference", "training"},
+    "benchmarks": {"inference", "visualization", "training"},
     "research": {"inference", "metrics", "training"},
     "commands": {
         "inference",

@@ -2,15 +2,18 @@
 
 import json
 
+import av
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from modeling_refavs.benchmarks import parts, workloads
+from modeling_refavs.benchmarks import parts, report, workloads
 from modeling_refavs.benchmarks.parts import measure_peak, peak_memory
 from modeling_refavs.benchmarks.report import benchmark_text
 from modeling_refavs.benchmarks.workloads import UNSUPPORTED, WORKLOADS, Workload, make_model
 from modeling_refavs.cli import main
+from modeling_refavs.video_refavs import read_frames
 from tests.conftest import make_released_model
 
 
@@ -45,17 +48,17 @@ def test_benchmark_writes_json_table_and_plot(tmp_path, capsys):
     ]
     assert main(["benchmark", *SMALL, *arguments]) == 0
     table = capsys.readouterr().out
-    report = json.loads((tmp_path / "benchmark.json").read_text())
-    assert set(report["timed"]["several"]) == {
+    results = json.loads((tmp_path / "benchmark.json").read_text())
+    assert set(results["timed"]["several"]) == {
         "plain",
         "eemc",
     }  # a saved model has no released one beside it
-    for result in report["timed"]["several"].values():
+    for result in results["timed"]["several"].values():
         assert len(result["seconds"]) == 1
         assert result["fastest"] > 0
         assert 0.1 < result["peak_gib"] < 4
-    assert sum(part["share"] for name, part in report["parts"].items() if name != "whole") <= 1.01
-    assert report["parts"]["Swin"]["tflop"] > 0
+    assert sum(part["share"] for name, part in results["parts"].items() if name != "whole") <= 1.01
+    assert results["parts"]["Swin"]["tflop"] > 0
     assert "| eemc |" in table
     assert "| transformer decoder |" in table
     with Image.open(tmp_path / "benchmark.png") as picture:
@@ -146,6 +149,45 @@ def test_memory_of_segment_on_a_generated_video(tmp_path, monkeypatch, capsys):
     assert video["peak_MiB"] > 100
     with pytest.raises(ValueError, match="--part memory: give --model"):
         parts.measure_memory(parts.Options(None, "cpu", 2, 1, 96, 1))
+
+
+def test_rendering_is_held_against_transcoding(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def segment(video, model, expressions, *outputs):
+        asked.append([output.split("=")[0] for output in outputs])
+        return {"wall_seconds": 3.0, "processor_seconds": 5.0}
+
+    monkeypatch.setattr(parts, "_measure_segment", segment)
+    monkeypatch.setattr(parts, "_load", lambda model: None)
+    monkeypatch.setattr(report, "measure_peak", lambda device: {})
+    monkeypatch.setattr(parts, "RENDERED_SECONDS", 1)
+    monkeypatch.setattr(parts, "RENDERED_SIZE", (128, 96))
+    assert main(["benchmark", *SMALL, "--part", "rendering", "--output", str(tmp_path)]) == 0
+    assert "| what | wall seconds | processor seconds |" in capsys.readouterr().out
+    transcode, overlay, everything, *_ = json.loads((tmp_path / "benchmark.json").read_text())[
+        "rendering"
+    ]
+    assert (transcode["times_the_wall"], transcode["times_the_processor"]) == (1.0, 1.0)
+    assert overlay["processor_seconds"] == everything["processor_seconds"] == 5.0
+    assert asked == [
+        ["--threads"],
+        ["--threads", "--masks", "--contact-sheet", "--coco", "--cvat"],
+    ]
+
+
+def test_a_transcoded_clip_has_the_same_frames_and_sound(tmp_path, monkeypatch):
+    source, target = tmp_path / "a.mp4", tmp_path / "b.mkv"
+    parts.record_clip(source, 1, (128, 96))
+    parts.transcode(source, target, threads=1)
+    frames = [list(read_frames(path)) for path in (source, target)]
+    assert len(frames[0]) == len(frames[1]) == parts.RENDERED_RATE
+    assert np.abs(frames[0][7].rgb.astype(int) - frames[1][7].rgb).mean() < 4
+    packets = []
+    for path in (source, target):
+        with av.open(str(path)) as container:
+            packets.append([bytes(packet) for packet in container.demux(audio=0) if packet.size])
+    assert packets[0] == packets[1]
 
 
 def test_peak_speed_and_memory_are_measured():

@@ -64,7 +64,7 @@ def test_segment_writes_everything_that_was_asked_for(write_clip, model, tmp_pat
     output, sheet, masks = tmp_path / "out.mp4", tmp_path / "sheet.png", tmp_path / "masks"
     coco, cvat = tmp_path / "coco.json", tmp_path / "cvat.xml"
     outputs = ["--output", str(output), "--contact-sheet", str(sheet), "--masks", str(masks)]
-    outputs += ["--coco", str(coco), "--cvat", str(cvat)]
+    outputs += ["--coco", str(coco), "--cvat", str(cvat), "--encoder", "auto"]
     assert (
         main(["segment", str(video), "the left half", "everything", "--model", "m", *outputs]) == 0
     )
@@ -135,6 +135,7 @@ MISTAKES = {
     "an empty sentence": ({"sentences": ["a dog", "  "]}, "sentence 2 is empty"),
     "a threshold out of range": ({"--threshold": "1.5"}, "threshold must lie between 0 and 1"),
     "too few frames": ({"--fps": "0.5"}, "at least 1, or 'video', got 0.5"),
+    "threads below none": ({"--threads": "-1"}, "--threads must be at least 0, got -1"),
     "smoothing into the past": ({"--smooth": "-1"}, "at least 0, got -1"),
     "no number": ({"--threshold": "nan"}, "threshold must lie between 0 and 1"),
     "output over input": (

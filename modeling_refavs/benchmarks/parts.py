@@ -1,7 +1,7 @@
 """What `refavs benchmark` measures.
 
 Top to bottom: what the machine does at best, settings timed in turn, the parts of a forward pass,
-reading a video, and the memory of `refavs segment` on a long one.
+reading a video, the memory of `refavs segment` on a long one, and its time beside a transcoder's.
 """
 
 import json
@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,7 +31,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..feature_extraction_refavs import SAMPLING_RATE
 from ..streaming_refavs import RefAVSStream
-from ..video_refavs import read_steps
+from ..video_refavs import read_frames, read_steps
+from ..visualization.video_writer import H264, SOUND_LAYOUT, SOUND_RATE
+from ..visualization.yuv import blank_frame, paste, planes_of
 from .workloads import EXPRESSION, WORKLOADS, Workload, make_model, make_processor
 
 
@@ -51,6 +54,10 @@ READ_SECONDS, READ_SIZE, READ_RATE = 10, (1280, 720), 25  # s; width, height; fr
 LONG_VIDEO_SECONDS = (90, 900)  # of a short and of a long one
 LONG_VIDEO_SIZE, LONG_VIDEO_RATE = (1920, 1080), 2  # width, height; frames a second
 LONG_VIDEO_EXPRESSIONS = ("the guitar", "the first object to make a sound")
+SHIPPED_CLIP = Path(__file__).parents[2] / "spaces_demo" / "examples" / "bell_first.mp4"
+GRAIN = 2.2  # standard deviation, of 255 levels
+RENDERED_SECONDS, RENDERED_SIZE, RENDERED_RATE = 60, (1920, 1080), 30  # s; pixels; frames a second
+RENDERED_EXPRESSION = "the house"  # seen throughout the shipped clip
 
 
 @dataclass(frozen=True)
@@ -349,15 +356,17 @@ def measure_memory(options: Options) -> list[dict[str, Any]]:
         for seconds in LONG_VIDEO_SECONDS:
             video = Path(folder) / f"{seconds}.mp4"
             generate_video(video, seconds, LONG_VIDEO_SIZE, LONG_VIDEO_RATE)
-            rows.append(_measure_segment(video, options.model))
+            rows.append(_measure_segment(video, options.model, LONG_VIDEO_EXPRESSIONS))
     return rows
 
 
-def _measure_segment(video: Path, model: str) -> dict[str, Any]:
-    """Run `refavs segment` on a video in a process of its own."""
+def _measure_segment(
+    video: Path, model: str, expressions: Sequence[str], *outputs: str
+) -> dict[str, Any]:
+    """Run `refavs segment` on a video in a process of its own; `outputs` are further arguments."""
     output, summary = video.with_suffix(".out.mp4"), video.with_suffix(".json")
     command = [sys.executable, "-m", "modeling_refavs.cli", "segment", str(video)]
-    command += [*LONG_VIDEO_EXPRESSIONS, "--model", model]
+    command += [*expressions, "--model", model, *outputs]
     command += ["--output", str(output), "--summary", str(summary)]
     begin = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -374,3 +383,135 @@ def _measure_segment(video: Path, model: str) -> dict[str, Any]:
         "wall_seconds": round(time.perf_counter() - begin, 1),
         "processor_seconds": round(usage.ru_utime + usage.ru_stime, 1),
     }
+
+
+def record_clip(path: Path, seconds: int, size: tuple[int, int]) -> None:
+    """Write the shipped clip again and again, enlarged, 30 frames a second, with the grain of a
+    camera, which is what an encoder works on; as large a file as a camera's.
+
+    Args:
+        size: width and height, pixels.
+
+    Raises:
+        ValueError: the clip is not here.
+    """
+    if not SHIPPED_CLIP.is_file():
+        raise ValueError(f"{SHIPPED_CLIP}: not here: it comes with the repository")
+    (width, height), random = size, np.random.default_rng(0)
+    grain = random.normal(0, GRAIN, (5, height, width)).round().astype(np.int16)
+    with av.open(str(SHIPPED_CLIP)) as clip, av.open(str(path), "w") as container:
+        pictures = [
+            picture.reformat(*size, format="yuv420p", interpolation="BICUBIC")
+            for picture in clip.decode(video=0)
+        ]
+        options = {"preset": "veryfast", "crf": "21"}
+        video = container.add_stream("libx264", rate=RENDERED_RATE, options=options)
+        video.width, video.height, video.pix_fmt = *size, "yuv420p"
+        audio = container.add_stream("aac", rate=SOUND_RATE, layout=SOUND_LAYOUT)
+        rate = clip.streams.video[0].average_rate
+        for number in range(seconds * RENDERED_RATE):
+            picture = pictures[int(number * rate / RENDERED_RATE) % len(pictures)]
+            frame, planes = blank_frame(size)
+            paste(planes, planes_of(picture))
+            planes[0][:] = np.clip(planes[0] + grain[number % len(grain)], 0, 255)
+            container.mux(video.encode(frame))
+            if number % RENDERED_RATE == 0:
+                noise = random.normal(0, 0.1, (2, SOUND_RATE)).astype(np.float32)
+                frame = av.AudioFrame.from_ndarray(noise, format="fltp", layout=SOUND_LAYOUT)
+                frame.sample_rate = SOUND_RATE
+                frame.pts = number // RENDERED_RATE * SOUND_RATE
+                container.mux(audio.encode(frame))
+        container.mux([*video.encode(), *audio.encode()])
+
+
+def transcode(source: Path, target: Path, threads: int) -> None:
+    """Encode a video's frames as `refavs segment` does and copy its sound, as `ffmpeg -i source
+    -c:v libx264 -c:a copy target` with the same options."""
+    with av.open(str(source)) as reader, av.open(str(target), "w") as writer:
+        pictures, sound = reader.streams.video[0], reader.streams.audio[0]
+        pictures.thread_type = "AUTO"
+        video = writer.add_stream(H264.video, rate=pictures.average_rate, options=H264.options)
+        video.width, video.height, video.pix_fmt = pictures.width, pictures.height, "yuv420p"
+        video.thread_type, video.codec_context.thread_count = "FRAME", threads
+        audio = writer.add_stream_from_template(sound)
+        for packet in reader.demux(pictures, sound):
+            if packet.stream is pictures:
+                for frame in packet.decode():
+                    frame.pict_type = 0  # the encoder's choice
+                    writer.mux(video.encode(frame))
+            elif packet.size:
+                packet.stream = audio
+                writer.mux(packet)
+        writer.mux(video.encode())
+
+
+def measure_rendering(options: Options, repeats: int) -> list[dict[str, Any]]:
+    """Compare `refavs segment` on a video of 1080p, one sentence that fits throughout, with the
+    mere transcoding of the video, in turn.
+
+    Returns:
+        For the transcoding, for an overlay alone and with all other outputs: `wall_seconds` and
+        `processor_seconds`, medians, and both as multiples of the transcoding's; for the parts of
+        the work, in one process each, the processor seconds alone.
+
+    Raises:
+        ValueError: there is no model, or the command failed.
+    """
+    if options.model is None:
+        raise ValueError("--part rendering: give --model: it runs refavs segment")
+    with tempfile.TemporaryDirectory() as folder:
+        video = Path(folder) / "video.mp4"
+        record_clip(video, RENDERED_SECONDS, RENDERED_SIZE)
+        timed: dict[str, list[tuple[float, float]]] = {}
+        for _ in range(repeats):
+            for name, run in _renderings(video, options).items():
+                timed.setdefault(name, []).append(run())
+    medians = {name: np.median(seconds, axis=0) for name, seconds in timed.items()}
+    return [
+        {
+            "what": name,
+            "wall_seconds": round(float(wall), 1),
+            "processor_seconds": round(float(processor), 1),
+            "times_the_wall": round(float(wall / medians["transcode"][0]), 2),
+            "times_the_processor": round(float(processor / medians["transcode"][1]), 2),
+        }
+        for name, (wall, processor) in medians.items()
+    ]
+
+
+def _renderings(video: Path, options: Options) -> dict[str, Callable[[], tuple[float, float]]]:
+    """What is timed; each gives its seconds on the wall and of the processor."""
+    extra = [f"--masks={video.parent / 'masks'}", f"--contact-sheet={video.parent / 'sheet.png'}"]
+    extra += [f"--coco={video.parent / 'coco.json'}", f"--cvat={video.parent / 'cvat.xml'}"]
+    threads = f"--threads={options.threads}"
+
+    def segment(*outputs: str) -> tuple[float, float]:
+        shutil.rmtree(video.parent / "masks", ignore_errors=True)
+        facts = _measure_segment(video, options.model, [RENDERED_EXPRESSION], threads, *outputs)
+        return facts["wall_seconds"], facts["processor_seconds"]
+
+    def decode() -> None:
+        for _ in read_frames(video):
+            pass
+
+    return {
+        "transcode": lambda: _time(transcode, video, video.with_suffix(".mkv"), options.threads),
+        "overlay": segment,
+        "overlay, masks, sheet, COCO, CVAT": lambda: segment(*extra),
+        "of these: decoding once": lambda: _time(decode),
+        "of these: importing and loading the model": lambda: _time(_load, options.model),
+    }
+
+
+def _load(model: str) -> None:
+    """Import what `refavs segment` does and load the model, in a process of its own."""
+    load = f"load_model({model!r}, torch.device('cpu'))"
+    code = f"import torch; from modeling_refavs.inference.loading import load_model; {load}"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def _time(run: Callable[..., None], *arguments: Any) -> tuple[float, float]:
+    """Seconds on the wall and of the processor, those of child processes too."""
+    wall, processor = time.perf_counter(), sum(os.times()[:4])
+    run(*arguments)
+    return time.perf_counter() - wall, sum(os.times()[:4]) - processor

@@ -13,12 +13,21 @@ from matplotlib.figure import Figure
 
 from ..utils.files import whole_file
 from ..utils.markdown import table
-from .parts import Options, measure_memory, measure_parts, measure_peak, measure_reading, take_turns
+from .parts import (
+    Options,
+    measure_memory,
+    measure_parts,
+    measure_peak,
+    measure_reading,
+    measure_rendering,
+    take_turns,
+)
 from .workloads import SETTINGS, UNSUPPORTED
 
 
 RELEASED = ("released", "released_once")
 LIVE, PARTS, READING, MEMORY = "live", "parts", "reading", "memory"
+RENDERING = "rendering"
 FORWARD = ("one", "several", "clip")
 TIMED = (*FORWARD, "training", LIVE)
 REPORT, PLOT = "benchmark.json", "benchmark.png"
@@ -50,7 +59,7 @@ def run_benchmark(
     """Measure the parts; write benchmark.json and benchmark.png.
 
     Args:
-        parts: names out of `TIMED`, and `parts`, `reading` and `memory`.
+        parts: names out of `TIMED`, and `parts`, `reading`, `memory` and `rendering`.
         settings: names out of `SETTINGS`; the others are compared with the first.
         options: what all settings have in common.
         repeats: turns after a first that is not counted; the fastest counts.
@@ -81,6 +90,8 @@ def run_benchmark(
             report[PARTS] = measure_parts(options, repeats)
         elif part == MEMORY:
             report[MEMORY] = measure_memory(options)
+        elif part == RENDERING:
+            report[RENDERING] = measure_rendering(options, repeats)
         else:
             report[READING] = measure_reading(options)
         report["machine"].setdefault("peak", measure_peak(options.device))
@@ -137,9 +148,10 @@ def benchmark_text(report: dict[str, Any]) -> str:
     if READING in report:
         rows = list(report[READING].items())
         tables.append(table(("reading, seconds a second of video", ""), rows))
-    if MEMORY in report:
-        head = [name.replace("_", " ") for name in report[MEMORY][0]]
-        tables.append(table(head, [list(video.values()) for video in report[MEMORY]]))
+    for part in (MEMORY, RENDERING):
+        if part in report:
+            head = [name.replace("_", " ") for name in report[part][0]]
+            tables.append(table(head, [list(row.values()) for row in report[part]]))
     return "\n\n".join(tables)
 
 

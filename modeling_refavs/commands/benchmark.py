@@ -16,13 +16,24 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         "--part",
         nargs="+",
         default=["one", "several", "live", "parts", "reading"],
-        choices=["one", "several", "clip", "training", "live", "parts", "reading", "memory"],
+        choices=[
+            "one",
+            "several",
+            "clip",
+            "training",
+            "live",
+            "parts",
+            "reading",
+            "memory",
+            "rendering",
+        ],
         metavar="PART",
         help="one sentence of a clip, several of it; clip: the same from decoded 720p frames and "
         "sound to masks of their size; a "
         "training step for several; live: a further second of a stream; parts: where the "
         "time goes; reading: what of it is not the model's; memory: of refavs segment on a long "
-        "video (default: one, several, live, parts, reading)",
+        "video; rendering: its time beside a transcoder's (default: one, several, live, parts, "
+        "reading)",
     )
     parser.add_argument(
         "--settings",

@@ -72,6 +72,19 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
         "--dtype", default="float32", choices=PRECISIONS, help="of the model (default: %(default)s)"
     )
     parser.add_argument(
+        "--encoder",
+        default="libx264",
+        choices=["libx264", "auto"],
+        help="of H.264; auto: a graphics unit's if there is one (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of the model on a CPU and of the encoder (default: as many as there are processors)",
+    )
+    parser.add_argument(
         "--compile", action="store_true", help="compile the model's layers first: minutes, once"
     )
 
@@ -103,6 +116,8 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         ValueError: any input or output that cannot work, before the model is loaded.
     """
+    import torch
+
     from ..inference.export import summarize, to_json, write_summary
     from ..inference.loading import choose_device, load_model
     from ..inference.mask_store import (
@@ -117,6 +132,8 @@ def run(args: argparse.Namespace) -> None:
     from ..visualization.render import check_video_size
 
     check_request(args.expressions, args.threshold, args.fps, args.smooth)
+    if args.threads < 0:
+        raise ValueError(f"--threads must be at least 0, got {args.threads}")
     info = probe_video(args.video)
     if args.output.suffix:
         check_video_size(info, args.expressions, args.output, args.mode)
@@ -128,6 +145,8 @@ def run(args: argparse.Namespace) -> None:
     store_folder = store_folder_of(args.output)
     ours = claimed_folders(store_folder, request)
     _check_outputs(args, ours)
+    if args.threads:
+        torch.set_num_threads(args.threads)
     device = choose_device(args.device)
     model, processor = load_model(args.model, device, args.dtype, args.compile)
     with lock_folder(store_folder, args.output):
@@ -182,9 +201,13 @@ def _write_outputs(segmentation: "VideoSegmentation", args: argparse.Namespace) 
         (coco_writer, args.coco),
         (cvat_writer, args.cvat),
     ]
-    render = rendered_video_writer if args.output.suffix else rendered_folder_writer
     writers = [writer(segmentation, path) for writer, path in optional if path]
-    writers.append(render(segmentation, args.output, args.mode))
+    rendered = (segmentation, args.output, args.mode)
+    writers.append(
+        rendered_video_writer(*rendered, args.encoder, args.threads)
+        if args.output.suffix
+        else rendered_folder_writer(*rendered)
+    )
     with tqdm(total=round(segmentation.duration), unit="s", desc="drawing") as bar:
         write_outputs(segmentation, writers, bar.update)
 

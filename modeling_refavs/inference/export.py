@@ -5,7 +5,7 @@ COCO instances, as CVAT annotations; and a summary."""
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -15,7 +15,7 @@ from PIL import Image
 
 from ..mask_rle import count_runs, encode_rle
 from ..utils.files import whole_file, whole_folder
-from .segment import MaskedFrame, VideoSegmentation
+from .segment import MaskedFrame, VideoSegmentation, prefetch
 
 
 MAX_LABEL_LENGTH = 64  # characters; CVAT keeps no more
@@ -41,7 +41,8 @@ def write_outputs(
     done = 0
     with ExitStack() as stack:
         writes = [stack.enter_context(writer) for writer in writers]
-        for item in segmentation.masked_frames():
+        items = stack.enter_context(closing(prefetch(segmentation.masked_frames())))
+        for item in items:
             for write in writes:
                 write(item)
             if progress and int(item.frame.end) > done:

@@ -1,5 +1,6 @@
 """Colours over frames: what is referred to, and by which sentence."""
 
+import math
 from collections.abc import Sequence
 from functools import cache
 
@@ -33,31 +34,58 @@ def tint_of(masks: np.ndarray, first: int = 0) -> Image.Image:
     """`masks (expressions, height, width)` bool to one RGBA layer of their size, clear where no
     mask is.
 
-    Light inside each mask; its contour in full colour within a dark line, so that it shows on its
-    own colour too. Where masks lie on each other their colours are stripes.
+    Light inside each mask; its contour in full colour between a dark and a light line, so that it
+    shows on any background. Where masks lie on each other their colours are stripes.
     `first` is the number of the first sentence, for its colour.
     """
     height, width = masks.shape[1:]
     line = max(1, round(min(height, width) / 240))
-    pixels = np.zeros((height, width, 4), dtype=np.uint8)
-    insides, stripes = np.zeros_like(masks), _stripes((height, width), 4 * line + 2)
+    tint, edge = Image.new("RGBA", (width, height)), (line + 1) // 2
+    union = masks.any(axis=0)
+    rows, columns = np.flatnonzero(union.any(axis=1)), np.flatnonzero(union.any(axis=0))
+    if len(rows):
+        top, left = max(0, rows[0] - edge), max(0, columns[0] - edge)
+        box = masks[:, top : rows[-1] + edge + 1, left : columns[-1] + edge + 1]
+        pixels = _tint(box, (int(top), int(left)), line, edge, first)
+        tint.paste(Image.fromarray(pixels), (int(left), int(top)))
+    return tint
+
+
+def _tint(
+    masks: np.ndarray, corner: tuple[int, int], line: int, edge: int, first: int
+) -> np.ndarray:
+    """`masks (expressions, height, width)` of a box with its upper left `corner` (row, column) to
+    RGBA `(height, width, 4)`; `line` and `edge` are the widths of a contour and of the lines beside
+    it."""
+    pixels = np.zeros((*masks.shape[1:], 4), dtype=np.uint8)
+    insides, light = np.zeros_like(masks), np.zeros(masks.shape[1:], dtype=bool)
     for inside, mask in zip(insides, masks, strict=True):
         if mask.any():
             ndimage.minimum_filter(mask, size=2 * line + 1, mode="nearest", output=inside)
-            around = ndimage.maximum_filter(mask, size=2 * ((line + 1) // 2) + 1, mode="nearest")
-            pixels[around] = (*PAPER, 160)
-    for layers, opacity in ((insides, FILL), (masks & ~insides, 255)):
-        turns = stripes % np.maximum(layers.sum(axis=0), 1)  # whose turn it is, of those that are
-        ranks = np.cumsum(layers, axis=0, dtype=np.int16) - 1
-        for expression, (layer, rank) in enumerate(zip(layers, ranks, strict=True), start=first):
-            pixels[layer & (rank == turns)] = (*colour_of(expression), opacity)
-    return Image.fromarray(pixels)
+            light |= inside & ~ndimage.minimum_filter(inside, size=2 * edge + 1, mode="nearest")
+            pixels[ndimage.maximum_filter(mask, size=2 * edge + 1, mode="nearest")] = (*PAPER, 160)
+    stripes = _stripes(corner, masks.shape[1:], 4 * line + 2)
+    _paint(pixels, insides, stripes, FILL, first)
+    pixels[light] = (*INK, 160)
+    _paint(pixels, masks & ~insides, stripes, 255, first)
+    return pixels
 
 
-def _stripes(size: tuple[int, int], width: int) -> np.ndarray:
-    """`(height, width)` int: the number of the diagonal stripe that each pixel is in."""
-    rows, columns = np.ogrid[: size[0], : size[1]]
-    return (rows + columns) // width
+def _paint(
+    pixels: np.ndarray, layers: np.ndarray, stripes: np.ndarray, opacity: int, first: int
+) -> None:
+    """Colour the `pixels (height, width, 4)` of each of `layers (expressions, height, width)`."""
+    # Whose turn it is, of those that are there.
+    turns = stripes % np.maximum(layers.sum(axis=0, dtype=np.int32), 1)
+    ranks = np.cumsum(layers, axis=0, dtype=np.int16) - 1
+    for expression, (layer, rank) in enumerate(zip(layers, ranks, strict=True), start=first):
+        pixels[layer & (rank == turns)] = (*colour_of(expression), opacity)
+
+
+def _stripes(corner: tuple[int, int], size: tuple[int, int], width: int) -> np.ndarray:
+    """`(height, width)` int32: the number of the diagonal stripe that each pixel is in."""
+    rows, columns = (np.arange(side, dtype=np.int32) for side in size)
+    return (rows[:, None] + columns + sum(corner)) // width
 
 
 @cache
@@ -121,17 +149,20 @@ class Captions:
         )
         self.font, self.unit = font_of(font_size), font_size
         self.lines = [self._lines(*pair) for pair in zip(expressions, intervals, strict=True)]
-        self.height = round(
-            self.unit * (0.9 + sum(1.25 * len(lines) + 0.75 for lines in self.lines))
-        )
+        height = self.unit * (0.9 + sum(1.25 * len(lines) + 0.75 for lines in self.lines))
+        self.height = 2 * math.ceil(height / 2)  # even, as encoders want it
+
+    def present(self, time: float) -> list[bool]:
+        """Whether each sentence's object is in the frame at `time` (s)."""
+        return [any(start <= time < end for start, end in each) for each in self.intervals]
 
     def draw(self, time: float) -> Image.Image:
         """The band at `time` (s): a full disc before a sentence whose object is in the frame, a
         ring otherwise."""
         band = Image.new("RGB", (self.width, self.height), PAPER)
         pen, unit, top = ImageDraw.Draw(band), self.unit, 0.6 * self.unit
-        for expression, lines in enumerate(self.lines):
-            there = any(start <= time < end for start, end in self.intervals[expression])
+        present = self.present(time)
+        for expression, (lines, there) in enumerate(zip(self.lines, present, strict=True)):
             colour = colour_of(expression)
             disc = (unit * 0.6, top + unit * 0.15, unit * 1.4, top + unit * 0.95)
             pen.ellipse(

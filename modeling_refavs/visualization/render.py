@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import av
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
@@ -29,6 +30,7 @@ from .video_writer import (
     write_frame_folder,
     write_video,
 )
+from .yuv import Layer, blank_frame, from_rgb, pad_to_even, paste, planes_of, read_planes
 
 
 MODES = ("overlay", "cutout", "matte", "blur-rest")
@@ -77,17 +79,35 @@ class Composite:
     def __init__(self, segmentation: VideoSegmentation, mode: str, transparent: bool):
         self.size, self.mode, self.transparent = segmentation.info.size, mode, transparent
         self._step: int | None = None
+        self._layer: Layer | None = None
 
     def draw(self, item: MaskedFrame) -> np.ndarray:
         """Return `(height, width, 3)` uint8, or 4 channels where transparent."""
-        if item.step != self._step:
-            self._step, self._mask = item.step, item.masks.any(axis=0)
+        self._begin(item)
         if self.mode == "matte":
             return draw_matte(self._mask)
         if self.mode == "blur-rest":
             return blur_rest(item.frame.rgb, self._mask)
         picture = cut_out(item.frame.rgb, self._mask)
         return picture if self.transparent else picture[..., :3]
+
+    def draw_yuv(self, item: MaskedFrame) -> av.VideoFrame | np.ndarray:
+        """Return the same as yuv420p, or where it is drawn in RGB as [`draw`] does."""
+        if self.mode == "blur-rest" or self.transparent:
+            return self.draw(item)
+        self._begin(item)
+        frame, planes = blank_frame(self.size)
+        if self.mode == "cutout":
+            paste(planes, read_planes(item.frame))
+        if self._layer is None:
+            kept = self._mask if self.mode == "cutout" else np.zeros_like(self._mask)
+            self._layer = Layer(cut_out(draw_matte(self._mask), ~kept))
+        self._layer.blend(planes)
+        return frame
+
+    def _begin(self, item: MaskedFrame) -> None:
+        if item.step != self._step:
+            self._step, self._mask, self._layer = item.step, item.masks.any(axis=0), None
 
 
 def lay_out(
@@ -100,10 +120,11 @@ def lay_out(
     width, height = info.size
     scale = max(1, math.ceil(MIN_CANVAS / max(width, height)))
     frame_size = (width * scale, height * scale)
-    canvas_width = max(frame_size[0], MIN_CANVAS)
+    canvas_width = max(frame_size[0] + frame_size[0] % 2, MIN_CANVAS)
     font_size = max(15, round(min(canvas_width, max(frame_size)) / 40))
     captions = Captions(expressions, intervals, duration, canvas_width, font_size)
-    return frame_size, captions, (canvas_width, frame_size[1] + captions.height)
+    top = frame_size[1] + frame_size[1] % 2
+    return frame_size, captions, (canvas_width, top + captions.height)
 
 
 class Overlay:
@@ -121,34 +142,52 @@ class Overlay:
             segmentation.info, expressions, intervals, duration
         )
         self._step: int | None = None
+        self._layer: Layer | None = None
+        self._caption: tuple[int, list[bool]] | None = None
 
     def draw(self, item: MaskedFrame) -> np.ndarray:
         """Return the frame and its captions: `(height, width, 3)` uint8, of `self.size`."""
-        if item.step != self._step:
-            self._step = item.step
-            self._draw_step(item)
-        picture, corner = Image.fromarray(item.frame.rgb), self._corner
+        self._begin(item)
+        picture = Image.fromarray(item.frame.rgb)
         if picture.size != self.frame_size:
             picture = picture.resize(self.frame_size, Image.Resampling.BICUBIC)
-        self._canvas.paste(picture, corner)
-        self._canvas.paste(self._tint, corner, mask=self._opacity)
-        return np.asarray(self._canvas)
+        canvas = Image.new("RGB", self.size, PAPER)
+        canvas.paste(Image.fromarray(pad_to_even(np.asarray(picture))), self._corner)
+        canvas.paste(self._tint, self._corner, mask=self._tint)
+        canvas.paste(self._band, (0, self.size[1] - self._band.height))
+        return np.asarray(canvas)
+
+    def draw_yuv(self, item: MaskedFrame) -> av.VideoFrame | np.ndarray:
+        """Return the same as yuv420p, or where it is enlarged as [`draw`] does."""
+        if self.frame_size != self.segmentation.info.size or self._corner[0]:
+            return self.draw(item)
+        self._begin(item)
+        frame, planes = blank_frame(self.size)
+        paste(planes, read_planes(item.frame))
+        if self._layer is None:
+            self._layer = Layer(np.asarray(self._tint))
+        self._layer.blend(planes)
+        paste(planes, self._band_planes, self.size[1] - self._band.height)
+        return frame
 
     @property
     def _corner(self) -> tuple[int, int]:
         return (self.size[0] - self.frame_size[0]) // 2, 0
 
-    def _draw_step(self, item: MaskedFrame) -> None:
-        """Draw what all frames of a step share: the masks' colours and opacity, and a canvas with
-        its captions."""
-        masks = item.masks
+    def _begin(self, item: MaskedFrame) -> None:
+        """Draw what all frames of a step share, the colours of the masks; and what all of a second
+        do, the captions, unless an object comes or goes in it."""
+        if item.step == self._step:
+            return
+        self._step, self._layer, masks = item.step, None, item.masks
         if self.frame_size != self.segmentation.info.size:
             masks = self.segmentation.masks(item.step, self.frame_size)
-        tint = tint_of(masks)
-        self._tint, self._opacity = tint.convert("RGB"), tint.getchannel("A")
-        self._canvas = Image.new("RGB", self.size, PAPER)
-        captions = self.captions.draw(self.segmentation.time_of(item.step))
-        self._canvas.paste(captions, (0, self.frame_size[1]))
+        self._tint = tint_of(np.stack([pad_to_even(mask) for mask in masks]))
+        time = self.segmentation.time_of(item.step)
+        caption = int(time), self.captions.present(time)
+        if caption != self._caption:
+            self._caption, self._band = caption, self.captions.draw(time)
+            self._band_planes = planes_of(from_rgb(np.asarray(self._band)))
 
 
 def make_drawer(
@@ -174,18 +213,23 @@ def check_video_size(
 
 @contextmanager
 def rendered_video_writer(
-    segmentation: VideoSegmentation, path: str | Path, mode: str = "overlay"
+    segmentation: VideoSegmentation,
+    path: str | Path,
+    mode: str = "overlay",
+    encoder: str = "libx264",
+    threads: int = 0,
 ) -> Iterator[Callable[[MaskedFrame], None]]:
-    """Write a video; see [`render_video`]."""
+    """Write a video; see [`render_video`] and, for the last two, [`write_video`]."""
     info = segmentation.info
     transparent = mode == "cutout" and Path(path).suffix.lower() in TRANSPARENT_SUFFIXES
     drawer = make_drawer(segmentation, mode, transparent)
     sound = read_sound(info, SOUND_RATE, SOUND_LAYOUT, info.start_time) if info.has_audio else None
-    with write_video(path, drawer.size, info.frame_rate, sound, transparent) as video:
+    options = (sound, transparent, encoder, threads)
+    with write_video(path, drawer.size, info.frame_rate, *options) as video:
 
         def write(item: MaskedFrame) -> None:
             if item.is_shown:
-                video.write(drawer.draw(item), item.time, item.end)
+                video.write(drawer.draw_yuv(item), item.time, item.end)
 
         yield write
 

@@ -1,8 +1,10 @@
 """Files that appear whole or not at all, videos with sound among them: H.264, and VP9 with
 transparency."""
 
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,12 +15,14 @@ from PIL import Image
 
 from ..inference.export import frame_name
 from ..utils.files import whole_file, whole_folder
+from .yuv import from_rgb
 
 
 MAX_SIDE = 16_384  # pixels, of both encoders
 VIDEO_CLOCK = 90_000  # ticks/s: exact for 24, 25, 29.97, 30 and 60 frames/s
 SOUND_RATE = 48_000  # Hz
 SOUND_LAYOUT = "stereo"
+WAITING_PICTURES = 4  # drawn while the encoder is busy
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,12 @@ VP9 = Encoding(
         "auto-alt-ref": "0",
     },
 )
+# Of graphics units, tried in this order; qualities that look like the one above. h264_vaapi takes
+# no frames out of the processor's memory.
+HARDWARE = (
+    Encoding("h264_nvenc", "aac", {"rc": "vbr", "cq": "23", "b": "0", "preset": "p4", "bf": "0"}),
+    Encoding("h264_videotoolbox", "aac", {"flags": "+qscale", "global_quality": "7700", "bf": "0"}),
+)
 ENCODINGS = {".mp4": H264, ".mov": H264, ".mkv": H264, ".webm": VP9}
 TRANSPARENT_SUFFIXES = (".webm",)
 
@@ -61,51 +71,69 @@ class VideoWriter:
         frame_rate: float,
         sound: Iterator[np.ndarray] | None,
         transparent: bool,
+        threads: int,
     ):
         self.container, self.size, self.sound = container, size, sound
         rate = Fraction(frame_rate).limit_denominator(1001)
         self.video = container.add_stream(encoding.video, rate=rate, options=encoding.options)
         self.video.width, self.video.height = (side + side % 2 for side in size)
         self.video.pix_fmt = "yuva420p" if transparent else "yuv420p"
-        self.num_channels = 4 if transparent else 3
+        self._form = (*size, 4 if transparent else 3)
+        self._yuv_form = (self.video.width, self.video.height, self.video.pix_fmt)
+        self.video.thread_type = "FRAME"
         context = self.video.codec_context
+        context.thread_count = threads
         context.time_base = Fraction(1, VIDEO_CLOCK)
         context.colorspace = context.color_primaries = context.color_trc = 1  # BT.709
         context.color_range = 1  # studio levels
         self.lengths: dict[int, int] = {}  # of pictures inside the encoder, by their pts, in ticks
         self.next_pts = self.sound_samples = 0
+        self._encoder = ThreadPoolExecutor(max_workers=1)
+        self._encoding: deque[Future[None]] = deque()
         if sound is not None:
             self.audio = container.add_stream(encoding.sound, rate=SOUND_RATE, layout=SOUND_LAYOUT)
 
-    def write(self, picture: np.ndarray, time: float, end: float) -> None:
-        """Show `picture (height, width, 3)` uint8 RGB, or RGBA in a transparent video, from `time`
-        to `end` (s); later
-        calls have later times."""
-        height, width, num_channels = picture.shape
-        if (width, height) != self.size or num_channels != self.num_channels:
+    def write(self, picture: np.ndarray | av.VideoFrame, time: float, end: float) -> None:
+        """Show a picture from `time` to `end` (s); later calls have later times.
+
+        It is encoded by a thread, and its errors come with a later call.
+
+        Args:
+            picture: `(height, width, 3)` uint8 RGB, or RGBA in a transparent video; or a yuv420p
+                frame of BT.709 in studio levels, of even sides, that nobody else writes to.
+        """
+        form = _form_of(picture)
+        if form not in (self._form, self._yuv_form):
             raise ValueError(
-                f"pictures must be {self.size} (width, height) of {self.num_channels} channels as "
-                "the video is, "
-                f"got {(width, height)} of {num_channels}"
+                f"pictures must be {self.size} (width, height) of {self._form[2]} channels as the "
+                f"video is, got {form[:2]} of {form[2]}"
             )
-        even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        frame = av.VideoFrame.from_ndarray(even, format="rgba" if num_channels == 4 else "rgb24")
-        frame = frame.reformat(
-            format=self.video.pix_fmt, dst_colorspace="ITU709", dst_color_range="MPEG"
-        )
-        frame.time_base = Fraction(1, VIDEO_CLOCK)
-        frame.pts = self.next_pts = max(round(time * VIDEO_CLOCK), self.next_pts)
+        if len(self._encoding) == WAITING_PICTURES:
+            self._encoding.popleft().result()
+        self._encoding.append(self._encoder.submit(self._encode, picture, time, end))
+
+    def _encode(self, picture: np.ndarray | av.VideoFrame, time: float, end: float) -> None:
+        if isinstance(picture, np.ndarray):
+            picture = from_rgb(picture, self.video.pix_fmt)
+        picture.time_base = Fraction(1, VIDEO_CLOCK)
+        picture.pts = self.next_pts = max(round(time * VIDEO_CLOCK), self.next_pts)
         self.next_pts += 1
-        self.lengths[frame.pts] = max(1, round(end * VIDEO_CLOCK) - frame.pts)
-        self._mux_pictures(frame)
+        self.lengths[picture.pts] = max(1, round(end * VIDEO_CLOCK) - picture.pts)
+        self._mux_pictures(picture)
         self._mux_sound(until=time)
 
     def finish(self) -> None:
         """Empty the encoders, and write what is left of the sound."""
+        while self._encoding:
+            self._encoding.popleft().result()
         self._mux_pictures(None)
         if self.sound is not None:
             self._mux_sound(until=float("inf"))
             self.container.mux(self.audio.encode(None))
+
+    def close(self) -> None:
+        """Leave what is not encoded yet."""
+        self._encoder.shutdown(cancel_futures=True)
 
     def _mux_pictures(self, frame: av.VideoFrame | None) -> None:
         for packet in self.video.encode(frame):
@@ -134,6 +162,8 @@ def write_video(
     frame_rate: float,
     sound: Iterator[np.ndarray] | None = None,
     transparent: bool = False,
+    encoder: str = "libx264",
+    threads: int = 0,
 ) -> Iterator[VideoWriter]:
     """Write a video that browsers play; it takes its name only when it is complete.
 
@@ -145,6 +175,8 @@ def write_video(
         sound: blocks `(2, samples)` float32 at 48 kHz from time 0, as [`read_sound`] yields; None
             for a silent video.
         transparent: pictures are RGBA; .webm alone can keep that.
+        encoder: of H.264: libx264; or auto, a graphics unit's if there is one.
+        threads: of libx264 and of VP9; 0: as many as there are processors.
 
     Raises:
         ValueError: the suffix is another, or cannot be transparent.
@@ -155,6 +187,8 @@ def write_video(
             f"{path}: {suffix} cannot be transparent: use {', '.join(TRANSPARENT_SUFFIXES)}"
         )
     check_size(path, size)
+    if encoder == "auto" and encoding is H264:
+        encoding = next((each for each in HARDWARE if _opens(each, size)), H264)
     starts_fast = suffix in (
         ".mp4",
         ".mov",
@@ -164,9 +198,29 @@ def write_video(
         whole_file(path) as unfinished,
         av.open(str(unfinished.absolute()), "w", options=options) as container,
     ):
-        writer = VideoWriter(container, encoding, size, frame_rate, sound, transparent)
-        yield writer
-        writer.finish()
+        writer = VideoWriter(container, encoding, size, frame_rate, sound, transparent, threads)
+        with closing(writer):
+            yield writer
+            writer.finish()
+
+
+def _form_of(picture: np.ndarray | av.VideoFrame) -> tuple[int, int, int | str]:
+    """Width, height, and the number of channels or the pixel format."""
+    if isinstance(picture, np.ndarray):
+        return picture.shape[1], picture.shape[0], picture.shape[2]
+    return picture.width, picture.height, picture.format.name
+
+
+def _opens(encoding: Encoding, size: tuple[int, int]) -> bool:
+    try:
+        context = av.CodecContext.create(encoding.video, "w")
+        context.width, context.height = (side + side % 2 for side in size)
+        context.pix_fmt, context.framerate = "yuv420p", 25
+        context.time_base, context.options = Fraction(1, VIDEO_CLOCK), encoding.options
+        context.open()
+    except (av.FFmpegError, av.codec.codec.UnknownCodecError):
+        return False
+    return True
 
 
 def check_size(path: str | Path, size: tuple[int, int]) -> None:

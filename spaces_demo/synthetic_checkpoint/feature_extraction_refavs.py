@@ -10,10 +10,6 @@ from transformers.audio_utils import mel_filter_bank
 from transformers.utils import is_scipy_available
 
 
-if is_scipy_available():
-    from scipy.signal import resample_poly
-
-
 SAMPLING_RATE = 16_000  # Hz, what VGGish was trained at
 MIN_SAMPLING_RATE = 1000  # Hz; a lower one is meant in kHz, and resampled it would fill the memory
 WINDOW_LENGTH = 400  # samples, 25 ms
@@ -237,7 +233,9 @@ def _resample(waveform: np.ndarray, sampling_rate: int | None, to: int) -> np.nd
         )
     if sampling_rate == to or not len(waveform):
         return waveform
-    if not is_scipy_available():
+    if is_scipy_available():  # here, since it takes long to import and is seldom needed
+        from scipy.signal import resample_poly
+    else:
         raise ValueError(
             f"to resample from {sampling_rate} to {to} Hz scipy is needed: pip install scipy"
         )

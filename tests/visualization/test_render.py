@@ -57,6 +57,14 @@ def test_the_sound_is_the_clips_own(half, tmp_path):
     assert np.abs(after[:7000]).max() < 0.01
 
 
+def test_a_video_drawn_again_is_the_same_file(half, tmp_path):
+    """Whatever its threads do first; a run that was stopped is drawn again."""
+    result = half(sound=[(0.0, tone(3))])
+    for name in ("first.mp4", "second.mp4"):
+        render_video(result, tmp_path / name)
+    assert (tmp_path / "first.mp4").read_bytes() == (tmp_path / "second.mp4").read_bytes()
+
+
 def test_tiny_and_rotated_videos_are_enlarged_until_the_caption_can_be_read(half, rotate, tmp_path):
     result = half(name="tiny.mp4", size=(96, 64))
     rotate(result.info.path, 1)
@@ -82,6 +90,18 @@ def test_a_mask_is_light_inside_and_strong_at_its_edge():
     assert tint[10, 35].tolist() == [*COLOURS[1], 255]
     assert tint[5, 5].tolist() == [0, 0, 0, 0]
     assert (np.asarray(tint_of(mask[1:], first=1)) == tint).all()
+
+
+def test_a_contour_shows_on_every_background():
+    mask = np.zeros((1, 200, 300), dtype=bool)
+    mask[0, 40:160, 60:240] = True
+    tint = np.asarray(tint_of(mask)).astype(float)
+    across, opacity = tint[30:60, 150, :3], tint[30:60, 150, 3:] / 255
+    for background in (*COLOURS, (0, 0, 0), (255, 255, 255), (128, 128, 128)):
+        shown = across * opacity + (1 - opacity) * background
+        brightness = shown.mean(axis=-1)
+        assert np.abs(np.diff(brightness)).max() > 30
+        assert (shown == COLOURS[0]).all(axis=-1).any()
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])

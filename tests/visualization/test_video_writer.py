@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from modeling_refavs.utils.files import whole_file, whole_folder
-from modeling_refavs.visualization.video_writer import SOUND_RATE, write_video
+from modeling_refavs.visualization import video_writer
+from modeling_refavs.visualization.video_writer import SOUND_RATE, Encoding, write_video
+from modeling_refavs.visualization.yuv import from_rgb
 from tests.media_kit import read_transparent, tone
 
 
@@ -67,6 +69,47 @@ def test_webm_can_be_transparent(tmp_path):
     for read in pictures:
         np.testing.assert_array_equal(read[..., 3] > 127, picture[..., 3] > 127)
         assert np.abs(read[14:26, 24:46].astype(int) - picture[14:26, 24:46]).max() <= 6
+
+
+def test_frames_in_yuv_are_taken_as_they_are(tmp_path):
+    colour = np.full((48, 64, 3), (200, 30, 30), np.uint8)
+    with write_video(tmp_path / "rgb.mkv", (64, 48), 30.0) as video:
+        video.write(colour, 0.0, 0.1)
+    with write_video(tmp_path / "yuv.mkv", (63, 47), 30.0) as video:
+        video.write(from_rgb(colour), 0.0, 0.1)
+        with pytest.raises(ValueError, match=r"\(63, 47\).*got \(66, 48\) of yuv420p"):
+            video.write(from_rgb(colour[:, :33].repeat(2, axis=1)), 0.1, 0.2)
+    pictures = []
+    for name in ("rgb.mkv", "yuv.mkv"):
+        with av.open(str(tmp_path / name)) as container:
+            pictures.append(next(container.decode(video=0)).to_ndarray())
+    np.testing.assert_array_equal(*pictures)
+
+
+def test_a_graphics_unit_is_taken_where_there_is_one(tmp_path, monkeypatch):
+    """FFV1 in place of a graphics unit's encoder, which the test machine need not have."""
+    for encoders, codec in ((("nothing", "ffv1"), "ffv1"), (("nothing",), "h264")):
+        hardware = [Encoding(name, "aac", {}) for name in encoders]
+        monkeypatch.setattr(video_writer, "HARDWARE", hardware)
+        with write_video(tmp_path / "a.mkv", (128, 96), 25.0, encoder="auto") as video:
+            video.write(np.zeros((96, 128, 3), np.uint8), 0.0, 0.04)
+        with av.open(str(tmp_path / "a.mkv")) as container:
+            assert container.streams.video[0].codec_context.name == codec
+
+
+def test_an_error_of_the_encoder_is_raised(tmp_path):
+    def sound():
+        yield tone(1, SOUND_RATE, 2)
+        raise ValueError("the sound is damaged")
+
+    def write_all():
+        with write_video(tmp_path / "out.mp4", (64, 48), 30.0, sound()) as video:
+            for index in range(100):
+                video.write(np.zeros((48, 64, 3), np.uint8), index / 10, index / 10 + 0.1)
+
+    with pytest.raises(ValueError, match="the sound is damaged"):
+        write_all()
+    assert not list(tmp_path.iterdir())
 
 
 def test_other_containers_cannot_be_transparent(tmp_path):
