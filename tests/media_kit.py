@@ -147,7 +147,8 @@ def write_movie(
                 container.mux([kept for packet in packets if (kept := mux(packet))])
             container.mux([kept for packet in audio.encode(None) if (kept := mux(packet))])
     if codec == "libsvtav1" and hasattr(os, "sched_setscheduler"):
-        # Where root runs it, it makes this a real-time thread, and so what is forked from it.
+        # Where root runs it, it makes this a real-time thread, and workers that are forked later,
+        # which keep all other processes from running
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     return path
 

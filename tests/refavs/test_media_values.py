@@ -1,7 +1,6 @@
 """Valid files of every kind, with values that can be read back: pictures that count, patches of
 known colours, tones at known seconds."""
 
-import os
 from fractions import Fraction
 
 import numpy as np
@@ -52,14 +51,9 @@ SHARP = {"libx264": {"crf": "12"}, "libx265": {"crf": "12", "x265-params": "log-
 
 def write_counting(path, codec="libx264", sound_codec="aac", pix_fmt="yuv420p", rate=44100):
     sound = beeps(3, rate)
-    write_movie(
+    return write_movie(
         path, COUNTING, 25, codec, pix_fmt, sound, sound_codec, rate, options=SHARP.get(codec)
     )
-    if codec == "libsvtav1" and hasattr(os, "sched_setscheduler"):
-        # It makes root's processes real-time ones: workers that later tests fork from them would
-        # keep all other processes from running
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-    return path
 
 
 @pytest.mark.parametrize("name", FILES)
