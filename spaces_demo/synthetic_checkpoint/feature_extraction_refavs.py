@@ -94,6 +94,15 @@ class RefAVSFeatureExtractor(SequenceFeatureExtractor):
             {"input_features": features, "input_features_mask": masks}, tensor_type=return_tensors
         )
 
+    def _pad(self, processed_features: dict[str, np.ndarray], *args, **kwargs) -> dict:
+        """The examples `(examples, 96, 64)` as rows, since transformers' own pads rows alone."""
+        name = self.model_input_names[0]
+        examples = np.asarray(processed_features[name])
+        processed_features[name] = examples.reshape(len(examples), -1)
+        padded = super()._pad(processed_features, *args, **kwargs)
+        padded[name] = padded[name].reshape(-1, *examples.shape[1:])
+        return padded
+
     def count_examples(self, num_samples: int) -> int:
         """How many examples `num_samples` samples at 16 kHz give.
 
