@@ -53,7 +53,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         "--recipe",
         metavar="YAML",
         help="recipe whose mask2former_config and vision_config say how large it is; default: "
-        "photo_alignment.yaml",
+        "photo_single_step.yaml",
     )
     parser.add_argument("--steps", type=int, default=700, metavar="N", help="default: %(default)s")
     parser.add_argument(

@@ -33,7 +33,7 @@ def test_every_recipe_is_understood(path, tmp_path):
     starts = {
         "smoke": "config",
         "synthetic_alignment": "mask2former",
-        "photo_alignment": "vision",
+        "photo_single_step": "vision",
         "refavs_bench": "mask2former",
     }
     assert getattr(model_args, starts.get(path.stem, "model"))
