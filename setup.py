@@ -31,6 +31,7 @@ setup(
             "hub/card_template.md",
             "metrics/refavs_*/README.md",
             "metrics/refavs_*/requirements.txt",
+            "research/natural.json",
             "research/recipes/*.yaml",
             "training/recipes/*.yaml",
         ],
