@@ -27,7 +27,7 @@ code: install
 		[write_code(folder) for folder in Path('spaces_demo').glob('*_checkpoint')]"
 
 test: install
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .
