@@ -296,9 +296,6 @@ def test_masks_of_coco_become_a_library_as_the_documents_say(tmp_path, monkeypat
     assert library.kinds["zebra"].unseen
     assert {row.kind for row in library.pictures} == {"cat", "zebra"}
     assert Image.open("my_library/pictures/0.png").size == (130, 140)
-    options = SynthesisOptions(height=SIDE, width=SIDE, library="my_library", null_share=0.0)
-    synthesize("tree", 6, options)
-    assert check_tree("tree").can_train
 
 
 def test_the_manifest_lets_no_word_of_an_unseen_kind_be_read_elsewhere():
