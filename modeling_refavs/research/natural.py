@@ -1,4 +1,4 @@
-"""A few natural photographs, that nothing is trained on, with masks made by hand: what a stranger's
+"""A few natural photographs, that nothing is trained on, with masks made by hand: what a user's
 picture would get. They are in Python packages (gradio, scikit-image) and not copied here."""
 
 import json
