@@ -58,14 +58,54 @@ class RefAVSAlignmentHead(nn.Module):
         Returns:
             `(expressions, frames, tokens)`.
         """
-        real = text_mask[..., None].to(text.dtype)
-        expression = normalise((text * real).sum(1) / real.sum(1).clamp(min=1))
+        expression = normalise(mean_token(text, text_mask))
         gates = self.gates(expression)[:, None, :, None]  # (E, 2) -> (E, 1, 2, 1)
         wanted = (1 + gates[:, :, 0]) * expression[:, None]
         if audio is not None:
             heard = normalise(audio.squeeze(2)) * audio_mask[..., None].to(audio.dtype)
             wanted = wanted + gates[:, :, 1] * heard
         return (normalise(visual) * wanted[:, :, None]).sum(-1) / visual.shape[-1] ** 0.5
+
+
+class RefAVSNamingHead(nn.Module):
+    """How surely each visual token shows what the expression names, by the vocabulary of a
+    classifier of pictures: the probabilities of its classes, each by how far the expression names
+    that class. It is added to the grounding logits too, and frozen: a name that no training
+    sentence holds names classes all the same."""
+
+    def __init__(self, config: RefAVSConfig, visual_channels: int):
+        super().__init__()
+        classes = config.grounding_config.vocabulary_size
+        self.grid_size = config.visual_grid_size
+        self.classifier = nn.Linear(visual_channels, classes)
+        self.naming = nn.Linear(config.text_config.hidden_size, classes)
+
+    def classify(self, frame_features: torch.Tensor) -> torch.Tensor:
+        """F_V `(clips, frames, C, h, w)` to class probabilities `(clips, frames, tokens,
+        classes)`."""
+        pooled = nn.functional.adaptive_avg_pool2d(frame_features.flatten(0, 1), self.grid_size)
+        logits = self.classifier(pooled.flatten(2).transpose(1, 2))
+        return logits.softmax(-1).unflatten(0, frame_features.shape[:2])
+
+    def forward(
+        self, probabilities: torch.Tensor, text_features: torch.Tensor, text_mask: torch.Tensor
+    ) -> torch.Tensor:
+        """
+        Args:
+            probabilities: of `classify`, `(expressions, frames, tokens, classes)`.
+            text_features, text_mask: F_T `(expressions, L, C_T)`, and which tokens are real.
+
+        Returns:
+            `(expressions, frames, tokens)`.
+        """
+        named = self.naming(mean_token(text_features, text_mask))
+        return (probabilities @ named[:, None, :, None]).squeeze(-1)
+
+
+def mean_token(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """`(..., L, D)` and which are real `(..., L)` to their mean `(..., D)`."""
+    real = mask[..., None].to(tokens.dtype)
+    return (tokens * real).sum(-2) / real.sum(-2).clamp(min=1)
 
 
 def normalise(tokens: torch.Tensor) -> torch.Tensor:
@@ -120,7 +160,9 @@ def grounding_criterion(
 __all__ = [
     "RefAVSAlignmentHead",
     "RefAVSGroundingHead",
+    "RefAVSNamingHead",
     "grounding_criterion",
+    "mean_token",
     "normalise",
     "score_masks_by_grounding",
 ]

@@ -41,6 +41,7 @@ from .encoders_refavs import (
 from .grounding_refavs import (
     RefAVSAlignmentHead,
     RefAVSGroundingHead,
+    RefAVSNamingHead,
     grounding_criterion,
     score_masks_by_grounding,
 )
@@ -180,9 +181,8 @@ class RefAVSModel(RefAVSPreTrainedModel):
         text_encoder_class(config.text_config)
         audio_encoder = audio_encoder_class(config.audio_config)
         self.mask2former = RefAVSMask2FormerModel(config.mask2former_config, config.adapter_size)
-        self.cue_projection = RefAVSCueProjection(
-            config, self.mask2former.pixel_level_module.encoder.channels[-1]
-        )
+        channels = self.mask2former.pixel_level_module.encoder.channels[-1]
+        self.cue_projection = RefAVSCueProjection(config, channels)
         self.visual_fusion = RefAVSTemporalBimodalTransformer(config)
         self.text_encoder = self.audio_encoder = self.audio_fusion = None
         if config.use_text_cues:
@@ -193,11 +193,11 @@ class RefAVSModel(RefAVSPreTrainedModel):
         self.cached_memory = RefAVSCachedMemory(config.memory_beta)
         self.integration = RefAVSMultimodalIntegration(config)
         self.catf = RefAVSCrossAttentionTransformer(config)
-        self.alignment = (
-            RefAVSAlignmentHead(config)
-            if config.grounding_config.use_alignment and config.use_text_cues
-            else None
-        )
+        self.alignment = self.naming = None
+        if config.grounding_config.use_alignment and config.use_text_cues:
+            self.alignment = RefAVSAlignmentHead(config)
+            if config.grounding_config.vocabulary_size:
+                self.naming = RefAVSNamingHead(config, channels)
         self.post_init()
         self._freeze(*self._frozen_names())
 
@@ -305,7 +305,10 @@ class RefAVSModel(RefAVSPreTrainedModel):
         in `segment`."""
         expressions = count_expressions(clip_features, input_ids, text_features, clip_index)
         audio, visual = self._project_clips(clip_features)
-        text, text_mask = self.encode_text(input_ids, attention_mask, text_features)
+        text_features, text_mask = self.encode_text(input_ids, attention_mask, text_features)
+        text = None
+        if text_features is not None:
+            text = self.cue_projection.project_text(text_features)
         audio, visual = (of_expressions(tokens, clip_index) for tokens in (audio, visual))
         clips = clip_features.of_expressions(clip_index)
         cues, cue_mask, segments, memory = self._gather_cues(
@@ -320,6 +323,13 @@ class RefAVSModel(RefAVSPreTrainedModel):
                 text_mask,
                 None if audio is None else of_wanted(audio),
                 None if audio is None else of_wanted(clips.audio_mask),
+            )
+        if self.naming is not None:
+            shown = self.naming.classify(
+                of_steps(clip_features.frame_features, clip_features.step_index)
+            )
+            alignment_logits = alignment_logits + self.naming(
+                of_expressions(shown, clip_index), text_features, text_mask
             )
         cues, cue_mask = (value.unflatten(0, (expressions, -1)) for value in (cues, cue_mask))
         return RefAVSModelOutput(
@@ -462,6 +472,7 @@ class RefAVSModel(RefAVSPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         text_features: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """F_T and which of its tokens are real; the ablation without text has neither."""
         if not self.config.use_text_cues:
             return None, None
         tokens = text_features[..., 0] if input_ids is None else input_ids
@@ -470,7 +481,7 @@ class RefAVSModel(RefAVSPreTrainedModel):
             text_features = self.text_encoder(
                 input_ids, attention_mask=attention_mask
             ).last_hidden_state
-        return self.cue_projection.project_text(text_features), attention_mask.bool()
+        return text_features, attention_mask.bool()
 
     def _frozen_names(self) -> tuple[set[str], set[str]]:
         """Modules of frozen encoders, and all parameters that the config freezes."""
@@ -483,6 +494,7 @@ class RefAVSModel(RefAVSPreTrainedModel):
         encoders = tuple(prefix for frozen, prefix in candidates if frozen)
         modules = {name for name, _ in self.named_modules() if f"{name}.".startswith(encoders)}
         whole = encoders + ((f"{level}decoder.",) if config.freeze_pixel_decoder else ())
+        whole += ("naming.",)
         whole += ("cue_projection.",) if config.freeze_cue_projection else ()
         decoders = (f"{level}decoder.", "mask2former.transformer_module.")
         parameters = {

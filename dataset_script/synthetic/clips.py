@@ -1,6 +1,5 @@
 """One synthetic clip: its split, its scene and its sentences, from a seed and a number."""
 
-import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -31,6 +30,7 @@ MUTED_SHARE = 0.5  # of the null clips; another 3 % of all others hold no sound 
 NULL_SENTENCES = 4  # of a null clip, as in Ref-AVS
 STRANGE_SHARE = 0.35  # of a null clip's sentences, those that name what is nowhere
 NULL_ATTEMPTS = 40  # other scenes tried for a null sentence of one template
+ATTEMPTS = 100  # scenes, or sentences, tried beyond what is wanted before a clip is given up
 VID_START = "synthetic-"
 COLUMNS = ("vid", "uid", "split", "fid", "exp")
 
@@ -185,7 +185,7 @@ class _Maker:
         count = self._object_count()
         wanted = self._wanted_template(count)
         referents = self.appearance.referents(split)
-        for attempt in itertools.count():
+        for attempt in range(self.appearance.attempts + ATTEMPTS):
             scene = self.scene(count, split, muted)
             first = wanted if attempt < self.appearance.attempts else None
             expressions = choose_expressions(
@@ -193,6 +193,9 @@ class _Maker:
             )
             if expressions:
                 return scene, expressions
+        raise ValueError(
+            f"there is nothing to say of {count} objects of {split}: it has too few kinds or sounds"
+        )
 
     def null_clip(self, split: str, muted: bool) -> tuple[Scene, list[Expression]]:
         """A scene, and sentences of other clips that are true of nothing here: few of them are
@@ -200,7 +203,9 @@ class _Maker:
         scene = self.scene(self._object_count(), split, muted)
         world, found = World(scene), {}
         strange = self.appearance.strange(split)
-        while len(found) < NULL_SENTENCES:
+        for _ in range(ATTEMPTS):
+            if len(found) >= NULL_SENTENCES:
+                return scene, list(found.values())
             if strange and self.rng.random() < STRANGE_SHARE:
                 null = self._strange_expression(strange)
                 found[null.text] = null
@@ -213,7 +218,9 @@ class _Maker:
                     null = self._null_expression(world, template, len(other.objects), split)
                 if null is not None:
                     found[null.text] = null
-        return scene, list(found.values())
+        raise ValueError(
+            f"every sentence is true of the objects of {split}: it has too few kinds or sounds"
+        )
 
     def _strange_expression(self, strange: tuple[str, ...]) -> Expression:
         template = self.language.templates["thing"]

@@ -15,7 +15,7 @@ from .sounds import SAMPLE_RATE, noise, strokes
 
 
 MOTIONS = ("still", "still", "leftwards", "rightwards", "bouncing", "swaying")
-RADIUS = {1: (0.2, 0.4), 2: (0.17, 0.33), 3: (0.15, 0.26), 4: (0.13, 0.21)}  # by objects
+RADIUS = {1: (0.2, 0.47), 2: (0.17, 0.38), 3: (0.15, 0.28), 4: (0.13, 0.21)}  # by objects
 SIDE, LONGEST = 1.85, 2.7  # of a cut-out, in radii: root of its area, and its longer side
 TURN = 14.0  # degrees, at most
 PERSPECTIVE = 0.06  # of a side, by which a corner is moved at most

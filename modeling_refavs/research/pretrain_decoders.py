@@ -30,7 +30,7 @@ from .pretrain_vision import WORKERS, set_loss
 PHOTO_RECIPE = Path(__file__).parent / "recipes" / "photo_single_step.yaml"
 SIZE = 256  # pixels, height and width
 MASK_SIZE = SIZE // 4  # of the labels
-CROPPED, PART = 0.5, (0.4, 1.0)  # share of composites that are parts, and of the side
+CROPPED, PART = 0.7, (0.33, 1.0)  # share of composites that are parts, and of the side
 SCORED = 200  # frames of the validation split
 
 

@@ -16,7 +16,7 @@ from transformers.utils import ModelOutput
 
 from ..configuration_refavs import RefAVSConfig
 from ..eemc import RefAVSAttention
-from ..grounding_refavs import RefAVSGroundingHead, grounding_criterion, normalise
+from ..grounding_refavs import RefAVSGroundingHead, grounding_criterion, mean_token, normalise
 from ..loss_refavs import RefAVSLossCounts
 from ..modeling_outputs_refavs import (
     RefAVSClipFeatures,
@@ -141,9 +141,9 @@ class RefAVSForCueAlignment(RefAVSCueStage):
         wanted = torch.zeros_like(visual[:, :, 0])  # (expressions, steps, D)
         words, real = self.model.encode_text(**text)
         if words is not None:
+            words = self.model.cue_projection.project_text(words)
             scale = scale + unit_scale_penalty(words)
-            mean = (words * real[..., None]).sum(1) / real.sum(1, keepdim=True)
-            expression = normalise(mean).unsqueeze(1)
+            expression = normalise(mean_token(words, real)).unsqueeze(1)
             wanted = wanted + expression
             if self.listening is not None:  # from 1 on: "sounding" is near the sound, not opposite
                 gate = 1 + self.listening(expression)

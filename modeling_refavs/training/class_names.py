@@ -8,6 +8,7 @@ on the main axes of names and sentences. So a name that is never read in trainin
 something.
 """
 
+import json
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -18,7 +19,9 @@ from transformers import (
     AutoModelForImageClassification,
     PreTrainedModel,
 )
+from transformers.utils import cached_file
 
+from ..grounding_refavs import RefAVSNamingHead, mean_token
 from ..processing_refavs import RefAVSProcessor
 from .cache import PreparedSplit
 
@@ -27,8 +30,18 @@ NUM_CLASSES = 10  # that a mixture is of
 RIDGE = 10.0  # in units of a feature's variance: a weaker one pointed worse at names never read
 FRAME_DEVIATION = 2.0  # of F'_V, to which positions of deviation 0.7 are added
 OBJECT_STEPS = slice(0, None, 3)  # of a clip, in which its objects are looked at
+# what may be said of a noun; an expression is its mean token, in which the other words count too
+FORMS = (
+    "{}",
+    "The {}.",
+    "the {} that is making a sound",
+    "The {} on the left.",
+    "the {} that moves",
+    "a photo of a {}",
+)
+NAMING_RIDGE = 0.1
 ROWS = 60_000  # features that a map is fitted to, at most
-AT_ONCE = 2048  # rows
+AT_ONCE, NAMES_AT_ONCE = 2048, 256  # rows, names
 
 
 @torch.no_grad()
@@ -37,10 +50,12 @@ def embed_names(
 ) -> torch.Tensor:
     """`(names, D)`: the mean of each name's F_T. Of several synonyms with commas, the first."""
     names = [name.partition(",")[0].replace("_", " ") for name in names]
-    tokens = processor.tokenize(names)
-    ids, mask = (torch.from_numpy(tokens[key]) for key in ("input_ids", "attention_mask"))
-    states = encoder(ids, attention_mask=mask).last_hidden_state
-    return (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+    means = []
+    for start in range(0, len(names), NAMES_AT_ONCE):
+        tokens = processor.tokenize(names[start : start + NAMES_AT_ONCE])
+        ids, mask = (torch.from_numpy(tokens[key]) for key in ("input_ids", "attention_mask"))
+        means.append(mean_token(encoder(ids, attention_mask=mask).last_hidden_state, mask))
+    return torch.cat(means)
 
 
 @torch.no_grad()
@@ -54,7 +69,10 @@ def mix_names(probabilities: torch.Tensor, names: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def fit_linear(
-    layer: nn.Linear, parts: Sequence[tuple[torch.Tensor, torch.Tensor]], deviation: float = 1.0
+    layer: nn.Linear,
+    parts: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    deviation: float = 1.0,
+    ridge: float = RIDGE,
 ) -> float:
     """Set `layer` to the ridge regression of targets on features that are standardised, then to a
     mean square of `deviation ** 2`. Returns the squared correlation of what it gives with the
@@ -71,7 +89,7 @@ def fit_linear(
         x = x - x.mean(0)
         centred.append((x, y))
         gram, cross = gram + x.T @ x / len(x), cross + x.T @ y / len(x) / y.square().mean().sqrt()
-    gram += RIDGE * len(parts) * torch.eye(len(gram), dtype=gram.dtype)
+    gram += ridge * len(parts) * torch.eye(len(gram), dtype=gram.dtype)
     weight = torch.linalg.solve(gram, cross)
     scale = deviation / torch.cat([x @ weight for x, _ in centred]).square().mean().sqrt()
     weight = scale * weight / spread[:, None]
@@ -79,6 +97,54 @@ def fit_linear(
     layer.bias.copy_(-mean @ weight)
     found, wanted = centred[0][0] @ (weight * spread[:, None]), centred[0][1]
     return float((found * wanted).sum() ** 2 / (found.square().sum() * wanted.square().sum()))
+
+
+def read_class_names(classifier: str) -> list[list[str]]:
+    """All nouns that are true of each class of a classifier, from the `class_names.json` beside it.
+
+    Raises:
+        ValueError: there is none.
+    """
+    path = cached_file(classifier, "class_names.json", _raise_exceptions_for_missing_entries=False)
+    if path is None:
+        raise ValueError(
+            f"{classifier}: grounding_config.vocabulary_size needs class_names.json there, which "
+            "`refavs parts fetch` writes: a list of the nouns that are true of each class"
+        )
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+@torch.no_grad()
+def fit_naming(
+    head: RefAVSNamingHead,
+    classifier: nn.Linear,
+    class_names: Sequence[Sequence[str]],
+    encoder: PreTrainedModel,
+    processor: RefAVSProcessor,
+) -> float:
+    """The classifier's weights, and the ridge regression of which classes a noun is true of, on its
+    mean F_T. Returns the squared correlation. A noun counts as much however many classes it has.
+
+    Raises:
+        ValueError: the classifier is of another size than the head.
+    """
+    sizes = [len(head.classifier.weight), len(classifier.weight), len(class_names)]
+    if len(set(sizes)) > 1:
+        raise ValueError(
+            "grounding_config.vocabulary_size is {}, the classifier has {} classes and there are "
+            "names of {}".format(*sizes)
+        )
+    head.classifier.load_state_dict(classifier.state_dict())
+    nouns = sorted({name.lower() for names in class_names for name in names})
+    true_of = torch.zeros(len(nouns), len(class_names))
+    row = {noun: index for index, noun in enumerate(nouns)}
+    for column, names in enumerate(class_names):
+        true_of[[row[name.lower()] for name in names], column] = 1
+    true_of /= true_of.sum(1, keepdim=True).sqrt()
+    read = embed_names(encoder, processor, [form.format(noun) for form in FORMS for noun in nouns])
+    targets = true_of.repeat(len(FORMS), 1)
+    return fit_linear(head.naming, [(read, targets)], ridge=NAMING_RIDGE)
 
 
 def spread(array: np.ndarray, rows: int = ROWS) -> np.ndarray:
@@ -169,6 +235,9 @@ def start_from_class_names(
     projection.text.bias.copy_(-scale * middle @ axes)
     mixed = classify(lambda rows: seeing.classifier(rows).softmax(-1), seen, pictures)
     heard_names = classify(lambda rows: hearing.classifier(rows).sigmoid(), heard, sounds)
+    if parts.naming is not None:
+        names_of = read_class_names(image_classifier)
+        fit_naming(parts.naming, seeing.classifier, names_of, parts.text_encoder, processor)
     return {
         "text": explained,
         "frames": fit_linear(

@@ -714,6 +714,34 @@ def test_alignment_is_the_likeness_of_a_token_with_words_and_sound():
     assert not head(visual, text, text_mask, None, heard).any()
 
 
+def test_naming_is_the_probability_of_the_classes_that_the_expression_names(inputs):
+    """Ours: added to the grounding logits, and frozen."""
+    model = make_model(
+        grounding_config={"loss_weight": 1.0, "use_alignment": True, "vocabulary_size": 7}
+    )
+    head = model.model.naming
+    assert not [name for name, weight in head.named_parameters() if weight.requires_grad]
+    with torch.no_grad():
+        clips = model.encode_clips(inputs["pixel_values"])
+        text = {key: inputs[key] for key in ("input_ids", "attention_mask", "clip_index")}
+        logits = model.model.gather_cues(clips, **text).alignment_logits
+        states = model.model.text_encoder(
+            text["input_ids"], attention_mask=text["attention_mask"]
+        ).last_hidden_state
+        model.model.naming = None
+        without = model.model.gather_cues(clips, **text).alignment_logits
+        for row, clip in enumerate(text["clip_index"].tolist()):
+            named = head.naming(states[row][text["attention_mask"][row] > 0].mean(0))
+            grid = torch.nn.functional.adaptive_avg_pool2d(clips.frame_features[clip], 3)
+            shown = head.classifier(grid.flatten(2).transpose(1, 2)).softmax(-1)
+            close(logits[row] - without[row], shown @ named)
+
+
+def test_a_vocabulary_without_alignment_is_refused():
+    with pytest.raises(ValueError, match="vocabulary_size needs use_alignment"):
+        make_model(grounding_config={"loss_weight": 1.0, "vocabulary_size": 7})
+
+
 def standardised(tokens):
     centred = tokens - tokens.mean(-1, keepdim=True)
     return centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()

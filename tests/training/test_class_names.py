@@ -14,7 +14,14 @@ from modeling_refavs.modeling_yamnet import (
     RefAVSYamnetForAudioClassification,
 )
 from modeling_refavs.training.cache import PreparedSplit
-from modeling_refavs.training.class_names import embed_names, find_objects, fit_linear, mix_names
+from modeling_refavs.training.class_names import (
+    embed_names,
+    find_objects,
+    fit_linear,
+    fit_naming,
+    mix_names,
+    read_class_names,
+)
 from modeling_refavs.training.class_names import start_from_class_names as start
 from modeling_refavs.training.dataset import PreparedClip, Sentence
 from tests.conftest import make_config
@@ -120,6 +127,31 @@ def test_a_classifier_of_other_features_is_refused(model, processor, classifiers
     split = split_of(model, processor, seen, heard, [0, 1])
     with pytest.raises(ValueError, match=r"the classifier of frames reads 16 features.* has 9"):
         start(model, processor, image_folder, audio_folder, split)
+
+
+def test_naming_learns_of_which_classes_a_noun_is_true(processor, classifiers):
+    """Circle and square, of one class each; shape, of both: its two halves."""
+    folder, _, seeing, _ = classifiers
+    model = RefAVSForSegmentation(
+        make_config(
+            vision_config={"model_type": "refavs_efficientnet_lite", **LITE, **HEAD},
+            grounding_config={"loss_weight": 1.0, "use_alignment": True, "vocabulary_size": 4},
+        )
+    ).eval()
+    names = [["circle", "shape"], ["square", "Shape"], ["first"], ["left"]]
+    head, encoder = model.model.naming, model.model.text_encoder
+    fit_naming(head, seeing.classifier, names, encoder, processor)
+    assert torch.equal(head.classifier.weight, seeing.classifier.weight)
+    with torch.no_grad():
+        said = [f"The {noun}." for noun in ("circle", "square", "first", "shape")]
+        named = head.naming(embed_names(encoder, processor, said))
+    assert named[:3].argmax(1).tolist() == [0, 1, 2]
+    assert sorted(named[3].topk(2).indices.tolist()) == [0, 1]
+    assert named[3, :2].max() < named.diagonal()[:2].min()
+    with pytest.raises(ValueError, match=r"vocabulary_size is 4, the classifier has 4.*names of 3"):
+        fit_naming(head, seeing.classifier, names[:3], encoder, processor)
+    with pytest.raises(ValueError, match=r"needs class_names\.json there"):
+        read_class_names(folder)
 
 
 def test_mixtures_take_the_likeliest_names():

@@ -296,6 +296,11 @@ def test_masks_of_coco_become_a_library_as_the_documents_say(tmp_path, monkeypat
     assert library.kinds["zebra"].unseen
     assert {row.kind for row in library.pictures} == {"cat", "zebra"}
     assert Image.open("my_library/pictures/0.png").size == (130, 140)
+    # one seen kind without a sound: what cannot be a clip is said, and nothing goes on for ever
+    options = SynthesisOptions(library="my_library")
+    assert make_clip(options, 0).expressions
+    with pytest.raises(ValueError, match=r"true of the objects of test_n: it has too few kinds"):
+        make_clip(options, 4)
 
 
 def test_the_manifest_lets_no_word_of_an_unseen_kind_be_read_elsewhere():
