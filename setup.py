@@ -29,6 +29,7 @@ setup(
         "modeling_refavs": [
             "py.typed",
             "hub/card_template.md",
+            "hub/imagenet_names.json",
             "metrics/refavs_*/README.md",
             "metrics/refavs_*/requirements.txt",
             "research/natural.json",

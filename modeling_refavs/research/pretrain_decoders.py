@@ -176,8 +176,8 @@ def pretrain_decoders(
     seed: int = 0,
 ) -> dict[str, float]:
     """Train, or go on with a training that was stopped, and save a folder that
-    `from_backbones(mask2former=...)` takes. Returns its scores on composites of the validation
-    split.
+    `from_backbones(mask2former=...)` takes, with the class head as Mask2Former's files have it.
+    Returns its scores on composites of the validation split.
 
     Args:
         vision: folder of the backbone.
@@ -221,7 +221,8 @@ def pretrain_decoders(
     validation = Composites(library, "val", SCORED, seed + 1)
     batches = torch.utils.data.DataLoader(validation, batch_size=20, collate_fn=collator)
     scores = score(finder, batches)
-    finder.model.save_pretrained(output)
+    head = finder.class_predictor.state_dict(prefix="class_predictor.")
+    finder.model.save_pretrained(output, state_dict={**finder.model.state_dict(), **head})
     image_processor.save_pretrained(output)
     (output / "scores.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
     return scores

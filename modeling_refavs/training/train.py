@@ -6,9 +6,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
 
+from safetensors import safe_open
 from tokenizers import ByteLevelBPETokenizer
 from transformers import RobertaTokenizer, ViTImageProcessorPil, set_seed
-from transformers.utils import logging
+from transformers.utils import cached_file, logging
 
 from ..configuration_refavs import RefAVSConfig
 from ..feature_extraction_refavs import RefAVSFeatureExtractor
@@ -64,6 +65,7 @@ def start_model(
                     config=model.config.mask2former_config,
                     adapter_size=model.config.adapter_size,
                 )
+                _take_class_predictor(model, arguments.mask2former)
                 model.eval()
             return model, RefAVSProcessor.from_pretrained(arguments.model)
         if arguments.text_model:
@@ -79,6 +81,25 @@ def start_model(
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"the model to start from cannot be loaded: {reason}") from error
     return _random_model(kind, arguments, sentences)
+
+
+def _take_class_predictor(model: RefAVSPreTrainedModel, mask2former: str) -> None:
+    """A Mask2Former of one class, such as `refavs pretrain-decoders` makes, tells objects from
+    nothing already: the model starts with its class head."""
+    path = cached_file(
+        mask2former, "model.safetensors", _raise_exceptions_for_missing_entries=False
+    )
+    predictor = getattr(model, "class_predictor", None)
+    if path is None or predictor is None:
+        return
+    with safe_open(path, "pt") as file:
+        head = {
+            name: file.get_tensor(f"class_predictor.{name}")
+            for name in predictor.state_dict()
+            if f"class_predictor.{name}" in file.keys()  # noqa: SIM118, it is no dict
+        }
+    if head and head["weight"].shape == predictor.weight.shape:
+        predictor.load_state_dict(head)
 
 
 def _random_model(

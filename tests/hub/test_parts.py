@@ -108,6 +108,12 @@ def test_three_folders_and_a_manifest(known, wheels, pip, tmp_path, capsys):
     backbone = AutoBackbone.from_config(AutoConfig.from_pretrained(folder / "vision"))
     assert len(backbone(torch.zeros(1, 3, 64, 64)).feature_maps) == 4
     assert AutoImageProcessor.from_pretrained(folder / "vision").image_mean[0] == 127 / 255
+    names = json.loads((folder / "vision" / "class_names.json").read_text())
+    assert len(names) == 1000
+    assert names[285][0] == "Egyptian cat"
+    assert {"cat", "feline", "animal"} < set(names[285])
+    assert "dog" not in names[285]
+    assert "Princeton University" in (folder / "vision" / "LICENSE-wordnet").read_text()
     audio = AutoModel.from_pretrained(folder / "audio")
     assert list(audio.config.id2label.values()) == SOUNDS
     assert AutoFeatureExtractor.from_pretrained(folder / "audio").log_offset == 0.001

@@ -5,14 +5,18 @@ import json
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
+from transformers import AutoImageProcessor
 
-from modeling_refavs import RefAVSForSegmentation
+from modeling_refavs import RefAVSFeatureExtractor, RefAVSForSegmentation, RefAVSProcessor
 from modeling_refavs.cli import main
 from modeling_refavs.efficientnet_lite_refavs import (
     RefAVSEfficientNetLiteConfig,
     RefAVSEfficientNetLiteForImageClassification,
 )
 from modeling_refavs.research.pretrain_decoders import Composites, ObjectFinder, make_finder
+from modeling_refavs.training.arguments import ModelArguments
+from modeling_refavs.training.train import make_tokenizer, start_model
 from tests.conftest import make_config
 from tests.dataset_script.synthetic.test_library import write_library
 
@@ -108,6 +112,18 @@ def test_the_command_trains_goes_on_and_makes_a_part(folders, capsys, tmp_path):
     assert made.keys() == saved.keys()
     kept = "pixel_level_module.encoder.stem.0.weight"
     assert torch.equal(made[kept], saved[kept])
+    # put into a whole model, they bring the class head that tells objects from nothing
+    model.save_pretrained(tmp_path / "whole")
+    RefAVSProcessor(
+        AutoImageProcessor.from_pretrained(tmp_path / "mask2former"),
+        RefAVSFeatureExtractor(),
+        make_tokenizer(["the object"], 300),
+    ).save_pretrained(tmp_path / "whole")
+    start = ModelArguments(str(tmp_path / "whole"), mask2former=str(tmp_path / "mask2former"))
+    started, _ = start_model(start, [])
+    head = load_file(tmp_path / "mask2former" / "model.safetensors")["class_predictor.weight"]
+    assert torch.equal(started.class_predictor.weight, head)
+    assert not torch.equal(model.class_predictor.weight, head)
 
 
 def test_a_folder_that_is_no_library_is_refused_before_anything_is_made(folders, capsys, tmp_path):
