@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from . import add_model_option
+
 
 PICTURE_SUFFIXES = (".png", ".pdf", ".svg")
 
@@ -16,7 +18,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("video", type=Path, help="any video file; it is only read")
     parser.add_argument("expression", metavar="sentence", help='such as "the dog that is barking"')
-    parser.add_argument("--model", required=True, help="folder of a model, or its id on the Hub")
+    add_model_option(parser)
     parser.add_argument(
         "--output", required=True, type=Path, help="plot to write: .png, .pdf or .svg"
     )

@@ -6,7 +6,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from . import PRECISIONS
+from . import PRECISIONS, add_model_option
 
 
 def add_command(commands: argparse._SubParsersAction) -> None:
@@ -25,7 +25,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "expressions", nargs="+", metavar="sentence", help='such as "the dog that is barking"'
     )
-    parser.add_argument("--model", required=True, help="folder of a model, or its id on the Hub")
+    add_model_option(parser)
     parser.add_argument(
         "--format",
         metavar="NAME",

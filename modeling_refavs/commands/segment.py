@@ -8,7 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import PRECISIONS
+from . import PRECISIONS, add_model_option
 
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "expressions", nargs="+", metavar="sentence", help='such as "the dog that is barking"'
     )
-    parser.add_argument("--model", required=True, help="folder of a model, or its id on the Hub")
+    add_model_option(parser)
     parser.add_argument("--output", required=True, type=Path, help=OUTPUT_HELP)
     parser.add_argument(
         "--masks", type=Path, metavar="DIR", help="also write a PNG per sentence and second"

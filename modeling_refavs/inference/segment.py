@@ -20,6 +20,7 @@ from ..feature_extraction_refavs import SAMPLING_RATE
 from ..modeling_outputs_refavs import RefAVSClipFeatures, RefAVSSegmentationOutput
 from ..video_refavs import (
     Frame,
+    Step,
     VideoInfo,
     VideoSource,
     probe_video,
@@ -244,7 +245,7 @@ class SecondInference:
         return prefetch(self._prepare(skip))
 
     def _prepare(self, skip: int) -> Iterator[tuple[BatchFeature, float]]:
-        steps = islice(read_steps(self.info, SAMPLING_RATE), skip, None)
+        steps = map(self._resize, islice(read_steps(self.info, SAMPLING_RATE), skip, None))
         while chunk := list(islice(steps, self.chunk_size)):
             audio = [step.audio for step in chunk]
             inputs = self.processor(
@@ -255,6 +256,10 @@ class SecondInference:
                 device=self.model.device,
             )
             yield inputs, sum(step.duration for step in chunk)
+
+    def _resize(self, step: Step) -> Step:
+        """At once: a chunk of frames at their own size is large."""
+        return replace(step, frame=self.processor.resize_frames([step.frame])[0])
 
     def segment(
         self, chunk: tuple[BatchFeature, float], memory: RefAVSMemory | None

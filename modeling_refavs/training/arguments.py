@@ -217,6 +217,13 @@ class RefAVSTrainingArguments(TrainingArguments):
         default=1.0,
         metadata={"help": "the pretrained Mask2Former's learning rate, in units of learning_rate"},
     )
+    learned: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "modules that are trained, such as class_predictor or model.catf; by default "
+            "all that the config does not freeze"
+        },
+    )
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "stop after so many evaluations without a better one"}
     )

@@ -168,14 +168,6 @@ def digest_module(module: torch.nn.Module) -> str:
     return weights.hexdigest()[:DIGITS]
 
 
-def resize(processor: RefAVSProcessor, frames: list[np.ndarray]) -> np.ndarray:
-    """What the image processor does before it normalises: `(frames, 3, H, W)` uint8."""
-    resized = processor.image_processor(
-        frames, do_rescale=False, do_normalize=False, input_data_format="channels_last"
-    )
-    return np.stack(resized["pixel_values"])
-
-
 def pixel_table(processor: RefAVSProcessor) -> torch.Tensor:
     """The image processor's value of each uint8 value in each channel, `(3, 256)`."""
     ramp = np.repeat(
@@ -255,7 +247,7 @@ class Preparation:
             torch.device(device),
         )
         self.cache_vision, self.config = cache_vision, model.config
-        probe = resize(processor, [np.zeros((32, 32, 3), dtype=np.uint8)])
+        probe = processor.resize_frames([np.zeros((32, 32, 3), dtype=np.uint8)])
         self.frame_shape = probe.shape[1:]
         self.mask_size = mask_size or self.frame_shape[-1]
         if cache_vision and not self.config.freeze_vision_encoder:
@@ -443,7 +435,7 @@ def _settings(part: ImageProcessingMixin | FeatureExtractionMixin) -> dict[str, 
 
 
 def _read_frames(rows: SplitRows, processor: RefAVSProcessor, index: int) -> np.ndarray:
-    return resize(processor, rows.read_frames(index))
+    return processor.resize_frames(rows.read_frames(index))
 
 
 def _read_masks(rows: SplitRows, size: int, index: int) -> np.ndarray:

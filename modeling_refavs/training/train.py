@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from safetensors import safe_open
 from tokenizers import ByteLevelBPETokenizer
-from transformers import RobertaTokenizer, ViTImageProcessorPil, set_seed
+from transformers import PreTrainedModel, RobertaTokenizer, ViTImageProcessorPil, set_seed
 from transformers.utils import cached_file, logging
 
 from ..configuration_refavs import RefAVSConfig
@@ -272,7 +272,24 @@ def make_trainer(
                 find_renamed(eval_rows.read_clips(), data_args.unnamed) if data_args.unnamed else []
             )
             eval_split = preparation.prepare(eval_rows, more_sentences=more)
+    if args.learned:
+        freeze_all_but(model, args.learned)
     return RefAVSTrainer(model, processor, args, data_args, train_split, eval_split)
+
+
+def freeze_all_but(model: PreTrainedModel, learned: Sequence[str]) -> None:
+    """
+    Raises:
+        ValueError: a name is of no module with parameters.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    for module in learned:
+        if not any(name.startswith(f"{module}.") for name in names):
+            raise ValueError(f"learned: the model has no module {module} that could be trained")
+    prefixes = tuple(f"{module}." for module in learned)
+    for name, parameter in model.named_parameters():
+        if not name.startswith(prefixes):
+            parameter.requires_grad_(False)
 
 
 def open_split(

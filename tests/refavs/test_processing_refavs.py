@@ -92,6 +92,15 @@ def test_frames_of_any_size_are_taken(processor, size):
     torch.testing.assert_close(pixels, expected)
 
 
+def test_resized_frames_take_the_place_of_frames(processor):
+    frame = np.random.default_rng(0).integers(0, 256, (37, 90, 3), dtype=np.uint8)
+    whole, small = (
+        processor(frames=frames)["pixel_values"]
+        for frames in ([frame], processor.resize_frames([frame]))
+    )
+    assert torch.equal(whole, small)
+
+
 def test_one_frame_is_a_clip_of_one(processor, clip):
     for frame in (clip["frames"][0], Image.fromarray(clip["frames"][0])):
         assert processor(frames=frame)["pixel_values"].shape == (1, 1, 3, 96, 96)

@@ -249,6 +249,19 @@ def test_alignment_leaves_the_projections_that_cues_start_from(train, recipe, tm
         assert torch.equal(attention.query_projection.weight, attention.key_projection.weight)
 
 
+def test_what_is_not_to_be_learned_stays(train, recipe, tmp_path):
+    words = ["--learned", "class_predictor", "model.catf", "--eval_strategy", "no"]
+    folder = train("some", *words)
+    learned = RefAVSForSegmentation.from_pretrained(folder).state_dict()
+    arguments = read_recipe(recipe, [*words, "--output_dir", str(tmp_path / "new")])
+    start = make_trainer(*arguments).model.state_dict()
+    changed = {name for name, value in start.items() if not torch.equal(value, learned[name])}
+    assert {name.partition(".")[0] for name in changed} == {"class_predictor", "model"}
+    assert all(name.startswith(("class_predictor.", "model.catf.")) for name in changed)
+    with pytest.raises(ValueError, match="learned: the model has no module class_head"):
+        train("other", "--learned", "class_head", "--eval_strategy", "no")
+
+
 def test_cues_alone_have_no_masks_to_validate(train):
     with pytest.raises(ValueError, match="eval_strategy must be no"):
         train(
