@@ -15,9 +15,9 @@ $(VENV)/installed: requirements.lock setup.py
 
 demo: install
 	mkdir -p demo_output
-	$(BIN)/refavs segment spaces_demo/examples/bell_first.mp4 \
-		"the first object to make a sound" "the last object to make a sound" "the house" "the striped object" "the drum" \
-		--model spaces_demo/synthetic_checkpoint --output demo_output/overlay.mp4 \
+	$(BIN)/refavs segment spaces_demo/examples/lion_first.mp4 \
+		"the lion" "the bird" "the animal that is making a sound" "the piano" \
+		--output demo_output/overlay.mp4 \
 		--contact-sheet demo_output/contact_sheet.png --summary demo_output/summary.json
 	@echo "Look at demo_output/overlay.mp4 and demo_output/contact_sheet.png"
 

@@ -179,16 +179,19 @@ class RefAVSCueProjection(nn.Module):
         """F_A `(clips, steps, 128)` of VGGish -> F'_A `(clips, steps, 1, D)`."""
         return self.audio(audio_features).unsqueeze(2)
 
+    def pool_frames(self, frame_features: torch.Tensor) -> torch.Tensor:
+        """F_V `(clips, steps, C, h, w)` -> `(clips, steps, 64, C)`."""
+        pooled = nn.functional.adaptive_avg_pool2d(frame_features.flatten(0, 1), self.grid_size)
+        # (steps, C, 8, 8) -> (steps, 64, C)
+        return pooled.flatten(2).transpose(1, 2).unflatten(0, frame_features.shape[:2])
+
     def project_frames(self, frame_features: torch.Tensor) -> torch.Tensor:
         """F_V `(clips, steps, C, h, w)` -> F'_V `(clips, steps, 64, D)`."""
-        clips = frame_features.shape[0]
-        pooled = nn.functional.adaptive_avg_pool2d(frame_features.flatten(0, 1), self.grid_size)
-        # (steps, C, 8, 8) -> (steps, 64, D)
-        tokens = self.visual(pooled.flatten(2).transpose(1, 2))
+        tokens = self.visual(self.pool_frames(frame_features))
         position = self.position(
             (1, 0, self.grid_size, self.grid_size), tokens.device, tokens.dtype
         )
-        return (tokens + position.flatten(2).transpose(1, 2)).unflatten(0, (clips, -1))
+        return tokens + position.flatten(2).transpose(1, 2)
 
     def project_text(self, text_features: torch.Tensor) -> torch.Tensor:
         """F_T `(expressions, L, 768)` of RoBERTa -> F'_T `(expressions, L, D)`, before it is

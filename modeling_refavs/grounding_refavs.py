@@ -6,6 +6,7 @@ query's mask. `RefAVSGroundingConfig` switches all of it on; in the paper there 
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -68,38 +69,47 @@ class RefAVSAlignmentHead(nn.Module):
 
 
 class RefAVSNamingHead(nn.Module):
-    """How surely each visual token shows what the expression names, by the vocabulary of a
-    classifier of pictures: the probabilities of its classes, each by how far the expression names
-    that class. It is added to the grounding logits too, and frozen: a name that no training
-    sentence holds names classes all the same."""
+    """How surely a query's mask shows what the expression names, by the vocabulary of a classifier
+    of pictures: what it makes of F_V under the mask (as FC-CLIP, arXiv 2308.02487, pools a frozen
+    CLIP), each class by how far the expression names it. It is added to the object scores, and
+    frozen: a name that no training sentence holds names classes all the same."""
 
     def __init__(self, config: RefAVSConfig, visual_channels: int):
         super().__init__()
         classes = config.grounding_config.vocabulary_size
-        self.grid_size = config.visual_grid_size
         self.classifier = nn.Linear(visual_channels, classes)
         self.naming = nn.Linear(config.text_config.hidden_size, classes)
 
-    def classify(self, frame_features: torch.Tensor) -> torch.Tensor:
-        """F_V `(clips, frames, C, h, w)` to class probabilities `(clips, frames, tokens,
-        classes)`."""
-        pooled = nn.functional.adaptive_avg_pool2d(frame_features.flatten(0, 1), self.grid_size)
-        logits = self.classifier(pooled.flatten(2).transpose(1, 2))
-        return logits.softmax(-1).unflatten(0, frame_features.shape[:2])
-
-    def forward(
-        self, probabilities: torch.Tensor, text_features: torch.Tensor, text_mask: torch.Tensor
-    ) -> torch.Tensor:
+    def forward(self, features: torch.Tensor, named: torch.Tensor) -> torch.Tensor:
         """
         Args:
-            probabilities: of `classify`, `(expressions, frames, tokens, classes)`.
-            text_features, text_mask: F_T `(expressions, L, C_T)`, and which tokens are real.
+            features: F_V under each query's mask, `(frames, num_queries, C)`.
+            named: `naming` of the mean F_T of each frame's expression, `(frames, classes)`.
 
         Returns:
-            `(expressions, frames, tokens)`.
+            `(frames, num_queries)`.
         """
-        named = self.naming(mean_token(text_features, text_mask))
-        return (probabilities @ named[:, None, :, None]).squeeze(-1)
+        return (self.classifier(features).softmax(-1) @ named.unsqueeze(-1)).squeeze(-1)
+
+
+@dataclass
+class RefAVSEvidence:
+    """What object scores take in beside what a query says of itself; a row for each frame of each
+    expression.
+
+    Args:
+        grounding_logits: `(rows, tokens)`; None without the head for them.
+        frame_tokens: F_V `(rows, tokens, C)`, and `named_classes (rows, classes)`: None without
+            [`RefAVSNamingHead`].
+    """
+
+    grounding_logits: torch.Tensor | None = None
+    frame_tokens: torch.Tensor | None = None
+    named_classes: torch.Tensor | None = None
+
+    def of_rows(self, rows: torch.Tensor | slice) -> "RefAVSEvidence":
+        parts = (self.grounding_logits, self.frame_tokens, self.named_classes)
+        return RefAVSEvidence(*(None if part is None else part[rows] for part in parts))
 
 
 def mean_token(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -113,25 +123,21 @@ def normalise(tokens: torch.Tensor) -> torch.Tensor:
     return nn.functional.layer_norm(tokens, tokens.shape[-1:])
 
 
-def score_masks_by_grounding(
-    masks_queries_logits: torch.Tensor, grounding_logits: torch.Tensor
-) -> torch.Tensor:
-    """The mean grounding logit of the tokens that each mask covers, each weighted by the square of
-    its
-    cover; 0 for an empty mask.
+def pool_under_masks(masks_queries_logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """The mean of the tokens that each mask covers, each weighted by the square of its cover; 0 for
+    an empty mask.
 
     Args:
         masks_queries_logits: `(frames, num_queries, h, w)`.
-        grounding_logits: `(frames, tokens)`, of a square grid.
+        tokens: `(frames, tokens, C)`, of a square grid.
 
     Returns:
-        `(frames, num_queries)`.
+        `(frames, num_queries, C)`.
     """
-    grid = math.isqrt(grounding_logits.shape[-1])
-    masks = (masks_queries_logits > 0).to(grounding_logits.dtype)
+    grid = math.isqrt(tokens.shape[1])
+    masks = (masks_queries_logits > 0).to(tokens.dtype)
     cover = nn.functional.adaptive_avg_pool2d(masks, grid).flatten(2).square()
-    summed = (cover @ grounding_logits.unsqueeze(-1)).squeeze(-1)
-    return summed / cover.sum(dim=-1).clamp(min=MIN_COVER)
+    return (cover @ tokens) / cover.sum(dim=-1, keepdim=True).clamp(min=MIN_COVER)
 
 
 def grounding_criterion(
@@ -159,10 +165,11 @@ def grounding_criterion(
 
 __all__ = [
     "RefAVSAlignmentHead",
+    "RefAVSEvidence",
     "RefAVSGroundingHead",
     "RefAVSNamingHead",
     "grounding_criterion",
     "mean_token",
     "normalise",
-    "score_masks_by_grounding",
+    "pool_under_masks",
 ]

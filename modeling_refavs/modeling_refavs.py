@@ -40,10 +40,12 @@ from .encoders_refavs import (
 )
 from .grounding_refavs import (
     RefAVSAlignmentHead,
+    RefAVSEvidence,
     RefAVSGroundingHead,
     RefAVSNamingHead,
     grounding_criterion,
-    score_masks_by_grounding,
+    mean_token,
+    pool_under_masks,
 )
 from .loss_refavs import RefAVSLossCounts, set_criterion
 from .mask2former_refavs import RefAVSMask2FormerModel, RefAVSPixels
@@ -324,18 +326,15 @@ class RefAVSModel(RefAVSPreTrainedModel):
                 None if audio is None else of_wanted(audio),
                 None if audio is None else of_wanted(clips.audio_mask),
             )
+        named = None
         if self.naming is not None:
-            shown = self.naming.classify(
-                of_steps(clip_features.frame_features, clip_features.step_index)
-            )
-            alignment_logits = alignment_logits + self.naming(
-                of_expressions(shown, clip_index), text_features, text_mask
-            )
+            named = self.naming.naming(mean_token(text_features, text_mask))
         cues, cue_mask = (value.unflatten(0, (expressions, -1)) for value in (cues, cue_mask))
         return RefAVSModelOutput(
             cue_hidden_states=cues,
             visual_cues=cues[..., segments["visual"], :],
             alignment_logits=alignment_logits,
+            named_classes=named,
             cue_mask=cue_mask.long(),
             memory=memory,
         )
@@ -550,19 +549,15 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         frame_mask = of_steps(
             of_expressions(clip_features.frame_mask, clip_index), clip_features.step_index
         )
-        grounding_logits = None
-        if self.cue_predictor is not None:
-            grounding_logits = self.cue_predictor(outputs).flatten(0, 1)
+        evidence = self._gather_evidence(outputs, clip_features, clip_index)
         class_logits = [self.class_predictor(states) for states in outputs.query_hidden_states]
         loss = parts = None
         if mask_labels is not None:
             loss, parts = self._compute_loss(
-                outputs, class_logits, grounding_logits, mask_labels, frame_mask, loss_counts
+                outputs, class_logits, evidence, mask_labels, frame_mask, loss_counts
             )
         masks_queries_logits = outputs.masks_queries_logits.unflatten(0, frame_mask.shape)
-        class_logits = self._add_grounding(
-            class_logits[-1], outputs.masks_queries_logits, grounding_logits
-        )
+        class_logits = self._add_evidence(class_logits[-1], outputs.masks_queries_logits, evidence)
         referred, nothing = class_logits.unflatten(0, frame_mask.shape).unbind(-1)
         referred = referred + self.config.grounding_config.object_score_bias
         class_queries_logits = torch.stack([referred, nothing], dim=-1)
@@ -630,21 +625,43 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
             loss_counts,
         )
 
-    def _add_grounding(
-        self, class_logits: torch.Tensor, masks: torch.Tensor, grounding_logits: torch.Tensor | None
+    def _gather_evidence(
+        self,
+        outputs: RefAVSModelOutput,
+        clip_features: RefAVSClipFeatures,
+        clip_index: torch.Tensor | None,
+    ) -> RefAVSEvidence:
+        evidence = RefAVSEvidence()
+        if self.cue_predictor is not None:
+            evidence.grounding_logits = self.cue_predictor(outputs).flatten(0, 1)
+        if outputs.named_classes is not None:
+            frames = of_steps(clip_features.frame_features, clip_features.step_index)
+            pooled = self.model.cue_projection.pool_frames(frames)
+            evidence.frame_tokens = of_expressions(pooled, clip_index).flatten(0, 1)
+            evidence.named_classes = outputs.named_classes.repeat_interleave(frames.shape[1], dim=0)
+        return evidence
+
+    def _add_evidence(
+        self, class_logits: torch.Tensor, masks: torch.Tensor, evidence: RefAVSEvidence
     ) -> torch.Tensor:
-        """Object scores `(frames, num_queries, 2)` with the share of grounding in them."""
-        weight = self.config.grounding_config.grounding_weight
-        if not weight:
+        """Object scores `(frames, num_queries, 2)` with what else speaks for each query's mask."""
+        weight, added = self.config.grounding_config.grounding_weight, []
+        if weight:
+            pooled = pool_under_masks(masks, evidence.grounding_logits.unsqueeze(-1))
+            added.append(weight * pooled.squeeze(-1))
+        if evidence.named_classes is not None:
+            shown = pool_under_masks(masks, evidence.frame_tokens)
+            added.append(self.model.naming(shown, evidence.named_classes))
+        if not added:
             return class_logits
-        added = weight * score_masks_by_grounding(masks, grounding_logits)
+        added = sum(added)
         return class_logits + torch.stack([added, torch.zeros_like(added)], dim=-1)
 
     def _compute_loss(
         self,
         outputs: RefAVSModelOutput,
         class_logits: list[torch.Tensor],
-        grounding_logits: torch.Tensor | None,
+        evidence: RefAVSEvidence,
         mask_labels: torch.Tensor,
         frame_mask: torch.Tensor,
         counts: RefAVSLossCounts | None,
@@ -661,17 +678,17 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         if not torch.compiler.is_compiling() and real.all():
             real = slice(None)  # which copies nothing
         labels = mask_labels.flatten(0, 1)[real]
-        grounding = None if grounding_logits is None else grounding_logits[real]
+        evidence = evidence.of_rows(real)
         layers = list(zip(outputs.query_hidden_states, class_logits, strict=True))
         if not config.use_auxiliary_loss:
             layers = layers[-1:]
         layers = [
-            self._layer_loss(outputs, *layer, grounding, real, labels, counts) for layer in layers
+            self._layer_loss(outputs, *layer, evidence, real, labels, counts) for layer in layers
         ]
         parts = {name: sum(layer[name] for layer in layers) for name in layers[0]}
-        if grounding is not None:
+        if evidence.grounding_logits is not None:
             parts["loss_cue"] = self.config.grounding_config.loss_weight * grounding_criterion(
-                grounding, labels, counts
+                evidence.grounding_logits, labels, counts
             )
         return sum(parts.values()), {name: part.detach() for name, part in parts.items()}
 
@@ -680,7 +697,7 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         outputs: RefAVSModelOutput,
         states: torch.Tensor,
         classes: torch.Tensor,
-        grounding_logits: torch.Tensor | None,
+        evidence: RefAVSEvidence,
         real: torch.Tensor | slice,
         labels: torch.Tensor,
         counts: RefAVSLossCounts | None,
@@ -697,7 +714,7 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
 
         with torch.no_grad():
             masks = decoder.predict_masks(states, pixels)[real]
-        classes = self._add_grounding(classes[real], masks, grounding_logits)
+        classes = self._add_evidence(classes[real], masks, evidence)
         return set_criterion(
             masks, classes, labels, self.config.mask2former_config, counts, predict
         )

@@ -13,14 +13,13 @@ from answer import STYLE, draw_answer, draw_refusal, python_lines
 from limits import LimitError, Limits
 from service import Service, StoppedError
 from texts import EXAMPLES, LANGUAGES, choose_language, load_examples, load_texts
-from video_input import make_video_input
 
 from modeling_refavs.utils.files import temporary_folder
 from modeling_refavs.utils.processes import sigterm_as_interrupt
 
 
 FOLDER = Path(__file__).parent
-MODEL = os.environ.get("REFAVS_MODEL", str(FOLDER / "synthetic_checkpoint"))
+MODEL = os.environ.get("REFAVS_MODEL", str(FOLDER / "photo_checkpoint"))
 LIMITS = Limits()
 SWEEP, AGE = 300, 1800  # s; how often files are looked through, and how old they may get
 WAITING = 20  # requests in line; one more is told to come back later
@@ -52,6 +51,35 @@ class PageBlocks(gr.Blocks):
             return await super().preprocess_data(*args, **kwargs)
         except gr.exceptions.InvalidPathError:
             raise gr.Error(self.refusal, print_exception=False) from None
+
+
+def make_video_input(label: gr.i18n.I18nData, limits: Limits, refusal: str) -> gr.Video:
+    """
+    Args:
+        label: above it.
+        limits: that a camera keeps: unasked, gradio takes larger pictures than they allow.
+        refusal: of a request that names an address in place of a file: gradio would fetch it.
+    """
+    camera = {
+        "width": {"ideal": 1280, "max": limits.width},
+        "height": {"ideal": 720, "max": limits.height},
+    }
+    video = gr.Video(
+        label=label,
+        elem_id="question",
+        sources=["upload", "webcam"],
+        include_audio=True,
+        webcam_options=gr.WebcamOptions(mirror=False, constraints={"video": camera}),
+    )
+    move = video.async_move_resource_to_block_cache
+
+    async def move_file(source: str | Path | None) -> str | None:
+        if "://" in str(source):
+            raise gr.Error(refusal, print_exception=False)
+        return await move(source)
+
+    video.async_move_resource_to_block_cache = move_file
+    return video
 
 
 def remove_empty_folders(folder: str | Path, age: float = AGE) -> None:

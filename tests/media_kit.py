@@ -277,6 +277,9 @@ class FakeProcessor:
     def __init__(self):
         self.heard = []
 
+    def resize_frames(self, frames):
+        return frames
+
     def __call__(self, text, frames, audio, sampling_rate, device):
         grey = torch.tensor([[float(frame[-1, -1].mean()) / 255 for frame in frames]])
         self.heard.append(audio)

@@ -12,6 +12,7 @@ from spaces_demo import draw_examples
 
 
 FOLDER = Path(draw_examples.__file__).with_name("synthetic_checkpoint")
+PHOTO_FOLDER = FOLDER.with_name("photo_checkpoint")
 
 
 @pytest.mark.parametrize("name", draw_examples.CLIPS)
@@ -42,6 +43,36 @@ def test_each_sentence_finds_its_object(name):
         else:
             true = truth[things.index(thing)]
             assert (mask & true).sum() / (mask | true).sum() > 0.5, sentence
+
+
+@pytest.mark.parametrize("name", draw_examples.PHOTO_CLIPS)
+def test_the_page_opens_with_what_its_model_answers(name):
+    """The lion is on the left, the rooster on the right; one sounds after the other."""
+    model, processor = (
+        RefAVSForSegmentation.from_pretrained(PHOTO_FOLDER).eval(),
+        RefAVSProcessor.from_pretrained(PHOTO_FOLDER),
+    )
+    asked = ["the lion", "the bird", "the animal that is making a sound", "the piano"]
+    answer = segment_video(model, processor, draw_examples.EXAMPLES / f"{name}.mp4", asked)
+    masks = np.stack([answer.masks(second) for second in range(10)], axis=1)
+    left = masks[..., :240].sum((2, 3)) / masks.sum((2, 3)).clip(1)
+    assert (left[0] > 0.9).all()
+    assert (left[1] < 0.1).all()
+    assert not masks[3].any()
+    lion = left[2] if name == "lion_first" else 1 - left[2]
+    assert (lion[:5] > 0.9).sum() >= 4
+    assert (lion[5:] < 0.1).sum() >= 3
+    shares = masks[:2].mean((2, 3))
+    assert shares.min() > 0.02
+    assert shares.max() < 0.2
+
+
+def test_the_photographic_checkpoint_is_small_and_whole():
+    sizes = {path.name: path.stat().st_size for path in PHOTO_FOLDER.iterdir()}
+    assert max(sizes.values()) < 45_000_000
+    assert sum(sizes.values()) < 90_000_000
+    licences = {name for name in sizes if name.startswith("LICENSE-")}
+    assert len(licences) == 5
 
 
 def test_the_checkpoint_is_small_and_only_safetensors():

@@ -55,7 +55,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         help="recipe whose mask2former_config and vision_config say how large it is; default: "
         "photo_single_step.yaml",
     )
-    parser.add_argument("--steps", type=int, default=700, metavar="N", help="default: %(default)s")
+    parser.add_argument("--steps", type=int, default=2000, metavar="N", help="default: %(default)s")
     parser.add_argument(
         "--batch-size", type=int, default=16, metavar="N", help="default: %(default)s"
     )

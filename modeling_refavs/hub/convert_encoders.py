@@ -23,7 +23,7 @@ from modeling_refavs import (
     RefAVSYamnetForAudioClassification,
 )
 
-from ..utils.files import whole_folder
+from ..utils.files import whole_file, whole_folder
 from .convert import KeyReport, check_output, compare, read_state_dict
 
 
@@ -380,3 +380,48 @@ def read_varint(buffer: bytes, position: int) -> tuple[int, int]:
         if byte < 128:
             return value, position
         shift += 7
+
+
+def make_imagenet_names(nouns: str | Path, synsets: str | Path, output: str | Path) -> None:
+    """Write what `hub/imagenet_names.json` holds: every noun that is true of one of ImageNet's 1000
+    classes.
+
+    Args:
+        nouns: `data.noun` of WordNet 3.0 (Debian's package wordnet-base).
+        synsets: `imagenet_synsets.txt` of timm's wheel, the classes in their order.
+        output: a JSON file with `licence` and `synsets`: of each its words, and the places of its
+            hypernyms in the list; the classes come first.
+    """
+    lines = Path(nouns).read_text(encoding="utf-8").splitlines()
+    head = sum(line.startswith("  ") for line in lines)  # the licence, its lines numbered
+    table = read_nouns(lines[head:])
+    classes = [synset.removeprefix("n") for synset in Path(synsets).read_text().split()]
+    found = list(dict.fromkeys(classes))
+    for synset in found:
+        found += [above for above in table[synset][1] if above not in found]
+    place = {synset: row for row, synset in enumerate(found)}
+    content = {
+        "licence": "\n".join(line.lstrip(" 0123456789").rstrip() for line in lines[:head]),
+        "synsets": [
+            [table[synset][0], [place[above] for above in table[synset][1]]] for synset in found
+        ],
+    }
+    with whole_file(output) as unfinished:
+        unfinished.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
+
+
+def read_nouns(lines: list[str]) -> dict[str, tuple[list[str], list[str]]]:
+    """Of WordNet's `data.noun`: each synset's words, and the synsets that are its hypernyms."""
+    nouns = {}
+    for line in lines:
+        fields = line.split(" | ")[0].split()
+        count = int(fields[3], 16)
+        words = [word.replace("_", " ") for word in fields[4 : 4 + 2 * count : 2]]
+        pointers = fields[5 + 2 * count :]
+        above = [
+            target
+            for kind, target in zip(pointers[::4], pointers[1::4], strict=True)
+            if kind in ("@", "@i")
+        ]
+        nouns[fields[0]] = words, above
+    return nouns

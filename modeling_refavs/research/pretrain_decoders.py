@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageFilter
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -32,10 +31,6 @@ PHOTO_RECIPE = Path(__file__).parent / "recipes" / "photo_single_step.yaml"
 SIZE = 256  # pixels, height and width
 MASK_SIZE = SIZE // 4  # of the labels
 CROPPED, PART = 0.7, (0.33, 1.0)  # share of composites that are parts, and of the side
-# share of composites whose ground is out of focus, and by how many pixels; and of those that are so
-# as a whole. Cut-outs are enlarged more often than grounds: else what is blurred were the object.
-SHALLOW, GROUND_BLUR = 0.6, (1.0, 5.0)
-BLURRED, WHOLE_BLUR = 0.4, (0.4, 1.5)
 SCORED = 200  # frames of the validation split
 
 
@@ -64,9 +59,8 @@ class Composites(torch.utils.data.Dataset):
         side = round(SIZE / rng.uniform(*PART)) if rng.random() < CROPPED else SIZE
         pixels, masks = appearance.draw(scene, float(rng.integers(NUM_FRAMES)), side, side)
         rows, columns = _around(rng, masks, side)
-        pixels, masks = pixels[rows, columns], masks[:, rows, columns]
-        masks = masks[masks.any(axis=(1, 2))]
-        return {"pixels": _focus(rng, pixels, masks.any(axis=0)), "masks": masks}
+        masks = masks[:, rows, columns]
+        return {"pixels": pixels[rows, columns], "masks": masks[masks.any(axis=(1, 2))]}
 
 
 def _around(rng: np.random.Generator, masks: np.ndarray, side: int) -> tuple[slice, slice]:
@@ -78,19 +72,6 @@ def _around(rng: np.random.Generator, masks: np.ndarray, side: int) -> tuple[sli
     start = middle - SIZE * rng.uniform(0.3, 0.7, 2)
     top, left = start.clip(0, side - SIZE).round().astype(int).tolist()
     return slice(top, top + SIZE), slice(left, left + SIZE)
-
-
-def _focus(rng: np.random.Generator, pixels: np.ndarray, shown: np.ndarray) -> np.ndarray:
-    """The picture as a lens would see it that is set on the objects `shown (256, 256)`, or on
-    nothing."""
-    picture = Image.fromarray(pixels)
-    if rng.random() < SHALLOW:
-        ground = picture.filter(ImageFilter.GaussianBlur(rng.uniform(*GROUND_BLUR)))
-        edge = Image.fromarray(shown).convert("L").filter(ImageFilter.GaussianBlur(0.7))
-        picture = Image.composite(picture, ground, edge)
-    if rng.random() < BLURRED:
-        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(*WHOLE_BLUR)))
-    return np.asarray(picture)
 
 
 class CompositeCollator:
@@ -189,7 +170,7 @@ def pretrain_decoders(
     library: str,
     output: Path,
     recipe: Path = PHOTO_RECIPE,
-    steps: int = 700,
+    steps: int = 2000,
     batch_size: int = 16,
     learning_rate: float = 1e-3,
     seed: int = 0,

@@ -182,6 +182,8 @@ class RefAVSGroundingConfig(RefAVSPreTrainedConfig):
             `use_audio_cues` or `use_cached_memory` is off.
         use_alignment: the likeness of F'_V with F'_T and F'_A is added to the grounding logits, see
             [`RefAVSAlignmentHead`]; needs `loss_weight` above 0 and text cues.
+        vocabulary_size: number of classes of a classifier of F_V, by whose names tokens are told
+            apart beside, see [`RefAVSNamingHead`]; 0: there is none. It needs `use_alignment`.
     """
 
     model_type = "refavs_grounding"
@@ -192,6 +194,7 @@ class RefAVSGroundingConfig(RefAVSPreTrainedConfig):
     object_score_bias: float = 0.0
     use_audio_memory_cue: bool = False
     use_alignment: bool = False
+    vocabulary_size: int = 0
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
@@ -204,6 +207,8 @@ class RefAVSGroundingConfig(RefAVSPreTrainedConfig):
                 raise ValueError(
                     f"{name} needs a head that has learned to point: set loss_weight above 0"
                 )
+        if self.vocabulary_size and not self.use_alignment:
+            raise ValueError("vocabulary_size needs use_alignment")
 
 
 def use_four_stages(backbone: PreTrainedConfig) -> None:

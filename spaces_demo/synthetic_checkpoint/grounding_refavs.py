@@ -6,6 +6,7 @@ query's mask. `RefAVSGroundingConfig` switches all of it on; in the paper there 
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -58,8 +59,7 @@ class RefAVSAlignmentHead(nn.Module):
         Returns:
             `(expressions, frames, tokens)`.
         """
-        real = text_mask[..., None].to(text.dtype)
-        expression = normalise((text * real).sum(1) / real.sum(1).clamp(min=1))
+        expression = normalise(mean_token(text, text_mask))
         gates = self.gates(expression)[:, None, :, None]  # (E, 2) -> (E, 1, 2, 1)
         wanted = (1 + gates[:, :, 0]) * expression[:, None]
         if audio is not None:
@@ -68,30 +68,76 @@ class RefAVSAlignmentHead(nn.Module):
         return (normalise(visual) * wanted[:, :, None]).sum(-1) / visual.shape[-1] ** 0.5
 
 
+class RefAVSNamingHead(nn.Module):
+    """How surely a query's mask shows what the expression names, by the vocabulary of a classifier
+    of pictures: what it makes of F_V under the mask (as FC-CLIP, arXiv 2308.02487, pools a frozen
+    CLIP), each class by how far the expression names it. It is added to the object scores, and
+    frozen: a name that no training sentence holds names classes all the same."""
+
+    def __init__(self, config: RefAVSConfig, visual_channels: int):
+        super().__init__()
+        classes = config.grounding_config.vocabulary_size
+        self.classifier = nn.Linear(visual_channels, classes)
+        self.naming = nn.Linear(config.text_config.hidden_size, classes)
+
+    def forward(self, features: torch.Tensor, named: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            features: F_V under each query's mask, `(frames, num_queries, C)`.
+            named: `naming` of the mean F_T of each frame's expression, `(frames, classes)`.
+
+        Returns:
+            `(frames, num_queries)`.
+        """
+        return (self.classifier(features).softmax(-1) @ named.unsqueeze(-1)).squeeze(-1)
+
+
+@dataclass
+class RefAVSEvidence:
+    """What object scores take in beside what a query says of itself; a row for each frame of each
+    expression.
+
+    Args:
+        grounding_logits: `(rows, tokens)`; None without the head for them.
+        frame_tokens: F_V `(rows, tokens, C)`, and `named_classes (rows, classes)`: None without
+            [`RefAVSNamingHead`].
+    """
+
+    grounding_logits: torch.Tensor | None = None
+    frame_tokens: torch.Tensor | None = None
+    named_classes: torch.Tensor | None = None
+
+    def of_rows(self, rows: torch.Tensor | slice) -> "RefAVSEvidence":
+        parts = (self.grounding_logits, self.frame_tokens, self.named_classes)
+        return RefAVSEvidence(*(None if part is None else part[rows] for part in parts))
+
+
+def mean_token(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """`(..., L, D)` and which are real `(..., L)` to their mean `(..., D)`."""
+    real = mask[..., None].to(tokens.dtype)
+    return (tokens * real).sum(-2) / real.sum(-2).clamp(min=1)
+
+
 def normalise(tokens: torch.Tensor) -> torch.Tensor:
     """To mean 0 and deviation 1 over the last dimension."""
     return nn.functional.layer_norm(tokens, tokens.shape[-1:])
 
 
-def score_masks_by_grounding(
-    masks_queries_logits: torch.Tensor, grounding_logits: torch.Tensor
-) -> torch.Tensor:
-    """The mean grounding logit of the tokens that each mask covers, each weighted by the square of
-    its
-    cover; 0 for an empty mask.
+def pool_under_masks(masks_queries_logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """The mean of the tokens that each mask covers, each weighted by the square of its cover; 0 for
+    an empty mask.
 
     Args:
         masks_queries_logits: `(frames, num_queries, h, w)`.
-        grounding_logits: `(frames, tokens)`, of a square grid.
+        tokens: `(frames, tokens, C)`, of a square grid.
 
     Returns:
-        `(frames, num_queries)`.
+        `(frames, num_queries, C)`.
     """
-    grid = math.isqrt(grounding_logits.shape[-1])
-    masks = (masks_queries_logits > 0).to(grounding_logits.dtype)
+    grid = math.isqrt(tokens.shape[1])
+    masks = (masks_queries_logits > 0).to(tokens.dtype)
     cover = nn.functional.adaptive_avg_pool2d(masks, grid).flatten(2).square()
-    summed = (cover @ grounding_logits.unsqueeze(-1)).squeeze(-1)
-    return summed / cover.sum(dim=-1).clamp(min=MIN_COVER)
+    return (cover @ tokens) / cover.sum(dim=-1, keepdim=True).clamp(min=MIN_COVER)
 
 
 def grounding_criterion(
@@ -119,8 +165,11 @@ def grounding_criterion(
 
 __all__ = [
     "RefAVSAlignmentHead",
+    "RefAVSEvidence",
     "RefAVSGroundingHead",
+    "RefAVSNamingHead",
     "grounding_criterion",
+    "mean_token",
     "normalise",
-    "score_masks_by_grounding",
+    "pool_under_masks",
 ]

@@ -131,6 +131,7 @@ class RefAVSModelOutput(ModelOutput):
             frames, M)`.
         visual_cues: `(expressions, frames, 64, D)`, its visual tokens.
         alignment_logits: `(expressions, frames, 64)`, see [`RefAVSAlignmentHead`]; None without it.
+        named_classes: `(expressions, classes)`, see [`RefAVSNamingHead`]; None without it.
         memory: the cached memory after the last frame, for the next piece of the same clips.
         hidden_states: with `output_hidden_states`, of the multimodal integration transformer (Eq.
             4) what goes into its first layer and comes out of each, `(expressions * frames, M, D)`.
@@ -145,6 +146,7 @@ class RefAVSModelOutput(ModelOutput):
     cue_hidden_states: torch.FloatTensor | None = None
     visual_cues: torch.FloatTensor | None = None
     alignment_logits: torch.FloatTensor | None = None
+    named_classes: torch.FloatTensor | None = None
     cue_mask: torch.LongTensor | None = None
     memory: RefAVSMemory | None = None
     hidden_states: tuple[torch.FloatTensor, ...] | None = None

@@ -40,9 +40,12 @@ from .encoders_refavs import (
 )
 from .grounding_refavs import (
     RefAVSAlignmentHead,
+    RefAVSEvidence,
     RefAVSGroundingHead,
+    RefAVSNamingHead,
     grounding_criterion,
-    score_masks_by_grounding,
+    mean_token,
+    pool_under_masks,
 )
 from .loss_refavs import RefAVSLossCounts, set_criterion
 from .mask2former_refavs import RefAVSMask2FormerModel, RefAVSPixels
@@ -180,9 +183,8 @@ class RefAVSModel(RefAVSPreTrainedModel):
         text_encoder_class(config.text_config)
         audio_encoder = audio_encoder_class(config.audio_config)
         self.mask2former = RefAVSMask2FormerModel(config.mask2former_config, config.adapter_size)
-        self.cue_projection = RefAVSCueProjection(
-            config, self.mask2former.pixel_level_module.encoder.channels[-1]
-        )
+        channels = self.mask2former.pixel_level_module.encoder.channels[-1]
+        self.cue_projection = RefAVSCueProjection(config, channels)
         self.visual_fusion = RefAVSTemporalBimodalTransformer(config)
         self.text_encoder = self.audio_encoder = self.audio_fusion = None
         if config.use_text_cues:
@@ -193,11 +195,11 @@ class RefAVSModel(RefAVSPreTrainedModel):
         self.cached_memory = RefAVSCachedMemory(config.memory_beta)
         self.integration = RefAVSMultimodalIntegration(config)
         self.catf = RefAVSCrossAttentionTransformer(config)
-        self.alignment = (
-            RefAVSAlignmentHead(config)
-            if config.grounding_config.use_alignment and config.use_text_cues
-            else None
-        )
+        self.alignment = self.naming = None
+        if config.grounding_config.use_alignment and config.use_text_cues:
+            self.alignment = RefAVSAlignmentHead(config)
+            if config.grounding_config.vocabulary_size:
+                self.naming = RefAVSNamingHead(config, channels)
         self.post_init()
         self._freeze(*self._frozen_names())
 
@@ -305,7 +307,10 @@ class RefAVSModel(RefAVSPreTrainedModel):
         in `segment`."""
         expressions = count_expressions(clip_features, input_ids, text_features, clip_index)
         audio, visual = self._project_clips(clip_features)
-        text, text_mask = self.encode_text(input_ids, attention_mask, text_features)
+        text_features, text_mask = self.encode_text(input_ids, attention_mask, text_features)
+        text = None
+        if text_features is not None:
+            text = self.cue_projection.project_text(text_features)
         audio, visual = (of_expressions(tokens, clip_index) for tokens in (audio, visual))
         clips = clip_features.of_expressions(clip_index)
         cues, cue_mask, segments, memory = self._gather_cues(
@@ -321,11 +326,15 @@ class RefAVSModel(RefAVSPreTrainedModel):
                 None if audio is None else of_wanted(audio),
                 None if audio is None else of_wanted(clips.audio_mask),
             )
+        named = None
+        if self.naming is not None:
+            named = self.naming.naming(mean_token(text_features, text_mask))
         cues, cue_mask = (value.unflatten(0, (expressions, -1)) for value in (cues, cue_mask))
         return RefAVSModelOutput(
             cue_hidden_states=cues,
             visual_cues=cues[..., segments["visual"], :],
             alignment_logits=alignment_logits,
+            named_classes=named,
             cue_mask=cue_mask.long(),
             memory=memory,
         )
@@ -462,6 +471,7 @@ class RefAVSModel(RefAVSPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         text_features: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """F_T and which of its tokens are real; the ablation without text has neither."""
         if not self.config.use_text_cues:
             return None, None
         tokens = text_features[..., 0] if input_ids is None else input_ids
@@ -470,7 +480,7 @@ class RefAVSModel(RefAVSPreTrainedModel):
             text_features = self.text_encoder(
                 input_ids, attention_mask=attention_mask
             ).last_hidden_state
-        return self.cue_projection.project_text(text_features), attention_mask.bool()
+        return text_features, attention_mask.bool()
 
     def _frozen_names(self) -> tuple[set[str], set[str]]:
         """Modules of frozen encoders, and all parameters that the config freezes."""
@@ -483,6 +493,7 @@ class RefAVSModel(RefAVSPreTrainedModel):
         encoders = tuple(prefix for frozen, prefix in candidates if frozen)
         modules = {name for name, _ in self.named_modules() if f"{name}.".startswith(encoders)}
         whole = encoders + ((f"{level}decoder.",) if config.freeze_pixel_decoder else ())
+        whole += ("naming.",)
         whole += ("cue_projection.",) if config.freeze_cue_projection else ()
         decoders = (f"{level}decoder.", "mask2former.transformer_module.")
         parameters = {
@@ -538,19 +549,15 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         frame_mask = of_steps(
             of_expressions(clip_features.frame_mask, clip_index), clip_features.step_index
         )
-        grounding_logits = None
-        if self.cue_predictor is not None:
-            grounding_logits = self.cue_predictor(outputs).flatten(0, 1)
+        evidence = self._gather_evidence(outputs, clip_features, clip_index)
         class_logits = [self.class_predictor(states) for states in outputs.query_hidden_states]
         loss = parts = None
         if mask_labels is not None:
             loss, parts = self._compute_loss(
-                outputs, class_logits, grounding_logits, mask_labels, frame_mask, loss_counts
+                outputs, class_logits, evidence, mask_labels, frame_mask, loss_counts
             )
         masks_queries_logits = outputs.masks_queries_logits.unflatten(0, frame_mask.shape)
-        class_logits = self._add_grounding(
-            class_logits[-1], outputs.masks_queries_logits, grounding_logits
-        )
+        class_logits = self._add_evidence(class_logits[-1], outputs.masks_queries_logits, evidence)
         referred, nothing = class_logits.unflatten(0, frame_mask.shape).unbind(-1)
         referred = referred + self.config.grounding_config.object_score_bias
         class_queries_logits = torch.stack([referred, nothing], dim=-1)
@@ -618,21 +625,43 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
             loss_counts,
         )
 
-    def _add_grounding(
-        self, class_logits: torch.Tensor, masks: torch.Tensor, grounding_logits: torch.Tensor | None
+    def _gather_evidence(
+        self,
+        outputs: RefAVSModelOutput,
+        clip_features: RefAVSClipFeatures,
+        clip_index: torch.Tensor | None,
+    ) -> RefAVSEvidence:
+        evidence = RefAVSEvidence()
+        if self.cue_predictor is not None:
+            evidence.grounding_logits = self.cue_predictor(outputs).flatten(0, 1)
+        if outputs.named_classes is not None:
+            frames = of_steps(clip_features.frame_features, clip_features.step_index)
+            pooled = self.model.cue_projection.pool_frames(frames)
+            evidence.frame_tokens = of_expressions(pooled, clip_index).flatten(0, 1)
+            evidence.named_classes = outputs.named_classes.repeat_interleave(frames.shape[1], dim=0)
+        return evidence
+
+    def _add_evidence(
+        self, class_logits: torch.Tensor, masks: torch.Tensor, evidence: RefAVSEvidence
     ) -> torch.Tensor:
-        """Object scores `(frames, num_queries, 2)` with the share of grounding in them."""
-        weight = self.config.grounding_config.grounding_weight
-        if not weight:
+        """Object scores `(frames, num_queries, 2)` with what else speaks for each query's mask."""
+        weight, added = self.config.grounding_config.grounding_weight, []
+        if weight:
+            pooled = pool_under_masks(masks, evidence.grounding_logits.unsqueeze(-1))
+            added.append(weight * pooled.squeeze(-1))
+        if evidence.named_classes is not None:
+            shown = pool_under_masks(masks, evidence.frame_tokens)
+            added.append(self.model.naming(shown, evidence.named_classes))
+        if not added:
             return class_logits
-        added = weight * score_masks_by_grounding(masks, grounding_logits)
+        added = sum(added)
         return class_logits + torch.stack([added, torch.zeros_like(added)], dim=-1)
 
     def _compute_loss(
         self,
         outputs: RefAVSModelOutput,
         class_logits: list[torch.Tensor],
-        grounding_logits: torch.Tensor | None,
+        evidence: RefAVSEvidence,
         mask_labels: torch.Tensor,
         frame_mask: torch.Tensor,
         counts: RefAVSLossCounts | None,
@@ -649,17 +678,17 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         if not torch.compiler.is_compiling() and real.all():
             real = slice(None)  # which copies nothing
         labels = mask_labels.flatten(0, 1)[real]
-        grounding = None if grounding_logits is None else grounding_logits[real]
+        evidence = evidence.of_rows(real)
         layers = list(zip(outputs.query_hidden_states, class_logits, strict=True))
         if not config.use_auxiliary_loss:
             layers = layers[-1:]
         layers = [
-            self._layer_loss(outputs, *layer, grounding, real, labels, counts) for layer in layers
+            self._layer_loss(outputs, *layer, evidence, real, labels, counts) for layer in layers
         ]
         parts = {name: sum(layer[name] for layer in layers) for name in layers[0]}
-        if grounding is not None:
+        if evidence.grounding_logits is not None:
             parts["loss_cue"] = self.config.grounding_config.loss_weight * grounding_criterion(
-                grounding, labels, counts
+                evidence.grounding_logits, labels, counts
             )
         return sum(parts.values()), {name: part.detach() for name, part in parts.items()}
 
@@ -668,7 +697,7 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         outputs: RefAVSModelOutput,
         states: torch.Tensor,
         classes: torch.Tensor,
-        grounding_logits: torch.Tensor | None,
+        evidence: RefAVSEvidence,
         real: torch.Tensor | slice,
         labels: torch.Tensor,
         counts: RefAVSLossCounts | None,
@@ -685,7 +714,7 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
 
         with torch.no_grad():
             masks = decoder.predict_masks(states, pixels)[real]
-        classes = self._add_grounding(classes[real], masks, grounding_logits)
+        classes = self._add_evidence(classes[real], masks, evidence)
         return set_criterion(
             masks, classes, labels, self.config.mask2former_config, counts, predict
         )

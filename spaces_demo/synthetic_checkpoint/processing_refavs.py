@@ -251,6 +251,14 @@ class RefAVSProcessor(ProcessorMixin):
             "clip_index",
         ]
 
+    def resize_frames(self, frames: list[np.ndarray]) -> np.ndarray:
+        """What happens to frames `(h, w, 3)` uint8 before they are normalised: `(frames, 3, H, W)`
+        uint8, which `frames` takes in their place to the same effect."""
+        resized = self.image_processor(
+            frames, do_rescale=False, do_normalize=False, input_data_format="channels_last"
+        )
+        return np.stack([np.asarray(frame) for frame in resized["pixel_values"]])
+
     def _process_frames(
         self, clips: list[list], device: str | torch.device | None, options: dict[str, Any]
     ) -> dict[str, Any]:

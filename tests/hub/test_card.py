@@ -16,7 +16,7 @@ from modeling_refavs.hub.publish import CARD_FACTS, EVALUATION, ModelPublication
 
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = ROOT / "spaces_demo" / "synthetic_checkpoint"
+SHIPPED = ROOT / "spaces_demo" / "photo_checkpoint"
 
 
 def test_the_card_of_an_evaluation(checkpoint, tmp_path):

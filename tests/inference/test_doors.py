@@ -41,6 +41,9 @@ class Witness:
     def __getattr__(self, name):
         return getattr(self.processor, name)
 
+    def resize_frames(self, frames):
+        return frames  # as they are read
+
     def __call__(self, frames=None, audio=None, **inputs):
         clips = frames if frames and isinstance(frames[0], list) else [frames or []]
         sounds = audio if isinstance(audio, list) else [audio]

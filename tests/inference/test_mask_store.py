@@ -1,5 +1,7 @@
 """A run that was stopped goes on where it was, and ends as if it had never been."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -134,3 +136,14 @@ def test_a_request_is_of_these_files(tmp_path):
         video, EXPRESSIONS, "model", rate=1
     )
     assert store_folder_of("x/out.mp4").as_posix() == "x/.out.mp4.journal"
+
+
+def test_threads_read_their_own_frames():
+    store = MaskStore()
+    logits = torch.arange(40.0).view(1, 40, 1, 1).expand(1, 40, 32, 32)
+    store.append(logits, np.zeros((1, 40)), None, 40.0)
+    with ThreadPoolExecutor(8) as threads:
+        read = list(
+            threads.map(lambda index: store.read(index).unique().tolist(), [*range(40)] * 9)
+        )
+    assert read == [[float(index)] for index in range(40)] * 9

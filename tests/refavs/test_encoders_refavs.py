@@ -93,7 +93,7 @@ def family(request, processor):
     encoder = model.model.mask2former.pixel_level_module.encoder
     for module in encoder.modules():  # a random net of many layers would give almost nothing
         if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_var.fill_(0.1)
+            module.running_var.fill_(0.5)
     if extractor is not None:
         processor = type(processor)(processor.image_processor, extractor, processor.tokenizer)
     return model, processor

@@ -8,7 +8,7 @@ import torch
 from transformers import Mask2FormerForUniversalSegmentation, RobertaModel
 
 from modeling_refavs import RefAVSForSegmentation, RefAVSModel, RefAVSVggishModel
-from modeling_refavs.grounding_refavs import grounding_criterion, score_masks_by_grounding
+from modeling_refavs.grounding_refavs import grounding_criterion, pool_under_masks
 from modeling_refavs.loss_refavs import set_criterion
 from modeling_refavs.modeling_outputs_refavs import combine_queries
 from tests.conftest import SENTENCES, make_config, make_model, stir
@@ -653,12 +653,11 @@ def test_mask_score_is_the_mean_grounding_logit_of_covered_tokens():
     masks = torch.full((1, 3, 8, 8), -1.0)
     masks[0, 0, :4, :4] = 1.0  # all of the first token
     masks[0, 1, :4, 2:6] = 1.0  # half of the first and of the second
-    scores = score_masks_by_grounding(masks, torch.tensor([[4.0, -2.0, 7.0, 7.0]]))
+    tokens = torch.tensor([[4.0, -2.0, 7.0, 7.0]]).unsqueeze(-1)
+    scores = pool_under_masks(masks, tokens).squeeze(-1)
     torch.testing.assert_close(scores, torch.tensor([[4.0, 1.0, 0.0]]))  # the third shows nothing
     masks[0, 1, :4, 6] = 1.0  # of the second three quarters now: (0.25 * 4 + 0.5625 * -2) / 0.8125
-    assert float(
-        score_masks_by_grounding(masks, torch.tensor([[4.0, -2.0, 7.0, 7.0]]))[0, 1]
-    ) == pytest.approx(-0.125 / 0.8125)
+    assert float(pool_under_masks(masks, tokens)[0, 1]) == pytest.approx(-0.125 / 0.8125)
 
 
 def test_grounding_weight_adds_mask_scores_to_object_scores(inputs):
@@ -672,9 +671,10 @@ def test_grounding_weight_adds_mask_scores_to_object_scores(inputs):
         )
         text = {name: inputs[name] for name in ("input_ids", "attention_mask", "clip_index")}
         cues = model.model.segment(clips, **text)
-        scores = score_masks_by_grounding(
-            plain.masks_queries_logits.flatten(0, 1), model.cue_predictor(cues).flatten(0, 1)
-        )
+        scores = pool_under_masks(
+            plain.masks_queries_logits.flatten(0, 1),
+            model.cue_predictor(cues).flatten(0, 1).unsqueeze(-1),
+        ).squeeze(-1)
     added = torch.stack([0.7 * scores, torch.zeros_like(scores)], dim=-1).unflatten(0, (4, 4))
     close(grounded.class_queries_logits, plain.class_queries_logits + added)
     close(grounded.masks_queries_logits, plain.masks_queries_logits)
@@ -715,26 +715,32 @@ def test_alignment_is_the_likeness_of_a_token_with_words_and_sound():
 
 
 def test_naming_is_the_probability_of_the_classes_that_the_expression_names(inputs):
-    """Ours: added to the grounding logits, and frozen."""
-    model = make_model(
-        grounding_config={"loss_weight": 1.0, "use_alignment": True, "vocabulary_size": 7}
-    )
+    """Ours: of what is seen under a query's mask; added to its object score, and frozen."""
+    grounding = {"loss_weight": 1.0, "use_alignment": True}
+    model = make_model(grounding_config={**grounding, "vocabulary_size": 7})
+    plain = make_model(grounding_config=grounding)
+    plain.load_state_dict(model.state_dict(), strict=False)
     head = model.model.naming
     assert not [name for name, weight in head.named_parameters() if weight.requires_grad]
     with torch.no_grad():
-        clips = model.encode_clips(inputs["pixel_values"])
-        text = {key: inputs[key] for key in ("input_ids", "attention_mask", "clip_index")}
-        logits = model.model.gather_cues(clips, **text).alignment_logits
+        outputs, without = model(**inputs), plain(**inputs)
+        added = outputs.class_queries_logits - without.class_queries_logits
+        close(outputs.masks_queries_logits, without.masks_queries_logits)
         states = model.model.text_encoder(
-            text["input_ids"], attention_mask=text["attention_mask"]
+            inputs["input_ids"], attention_mask=inputs["attention_mask"]
         ).last_hidden_state
-        model.model.naming = None
-        without = model.model.gather_cues(clips, **text).alignment_logits
-        for row, clip in enumerate(text["clip_index"].tolist()):
-            named = head.naming(states[row][text["attention_mask"][row] > 0].mean(0))
-            grid = torch.nn.functional.adaptive_avg_pool2d(clips.frame_features[clip], 3)
-            shown = head.classifier(grid.flatten(2).transpose(1, 2)).softmax(-1)
-            close(logits[row] - without[row], shown @ named)
+        frames = model.encode_clips(inputs["pixel_values"]).frame_features
+        for row, clip in enumerate(inputs["clip_index"].tolist()):
+            named = head.naming(states[row][inputs["attention_mask"][row] > 0].mean(0))
+            grid = torch.nn.functional.adaptive_avg_pool2d(frames[clip], 3).flatten(2)
+            masks = (outputs.masks_queries_logits[row] > 0).float()
+            cover = torch.nn.functional.adaptive_avg_pool2d(masks, 3).flatten(2) ** 2
+            for frame in range(len(cover)):
+                for query, weights in enumerate(cover[frame]):
+                    seen = grid[frame] @ weights / weights.sum().clamp(min=1e-6)
+                    expected = head.classifier(seen).softmax(-1) @ named
+                    close(added[row, frame, query], torch.stack([expected, 0 * expected]))
+    model.train()(**inputs, mask_labels=torch.ones(4, 4, 24, 24)).loss.backward()
 
 
 def test_a_vocabulary_without_alignment_is_refused():

@@ -142,7 +142,14 @@ def test_the_state_goes_to_disk_and_back(model, processor, seconds, tmp_path):
         {"use_audio_cues": False},
         {"use_text_cues": False},
         {"grounding_config": {"use_audio_memory_cue": True}},
-        {"grounding_config": {"loss_weight": 1.0, "grounding_weight": 1.0, "use_alignment": True}},
+        {
+            "grounding_config": {
+                "loss_weight": 1.0,
+                "grounding_weight": 1.0,
+                "use_alignment": True,
+                "vocabulary_size": 7,
+            }
+        },
     ],
 )
 def test_variants_stream_too(processor, seconds, tmp_path, variant):

@@ -1,0 +1,175 @@
+"""Ours, not the paper's: the visual tokens of Q_m (Eq. 4) also point at the referred object.
+
+A head reads from each visual token a grounding logit, how far the object covers that part of the
+frame. Its loss is auxiliary, and a query's object score may take in the grounding logits under the
+query's mask. `RefAVSGroundingConfig` switches all of it on; in the paper there is none.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from .configuration_refavs import RefAVSConfig
+from .loss_refavs import RefAVSLossCounts, binary_cross_entropy, count_masks
+from .modeling_outputs_refavs import RefAVSModelOutput
+
+
+MIN_COVER = 1e-6  # of a token, below which a mask or an object counts as empty
+
+
+class RefAVSGroundingHead(nn.Linear):
+    """Visual tokens of Q_m to grounding logits."""
+
+    def __init__(self, config: RefAVSConfig):
+        super().__init__(config.hidden_size, 1)
+
+    def forward(self, outputs: RefAVSModelOutput) -> torch.Tensor:
+        """What [`RefAVSModel`] returned to `(expressions, frames, tokens)`; the sigmoid is how far
+        the object covers a token."""
+        logits = super().forward(outputs.visual_cues).squeeze(-1)
+        return logits if outputs.alignment_logits is None else logits + outputs.alignment_logits
+
+
+class RefAVSAlignmentHead(nn.Module):
+    """How near each visual token F'_V is to what the expression says and to the sound of its step,
+    where the projections share one space (`projection_init`): it is added to the grounding logits,
+    so that the cue transformers need not learn to compare. The expression says how much of either
+    counts; at the start it is the words alone."""
+
+    def __init__(self, config: RefAVSConfig):
+        super().__init__()
+        self.gates = nn.Linear(config.hidden_size, 2)
+
+    def forward(
+        self,
+        visual: torch.Tensor,
+        text: torch.Tensor,
+        text_mask: torch.Tensor,
+        audio: torch.Tensor | None,
+        audio_mask: torch.Tensor,
+    ) -> torch.Tensor:
+        """
+        Args:
+            visual: F'_V `(expressions, frames, tokens, D)`.
+            text, text_mask: F'_T `(expressions, L, D)`, and which tokens are real.
+            audio, audio_mask: F'_A `(expressions, frames, 1, D)`, and which seconds have sound.
+
+        Returns:
+            `(expressions, frames, tokens)`.
+        """
+        expression = normalise(mean_token(text, text_mask))
+        gates = self.gates(expression)[:, None, :, None]  # (E, 2) -> (E, 1, 2, 1)
+        wanted = (1 + gates[:, :, 0]) * expression[:, None]
+        if audio is not None:
+            heard = normalise(audio.squeeze(2)) * audio_mask[..., None].to(audio.dtype)
+            wanted = wanted + gates[:, :, 1] * heard
+        return (normalise(visual) * wanted[:, :, None]).sum(-1) / visual.shape[-1] ** 0.5
+
+
+class RefAVSNamingHead(nn.Module):
+    """How surely a query's mask shows what the expression names, by the vocabulary of a classifier
+    of pictures: what it makes of F_V under the mask (as FC-CLIP, arXiv 2308.02487, pools a frozen
+    CLIP), each class by how far the expression names it. It is added to the object scores, and
+    frozen: a name that no training sentence holds names classes all the same."""
+
+    def __init__(self, config: RefAVSConfig, visual_channels: int):
+        super().__init__()
+        classes = config.grounding_config.vocabulary_size
+        self.classifier = nn.Linear(visual_channels, classes)
+        self.naming = nn.Linear(config.text_config.hidden_size, classes)
+
+    def forward(self, features: torch.Tensor, named: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            features: F_V under each query's mask, `(frames, num_queries, C)`.
+            named: `naming` of the mean F_T of each frame's expression, `(frames, classes)`.
+
+        Returns:
+            `(frames, num_queries)`.
+        """
+        return (self.classifier(features).softmax(-1) @ named.unsqueeze(-1)).squeeze(-1)
+
+
+@dataclass
+class RefAVSEvidence:
+    """What object scores take in beside what a query says of itself; a row for each frame of each
+    expression.
+
+    Args:
+        grounding_logits: `(rows, tokens)`; None without the head for them.
+        frame_tokens: F_V `(rows, tokens, C)`, and `named_classes (rows, classes)`: None without
+            [`RefAVSNamingHead`].
+    """
+
+    grounding_logits: torch.Tensor | None = None
+    frame_tokens: torch.Tensor | None = None
+    named_classes: torch.Tensor | None = None
+
+    def of_rows(self, rows: torch.Tensor | slice) -> "RefAVSEvidence":
+        parts = (self.grounding_logits, self.frame_tokens, self.named_classes)
+        return RefAVSEvidence(*(None if part is None else part[rows] for part in parts))
+
+
+def mean_token(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """`(..., L, D)` and which are real `(..., L)` to their mean `(..., D)`."""
+    real = mask[..., None].to(tokens.dtype)
+    return (tokens * real).sum(-2) / real.sum(-2).clamp(min=1)
+
+
+def normalise(tokens: torch.Tensor) -> torch.Tensor:
+    """To mean 0 and deviation 1 over the last dimension."""
+    return nn.functional.layer_norm(tokens, tokens.shape[-1:])
+
+
+def pool_under_masks(masks_queries_logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """The mean of the tokens that each mask covers, each weighted by the square of its cover; 0 for
+    an empty mask.
+
+    Args:
+        masks_queries_logits: `(frames, num_queries, h, w)`.
+        tokens: `(frames, tokens, C)`, of a square grid.
+
+    Returns:
+        `(frames, num_queries, C)`.
+    """
+    grid = math.isqrt(tokens.shape[1])
+    masks = (masks_queries_logits > 0).to(tokens.dtype)
+    cover = nn.functional.adaptive_avg_pool2d(masks, grid).flatten(2).square()
+    return (cover @ tokens) / cover.sum(dim=-1, keepdim=True).clamp(min=MIN_COVER)
+
+
+def grounding_criterion(
+    grounding_logits: torch.Tensor,
+    mask_labels: torch.Tensor,
+    counts: RefAVSLossCounts | None = None,
+) -> torch.Tensor:
+    """Binary cross-entropy of the grounding logits with the object's cover of each token.
+
+    Args:
+        grounding_logits: `(frames, tokens)`, of a square grid.
+        mask_labels: `(frames, H, W)` in [0, 1].
+        counts: of more frames than these, if an update is gathered from several calls.
+
+    Returns:
+        The sum over tokens, its mean over frames. The cover is relative to the token that the
+        object covers most.
+    """
+    counts = counts or count_masks(mask_labels)
+    grid = math.isqrt(grounding_logits.shape[1])
+    covered = nn.functional.adaptive_avg_pool2d(mask_labels.float().unsqueeze(1), grid).flatten(1)
+    covered = covered / covered.amax(dim=1, keepdim=True).clamp(min=MIN_COVER)
+    return binary_cross_entropy(grounding_logits.float(), covered).sum() / counts.frames
+
+
+__all__ = [
+    "RefAVSAlignmentHead",
+    "RefAVSEvidence",
+    "RefAVSGroundingHead",
+    "RefAVSNamingHead",
+    "grounding_criterion",
+    "mean_token",
+    "normalise",
+    "pool_under_masks",
+]
