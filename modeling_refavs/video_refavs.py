@@ -241,6 +241,19 @@ def orientation_of(picture: av.VideoFrame) -> tuple[bool, bool, bool]:
     return False, a < 0, d < 0
 
 
+class OrientationReader:
+    """[`orientation_of`] of the pictures of one track, each kind read once: the side data of PyAV
+    holds its picture, 12 MB of 4K, until the garbage collector comes by."""
+
+    def __init__(self):
+        self._known: dict[int, tuple[bool, bool, bool]] = {}  # by the degrees that a picture says
+
+    def read(self, picture: av.VideoFrame) -> tuple[bool, bool, bool]:
+        if picture.rotation not in self._known:
+            self._known[picture.rotation] = orientation_of(picture)
+        return self._known[picture.rotation]
+
+
 UNTAGGED, PQ, HLG = 2, 16, 18  # of ITU-T H.273
 HD = (1280, 577)  # pixels; from either on players take untagged pictures for BT.709, not BT.601
 
@@ -308,19 +321,20 @@ def warn_once(message: str) -> None:
 @dataclass(frozen=True)
 class Frame:
     """One frame on display from `time` to `end`, in s from the first picture; `index` is its number
-    among all that the file shows, from 0."""
+    among all that the file shows, from 0; `orientation` is that of [`orientation_of`]."""
 
     time: float
     end: float
     picture: av.VideoFrame
     size: tuple[int, int]
     index: int
+    orientation: tuple[bool, bool, bool]
 
     @cached_property
     def rgb(self) -> np.ndarray:
         """`(height, width, 3)` uint8, upright, of the video's size even where the stream changes
         its own."""
-        transposed, from_right, from_below = orientation_of(self.picture)
+        transposed, from_right, from_below = self.orientation
         rgb = to_rgb24(self.picture, *(self.size[::-1] if transposed else self.size))
         rgb = rgb.swapaxes(0, 1) if transposed else rgb
         return np.ascontiguousarray(rgb[:: -1 if from_below else 1, :: -1 if from_right else 1])
@@ -336,12 +350,13 @@ def read_frames(source: VideoSource) -> Iterator[Frame]:
     info = probe_video(source)
     with open_media(info) as container:
         stream, deinterlacer = picture_stream(container), Deinterlacer()
+        orientations = OrientationReader()
         timed = _timed(_stamped(container, stream), info)
         for (time, index, picture), (end, _, _) in pairwise(timed):
             for known, whole in deinterlacer.push(picture, (time, end, info.size, index)):
-                yield Frame(*known[:2], whole, *known[2:])
+                yield Frame(*known[:2], whole, *known[2:], orientations.read(whole))
         for known, whole in deinterlacer.push(None):
-            yield Frame(*known[:2], whole, *known[2:])
+            yield Frame(*known[:2], whole, *known[2:], orientations.read(whole))
 
 
 class Deinterlacer:

@@ -23,6 +23,7 @@ from ..video_refavs import (
     Deinterlacer,
     DisplayOrder,
     Frame,
+    OrientationReader,
     SoundResampler,
     clock_broke,
     displayed_size,
@@ -178,6 +179,7 @@ class LiveSource:
         self._current: LiveSecond | None = None
         self._shown: Frame | None = None
         self._num_pictures, self._deinterlacer = 0, Deinterlacer()
+        self._orientations = OrientationReader()
         self._sound_is_apart = sound is not None
         containers = [pictures.open()] + ([sound.open()] if sound else [])
         self._video, track = picture_stream(containers[0]), sound_stream(containers[-1])
@@ -283,7 +285,10 @@ class LiveSource:
 
     def _push_picture(self, picture: av.VideoFrame, now: float) -> None:
         size = self._shown.size if self._shown else displayed_size(picture, self._video)
-        frame = Frame(now, now + 1 / self.frame_rate, picture, size, self._num_pictures)
+        orientation = self._orientations.read(picture)
+        frame = Frame(
+            now, now + 1 / self.frame_rate, picture, size, self._num_pictures, orientation
+        )
         self._num_pictures += 1
         if self._current is None:
             self._current = LiveSecond(0, frame)

@@ -7,7 +7,7 @@ planes, and only where there are any.
 import av
 import numpy as np
 
-from ..video_refavs import HD, HLG, PQ, UNTAGGED, Frame, orientation_of
+from ..video_refavs import HD, HLG, PQ, UNTAGGED, Frame
 
 
 BT709, STUDIO_LEVELS = 1, (0, 1)  # ITU-T H.273; FFmpeg's ranges, 0 is untagged
@@ -48,7 +48,7 @@ def planes_of(picture: av.VideoFrame) -> Planes:
 def read_planes(frame: Frame) -> Planes:
     """Return a decoded frame, upright and of the video's size; an odd side of n pixels has
     (n + 1) / 2 samples of U and V."""
-    transposed, from_right, from_below = orientation_of(frame.picture)
+    transposed, from_right, from_below = frame.orientation
     is_odd = frame.size[0] % 2 or frame.size[1] % 2
     # Tone mapping is done in RGB; turned about, the pixels of an odd side share colours otherwise.
     if frame.picture.color_trc in (PQ, HLG) or (is_odd and (from_right or from_below)):

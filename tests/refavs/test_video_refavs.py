@@ -1,6 +1,7 @@
 """Any container, any frame rate, any damage: frames and sound of each second are the right
 ones."""
 
+import gc
 import io
 import logging
 from itertools import pairwise
@@ -12,7 +13,7 @@ from PIL import Image
 
 from modeling_refavs import video_refavs
 from modeling_refavs.video_refavs import probe_video, read_frames, read_sound, read_steps
-from tests.media_kit import level_of, tone
+from tests.media_kit import counter, level_of, tone, write_movie
 
 
 def grey_of(picture: np.ndarray) -> int:
@@ -260,3 +261,22 @@ def test_animated_gif(tmp_path):
 )
 def test_which_time_stamps_are_believed(before, now, declared, broke):
     assert video_refavs.clock_broke(before, now, declared) == broke
+
+
+def test_pictures_are_given_back_at_once(tmp_path):
+    """PyAV's side data holds its picture in a cycle, which the collector comes by late."""
+    path = write_movie(tmp_path / "a.mp4", [counter(number) for number in range(40)])
+    gc.collect()
+    gc.disable()
+    try:
+        for frame in read_frames(path):
+            assert frame.rgb.shape[2] == 3
+        del frame
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        kept = sum(isinstance(thing, av.VideoFrame) for thing in gc.garbage)
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert kept <= 2
