@@ -116,7 +116,14 @@ def timeless(value):
             for key, entry in value.items()
             if key not in VOLATILE and "runtime" not in key and "per_second" not in key
         }
-    return [timeless(entry) for entry in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        # Trainer sums up its losses as it returns: killed after the last checkpoint, it does not
+        return [timeless(entry) for entry in value if not (is_log(entry) and "train_loss" in entry)]
+    return value
+
+
+def is_log(entry):
+    return isinstance(entry, dict) and "step" in entry
 
 
 def children_of(group: int) -> list[str]:
