@@ -182,8 +182,9 @@ class RefAVSGroundingConfig(RefAVSPreTrainedConfig):
             `use_audio_cues` or `use_cached_memory` is off.
         use_alignment: the likeness of F'_V with F'_T and F'_A is added to the grounding logits, see
             [`RefAVSAlignmentHead`]; needs `loss_weight` above 0 and text cues.
-        vocabulary_size: number of classes of a classifier of F_V, by whose names tokens are told
-            apart beside, see [`RefAVSNamingHead`]; 0: there is none. It needs `use_alignment`.
+        vocabulary_size: number of classes of a classifier of F_V, by whose names it is told what
+            queries' masks show, see [`RefAVSNamingHead`]; 0: there is none. It needs
+            `use_alignment`.
     """
 
     model_type = "refavs_grounding"
