@@ -231,6 +231,13 @@ def use_four_stages(backbone: PreTrainedConfig) -> None:
     backbone.out_features = [names[len(names) * step // NUM_STAGES - 1] for step in steps]
 
 
+class RefAVSMask2FormerConfig(Mask2FormerConfig):
+    """Mask2Former's; any backbone will do, where transformers warns of all but Swin."""
+
+    def validate_architecture(self) -> None:
+        PreTrainedConfig.validate_architecture(self)
+
+
 @strict
 class RefAVSConfig(RefAVSPreTrainedConfig):
     """EEMC: Expression Enhancing with Multimodal Cues.
@@ -267,7 +274,7 @@ class RefAVSConfig(RefAVSPreTrainedConfig):
     model_type = "refavs"
     keys_to_ignore_at_inference = ["memory", "cue_hidden_states", "cue_mask"]  # noqa: RUF012, a list to Trainer
     sub_configs = {  # noqa: RUF012, the name and form are transformers'
-        "mask2former_config": Mask2FormerConfig,
+        "mask2former_config": RefAVSMask2FormerConfig,
         "text_config": AutoConfig,
         "audio_config": AutoConfig,
         "grounding_config": RefAVSGroundingConfig,

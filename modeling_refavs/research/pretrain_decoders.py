@@ -11,7 +11,6 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
-    Mask2FormerConfig,
     Trainer,
     TrainingArguments,
 )
@@ -21,7 +20,7 @@ from dataset_script.schema import NUM_FRAMES
 from dataset_script.synthetic.appearance import appearance_of
 from dataset_script.synthetic.sampling import sample_scene
 
-from ..configuration_refavs import use_four_stages
+from ..configuration_refavs import RefAVSMask2FormerConfig, use_four_stages
 from ..mask2former_refavs import RefAVSMask2FormerModel
 from ..training.arguments import read_recipe
 from .pretrain_vision import WORKERS, set_loss
@@ -140,7 +139,7 @@ def make_finder(vision: str, config: dict[str, Any]) -> ObjectFinder:
     """
     backbone = AutoConfig.from_pretrained(vision, **config.get("vision_config", {}))
     use_four_stages(backbone)
-    fields = Mask2FormerConfig(**config["mask2former_config"], backbone_config=backbone)
+    fields = RefAVSMask2FormerConfig(**config["mask2former_config"], backbone_config=backbone)
     model = RefAVSMask2FormerModel(fields, config.get("adapter_size", 64))
     level = model.pixel_level_module
     level.encoder = type(level.encoder).from_pretrained(vision, config=backbone)

@@ -144,3 +144,12 @@ def test_a_misspelt_change_of_a_saved_part_is_refused(tmp_path):
     RefAVSConfig().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="did you mean `object_score_bias`"):
         RefAVSConfig.from_pretrained(tmp_path, grounding_config={"object_score_bais": 1.0})
+
+
+def test_a_backbone_that_transformers_does_not_know_is_taken_without_a_warning(monkeypatch):
+    warned = []
+    logger = "transformers.models.mask2former.configuration_mask2former.logger"
+    monkeypatch.setattr(f"{logger}.warning_once", warned.append)
+    config = RefAVSConfig(vision_config={"model_type": "refavs_efficientnet_lite"})
+    RefAVSConfig.from_dict(config.to_dict())
+    assert not warned
