@@ -21,7 +21,7 @@ from ..utils.files import whole_file
 
 # Half precision: 18 kB for each expression and frame at 96x96; no sign is lost.
 LOGIT_DTYPE = np.dtype("<f2")
-PRESENCE = "presence"
+PRESENCE, TIMES = "presence", "times"
 CLAIMS = "folders.json"
 
 
@@ -38,6 +38,7 @@ class MaskStore:
         self.file = file or tempfile.TemporaryFile()  # noqa: SIM115, it lives as long as this object
         self.shape: tuple[int, ...] | None = None  # (expressions, h, w)
         self.presence: np.ndarray | None = None  # (expressions, frames)
+        self.times = np.zeros(0)  # s, of the frames
         self.memory: RefAVSMemory | None = None
         self.duration = 0.0
         self._lock = Lock()  # drawing and whoever asks for shares are different threads
@@ -51,6 +52,7 @@ class MaskStore:
         presence: np.ndarray,
         memory: RefAVSMemory | None,
         duration: float,
+        times: np.ndarray | None = None,
     ) -> None:
         """Keep what the model said of the next frames.
 
@@ -59,6 +61,7 @@ class MaskStore:
             presence: `(expressions, frames)`, probabilities.
             memory: of the model, after the last of them.
             duration: s, that they cover.
+            times: `(frames,)` s, when they were on display; by default one second after the other.
         """
         # (expressions, frames, h, w) -> (frames, expressions, h, w)
         block = mask_logits.float().cpu().numpy().astype(LOGIT_DTYPE).swapaxes(0, 1)
@@ -67,6 +70,9 @@ class MaskStore:
             self.file.seek(len(self) * self._frame_size)
             self.file.write(block.tobytes())
             self.file.flush()
+        if times is None:
+            times = len(self) + np.arange(len(block), dtype=float)
+        self.times = np.concatenate([self.times, times])
         self.presence = (
             presence if self.presence is None else np.concatenate([self.presence, presence], axis=1)
         )
@@ -106,7 +112,7 @@ class PersistentMaskStore(MaskStore):
         if state:
             facts, tensors = state
             self.shape, self.duration = tuple(facts["shape"]), facts["duration"]
-            self.presence = tensors.pop(PRESENCE).numpy()
+            self.presence, self.times = tensors.pop(PRESENCE).numpy(), tensors.pop(TIMES).numpy()
             self.memory = RefAVSMemory.from_dict(tensors)
             if self.file.seek(0, 2) < len(self) * self._frame_size:
                 super().__init__(self.file)  # less than the state says: begin anew
@@ -117,12 +123,14 @@ class PersistentMaskStore(MaskStore):
         presence: np.ndarray,
         memory: RefAVSMemory | None,
         duration: float,
+        times: np.ndarray | None = None,
     ) -> None:
         """As in [`MaskStore`]; when it returns, a later run resumes from here."""
-        super().append(mask_logits, presence, memory, duration)
+        super().append(mask_logits, presence, memory, duration, times)
         tensors = memory.to_dict() if memory else {}
         tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
         tensors[PRESENCE] = torch.from_numpy(self.presence)
+        tensors[TIMES] = torch.from_numpy(self.times)
         facts = {"request": self.request, "shape": self.shape, "duration": self.duration}
         with whole_file(self._state) as unfinished:
             unfinished.write_bytes(save(tensors, {"facts": json.dumps(facts)}))
@@ -150,7 +158,8 @@ class PersistentMaskStore(MaskStore):
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no dict
         except (OSError, SafetensorError):
             return None
-        return (facts, tensors) if facts.get("request") == self.request else None
+        same = facts.get("request") == self.request and TIMES in tensors
+        return (facts, tensors) if same else None
 
 
 def store_folder_of(output: str | Path) -> Path:

@@ -128,14 +128,59 @@ class Timeline:
         return indices, weights / weights.sum()
 
 
-def make_timeline(info: VideoInfo, rate: float | str, smoothing: float | None) -> Timeline:
+@dataclass(frozen=True)
+class FrameTimeline:
+    """As [`Timeline`], where the model saw every frame: each makes a step of its own, at its own
+    time, whatever the video's frame rate does.
+
+    Args:
+        steps_per_second: the video's mean frame rate.
+        times: s, when the frames that the model saw began to be on display, rising.
+        smoothing: as in [`Timeline`].
+    """
+
+    steps_per_second: float
+    times: np.ndarray
+    smoothing: float = 0.0
+
+    def num_steps(self, duration: float, num_frames: int) -> int:
+        return num_frames
+
+    def step_at(self, time: float) -> int:
+        return max(0, int(np.searchsorted(self.times, time + TIME_ROUNDING, side="right")) - 1)
+
+    def time_of(self, step: int) -> float:
+        return float(self.times[step])
+
+    def frames_of(self, step: int, num_frames: int) -> tuple[np.ndarray, np.ndarray]:
+        distance = np.abs(self.times - self.times[step])
+        indices = np.flatnonzero(distance < max(self.smoothing, TIME_ROUNDING))
+        weights = 1 - distance[indices] / max(self.smoothing, TIME_ROUNDING)
+        return indices, weights / weights.sum()
+
+
+def make_timeline(
+    info: VideoInfo, rate: float | str, smoothing: float | None, times: np.ndarray
+) -> Timeline | FrameTimeline:
     """Return the timeline for the arguments of [`segment_video`]; the model never sees more frames
-    than the video has."""
-    video_rate = min(info.frame_rate, MAX_FRAME_RATE)
-    frames_per_second = video_rate if rate == "video" else min(float(rate), video_rate)
+    than the video has. `times` are those of the frames that it saw."""
+    if sees_every_frame(info, rate):
+        return FrameTimeline(info.frame_rate, times, SMOOTHING if smoothing is None else smoothing)
+    frames_per_second = seen_rate(info, rate)
     if frames_per_second <= 1:
         return Timeline(smoothing=smoothing or 0.0)
+    video_rate = min(info.frame_rate, MAX_FRAME_RATE)
     return Timeline(video_rate, frames_per_second, SMOOTHING if smoothing is None else smoothing)
+
+
+def sees_every_frame(info: VideoInfo, rate: float | str) -> bool:
+    return rate == "video" and 1 < info.frame_rate <= MAX_FRAME_RATE
+
+
+def seen_rate(info: VideoInfo, rate: float | str) -> float:
+    """Frames a second that the model sees."""
+    video_rate = min(info.frame_rate, MAX_FRAME_RATE)
+    return video_rate if rate == "video" else min(float(rate), video_rate)
 
 
 @dataclass(frozen=True)
@@ -146,38 +191,61 @@ class SampledFrame:
         rgb: `(height, width, 3)` uint8.
         second: in which it is.
         audio: `(samples,)` float32, the sound of that second; None without a sound track.
+        time: s, of which it is the frame on display.
         end: s, when the next sampled frame begins or the video ends.
     """
 
     rgb: np.ndarray
     second: int
     audio: np.ndarray | None
+    time: float
     end: float
 
 
-def sample_frames(source: VideoSource, rate: float) -> Iterator[SampledFrame]:
+def sample_frames(source: VideoSource, rate: float | None) -> Iterator[SampledFrame]:
     """Yield the frames on display at 0, 1/rate, 2/rate, ... s; one second's sound is held in
     memory.
 
     Args:
         source: see [`probe_video`].
-        rate: frames/s, more than 1 and at most the video's frame rate.
+        rate: frames/s, more than 1 and at most the video's frame rate; None for every frame, one
+            that stands again with each second.
 
     Raises:
         ValueError: the file is no video.
     """
     info = probe_video(source)
-    sounds, second, number, waiting, end = sound_by_second(info, SAMPLING_RATE), -1, 0, None, 0.0
+    sounds, second, waiting, end = sound_by_second(info, SAMPLING_RATE), -1, None, 0.0
+    moments = _own_moments if rate is None else _Grid(rate, STEP_ROUNDING / info.frame_rate)
     for frame in read_frames(info):
-        while number / rate + STEP_ROUNDING / info.frame_rate < frame.end or not number:
+        for moment in moments(frame):
             if waiting:
-                yield replace(waiting, end=number / rate)
-            if int(number / rate + 1e-6) > second:
+                yield replace(waiting, end=moment)
+            while int(moment + 1e-6) > second:
                 second, audio = second + 1, next(sounds)
-            waiting, number = SampledFrame(frame.rgb, second, audio, end), number + 1
+            waiting = SampledFrame(frame.rgb, second, audio, moment, end=moment)
         end = frame.end
     if waiting:
         yield replace(waiting, end=end)
+
+
+class _Grid:
+    """The moments 0, 1/rate, 2/rate, ... s at which each frame in turn is on display."""
+
+    def __init__(self, rate: float, rounding: float):
+        self.rate, self.rounding, self.number = rate, rounding, 0
+
+    def __call__(self, frame: Frame) -> Iterator[float]:
+        while self.number / self.rate + self.rounding < frame.end or not self.number:
+            yield self.number / self.rate
+            self.number += 1
+
+
+def _own_moments(frame: Frame) -> Iterator[float]:
+    """When a frame begins, and when a second does in which it still stands."""
+    yield frame.time
+    seconds = range(int(frame.time + 1e-6) + 1, math.ceil(frame.end - STANDING - TIME_ROUNDING))
+    yield from map(float, seconds)
 
 
 def decode_with_cues(
@@ -214,12 +282,14 @@ def decode_with_cues(
 
 class ChunkOutput(NamedTuple):
     """What the model says of a chunk of a video: mask logits `(expressions, frames, h, w)`,
-    presence logits `(expressions, frames)`, the memory after it, and its length in s."""
+    presence logits `(expressions, frames)`, the memory after it, its length in s, and when its
+    frames were on display; None for one a second."""
 
     mask_logits: torch.Tensor
     presence_logits: torch.Tensor
     memory: RefAVSMemory | None
     duration: float
+    times: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -276,7 +346,7 @@ class FrameInference:
 
     Args:
         model, processor, info, expressions, chunk_size: see [`SecondInference`].
-        frames_per_second: more than 1.
+        frames_per_second: more than 1; None for every frame.
     """
 
     model: Any
@@ -284,7 +354,7 @@ class FrameInference:
     info: VideoInfo
     expressions: list[str]
     chunk_size: int
-    frames_per_second: float
+    frames_per_second: float | None
 
     @cached_property
     def tokens(self) -> dict[str, torch.Tensor]:
@@ -300,7 +370,7 @@ class FrameInference:
     def segment(
         self, chunk: tuple[int, Iterator[SampledFrame]], memory: RefAVSMemory | None
     ) -> ChunkOutput:
-        (second, frames), cues, parts, end = chunk, None, [], 0.0
+        (second, frames), cues, parts, times, end = chunk, None, [], [], 0.0
         while group := list(islice(frames, self.chunk_size)):
             inputs = self.processor(
                 frames=[frame.rgb for frame in group],
@@ -312,9 +382,11 @@ class FrameInference:
             cues = features if cues is None else cues
             outputs = decode_with_cues(self.model, cues, features, self.tokens, memory)
             parts.append((outputs.mask_logits, outputs.presence_logits))
+            times += [frame.time for frame in group]
             end = group[-1].end
         mask_logits, presence_logits = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
-        return ChunkOutput(mask_logits, presence_logits, outputs.memory, min(end - second, 1.0))
+        duration = min(end - second, 1.0)
+        return ChunkOutput(mask_logits, presence_logits, outputs.memory, duration, np.array(times))
 
 
 @dataclass(frozen=True)
@@ -361,7 +433,7 @@ class VideoSegmentation:
     expressions: tuple[str, ...]
     duration: float
     store: MaskStore
-    timeline: Timeline
+    timeline: Timeline | FrameTimeline
     presence: np.ndarray
     threshold: float
     processor: Any
@@ -500,14 +572,16 @@ def segment_video(
     if steps_per_chunk < 1:
         raise ValueError(f"steps_per_chunk must be at least 1, got {steps_per_chunk}")
     info = probe_video(path)
-    timeline = make_timeline(info, rate, smoothing)
     store = MaskStore() if store is None else store
     inference = SecondInference(model, processor, info, list(expressions), steps_per_chunk)
-    if timeline.frames_per_second != 1:
-        inference = FrameInference(**vars(inference), frames_per_second=timeline.frames_per_second)
+    if sees_every_frame(info, rate):
+        inference = FrameInference(**vars(inference), frames_per_second=None)
+    elif seen_rate(info, rate) > 1:
+        inference = FrameInference(**vars(inference), frames_per_second=seen_rate(info, rate))
     done, begin = store.duration, time.perf_counter()
     _run(inference, store, progress)
     elapsed = time.perf_counter() - begin
+    timeline = make_timeline(info, rate, smoothing, store.times)
     return VideoSegmentation(
         info=info,
         expressions=tuple(expressions),
@@ -534,11 +608,11 @@ def _run(
         output = inference.segment(chunk, memory)
         memory, before = output.memory, store.duration
         presence = output.presence_logits.float().sigmoid().cpu().numpy()
-        store.append(output.mask_logits, presence, memory, output.duration)
+        store.append(output.mask_logits, presence, memory, output.duration, output.times)
         _report(progress, before, store.duration)
 
 
-def _presence(store: MaskStore, timeline: Timeline) -> np.ndarray:
+def _presence(store: MaskStore, timeline: Timeline | FrameTimeline) -> np.ndarray:
     """Presence of the frames that the model saw -> presence `(expressions, steps)`."""
     num_frames = len(store)
     steps = [

@@ -8,6 +8,7 @@ import torch
 from modeling_refavs.inference.export import summarize
 from modeling_refavs.inference.mask_store import PersistentMaskStore
 from modeling_refavs.inference.segment import (
+    FrameTimeline,
     Timeline,
     decode_with_cues,
     sample_frames,
@@ -50,6 +51,41 @@ def test_time_stamps_that_are_rounded_cost_no_picture(write_clip):
     times = tuple(np.round(np.arange(60) / 29.97, 3))
     path = write_clip(times=times, end=2.002)
     assert [grey_of(frame.rgb) for frame in sample_frames(path, 29.97)][:60] == list(range(60))
+
+
+BURSTS = (0.0, 0.04, 0.08, 0.12, 1.5, 1.54, 1.58, 1.62)  # s; the last one stands for two seconds
+
+
+def test_every_frame_of_a_variable_rate_is_seen_once_and_what_stands_each_second(write_clip):
+    path = write_clip(times=BURSTS, end=3.7, sound=[(0.0, tone(3.7))])
+    frames = list(sample_frames(path, None))
+    assert [frame.time for frame in frames] == pytest.approx([*BURSTS[:4], 1.0, *BURSTS[4:], 2, 3])
+    assert [grey_of(frame.rgb) for frame in frames] == [0, 1, 2, 3, 3, 4, 5, 6, 7, 7, 7]
+    assert [frame.second for frame in frames] == [0] * 4 + [1] * 5 + [2, 3]
+    assert [len(frame.audio) for frame in frames[:9]] == [16000] * 9
+
+
+def test_each_frame_of_a_variable_rate_has_masks_of_its_own(model, processor, write_clip, tmp_path):
+    path = write_clip(times=BURSTS, end=3.7, sound=[(0.0, tone(3.7))])
+    options = {"rate": "video", "smoothing": 0}
+    result = segment_video(model, processor, path, SENTENCES[:1], **options)
+    assert (result.num_steps, result.duration) == (11, pytest.approx(3.7, abs=2e-3))
+    shown = [item for item in result.masked_frames() if item.is_shown]
+    assert [item.step for item in shown] == list(range(11))
+    assert [item.time for item in shown] == pytest.approx([*BURSTS[:4], 1.0, *BURSTS[4:], 2, 3])
+    # a run that goes on has the times of the frames before
+    with pytest.raises(KeyboardInterrupt):
+        segment_video(
+            *(model, processor, path, SENTENCES[:1]),
+            **options,
+            store=PersistentMaskStore(tmp_path / "j", {}),
+            progress=lambda seconds: (_ for _ in ()).throw(KeyboardInterrupt),
+        )
+    store = PersistentMaskStore(tmp_path / "j", {})
+    assert 0 < len(store) < 11
+    resumed = segment_video(model, processor, path, SENTENCES[:1], **options, store=store)
+    np.testing.assert_array_equal(resumed.timeline.times, result.timeline.times)
+    torch.testing.assert_close(resumed.mask_logits, result.mask_logits, rtol=2e-3, atol=1e-5)
 
 
 def test_with_a_pictures_own_cues_it_is_the_usual_answer(model, processor, clip):
@@ -150,6 +186,9 @@ def test_what_is_told_of_pictures_agrees(model, processor, video):
         (Timeline(25, 25, 0.08), 0, {0: 2 / 3, 1: 1 / 3}),
         (Timeline(25, 5), 48, {9: 1.0}),
         (Timeline(1, 1, 2.0), 3, {2: 0.25, 3: 0.5, 4: 0.25}),
+        (FrameTimeline(25, np.arange(10) / 25, 0.08), 3, {2: 0.25, 3: 0.5, 4: 0.25}),
+        (FrameTimeline(25, np.arange(10) / 25), 3, {3: 1.0}),
+        (FrameTimeline(9, np.array([0, 1.0, 1.25, 3]), 1.0), 2, {1: 3 / 7, 2: 4 / 7}),
     ],
 )
 def test_which_answers_make_a_mask(timeline, step, expected):
