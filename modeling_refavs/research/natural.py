@@ -39,14 +39,16 @@ class NaturalScores:
 
 
 def read_photographs() -> list[tuple[Image.Image, np.ndarray, dict]]:
-    """Of those whose package is installed: the picture, the object's mask `(H, W)` bool, and the
-    entry of `natural.json` with the names of what is there and of what is not."""
+    """Of those whose package is installed: the picture, of its mask's size, the object's mask
+    `(H, W)` bool, and the entry of `natural.json` with the names of what is there and of what is not."""
     found = []
     for entry in json.loads(PHOTOGRAPHS.read_text(encoding="utf-8")):
         package, _, path = entry["image"].partition("/")
         spec = find_spec(package)
         if spec is not None and (file := Path(spec.origin).parent / path).exists():
-            found.append((Image.open(file).convert("RGB"), decode_rle(entry["mask"]) > 0, entry))
+            mask = decode_rle(entry["mask"]) > 0
+            picture = Image.open(file).convert("RGB").resize(mask.shape[::-1])
+            found.append((picture, mask, entry))
     return found
 
 

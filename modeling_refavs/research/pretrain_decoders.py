@@ -2,11 +2,13 @@
 a library's photographs, whatever it is."""
 
 import json
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image, ImageEnhance, ImageFilter
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -18,6 +20,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from dataset_script.schema import NUM_FRAMES
 from dataset_script.synthetic.appearance import appearance_of
+from dataset_script.synthetic.photographs import LibraryCast
 from dataset_script.synthetic.sampling import sample_scene
 
 from ..configuration_refavs import RefAVSMask2FormerConfig, use_four_stages
@@ -30,6 +33,7 @@ PHOTO_RECIPE = Path(__file__).parent / "recipes" / "photo_single_step.yaml"
 SIZE = 256  # pixels, height and width
 MASK_SIZE = SIZE // 4  # of the labels
 CROPPED, PART = 0.7, (0.33, 1.0)  # share of composites that are parts, and of the side
+DISTRACTORS = 4  # parts of other grounds in a composite, at most
 SCORED = 200  # frames of the validation split
 
 
@@ -58,8 +62,10 @@ class Composites(torch.utils.data.Dataset):
         side = round(SIZE / rng.uniform(*PART)) if rng.random() < CROPPED else SIZE
         pixels, masks = appearance.draw(scene, float(rng.integers(NUM_FRAMES)), side, side)
         rows, columns = _around(rng, masks, side)
-        masks = masks[:, rows, columns]
-        return {"pixels": pixels[rows, columns], "masks": masks[masks.any(axis=(1, 2))]}
+        pixels, masks = pixels[rows, columns].copy(), masks[:, rows, columns].copy()
+        for _ in range(rng.integers(DISTRACTORS + 1)):
+            _cover_with_ground(rng, pixels, masks, appearance.cast(self.split))
+        return {"pixels": _degrade(rng, pixels), "masks": masks[masks.any(axis=(1, 2))]}
 
 
 def _around(rng: np.random.Generator, masks: np.ndarray, side: int) -> tuple[slice, slice]:
@@ -71,6 +77,56 @@ def _around(rng: np.random.Generator, masks: np.ndarray, side: int) -> tuple[sli
     start = middle - SIZE * rng.uniform(0.3, 0.7, 2)
     top, left = start.clip(0, side - SIZE).round().astype(int).tolist()
     return slice(top, top + SIZE), slice(left, left + SIZE)
+
+
+def _cover_with_ground(
+    rng: np.random.Generator, pixels: np.ndarray, masks: np.ndarray, cast: LibraryCast
+) -> None:
+    """Cover a part of `pixels (256, 256, 3)`, and of the `masks (objects, 256, 256)` under it, with
+    a part of another ground in the form of an object: an edge alone makes no object."""
+    folder, media = cast.library.folder, cast.media
+    kinds = sorted(media.pictures)
+    pictures = media.pictures[kinds[rng.integers(len(kinds))]]
+    form = Image.open(folder / pictures[rng.integers(len(pictures))].file)
+    form = form.convert("RGBA").getchannel("A")
+    factor = rng.uniform(0.15, 0.6) * SIZE / max(form.size)
+    stretch = rng.uniform(0.7, 1.4)
+    sides = form.width * factor * stretch, form.height * factor / stretch
+    form = form.resize([max(2, round(side)) for side in sides], Image.Resampling.BILINEAR)
+    form = form.rotate(rng.uniform(0, 360), Image.Resampling.BILINEAR, expand=True)
+    form = form.filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.7)))
+    cover = Image.new("L", (SIZE, SIZE))
+    cover.paste(form, tuple((rng.uniform(-0.3, 0.9, 2) * SIZE).astype(int).tolist()))
+    alpha = np.asarray(cover, dtype=np.float32) / 255
+    ground = Image.open(folder / media.grounds[rng.integers(len(media.grounds))].file)
+    zoom = rng.uniform(1, 3) * SIZE / min(ground.size)
+    sides = [max(SIZE, round(side * zoom)) for side in ground.size]
+    ground = ground.convert("RGB").resize(sides, Image.Resampling.BILINEAR)
+    left, top = (int(rng.integers(side - SIZE + 1)) for side in sides)
+    fill = np.asarray(ground.crop((left, top, left + SIZE, top + SIZE)), dtype=np.float32)
+    fill = fill * rng.uniform(0.7, 1.2)
+    pixels[:] = (pixels + alpha[..., None] * (fill - pixels)).clip(0, 255).astype(np.uint8)
+    masks &= alpha < 0.5
+
+
+def _degrade(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
+    """What cameras and files do to a picture as a whole: other colours, none, a coarser grain,
+    JPEG."""
+    picture = Image.fromarray(pixels)
+    if rng.random() < 0.5:
+        saturation = rng.choice([0.0, rng.uniform(0.3, 1.6)], p=[0.3, 0.7])
+        picture = ImageEnhance.Color(picture).enhance(saturation)
+        picture = ImageEnhance.Contrast(picture).enhance(rng.uniform(0.6, 1.4))
+        picture = ImageEnhance.Brightness(picture).enhance(rng.uniform(0.6, 1.4))
+    if rng.random() < 0.3:
+        side = round(SIZE * rng.uniform(0.4, 0.9))
+        picture = picture.resize((side, side), Image.Resampling.BILINEAR)
+        picture = picture.resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+    if rng.random() < 0.5:
+        file = BytesIO()
+        picture.save(file, "JPEG", quality=int(rng.integers(25, 95)))
+        picture = Image.open(file)
+    return np.asarray(picture)
 
 
 class CompositeCollator:
