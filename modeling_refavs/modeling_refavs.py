@@ -64,7 +64,11 @@ from .modeling_outputs_refavs import (
     of_steps,
     split_inputs,
 )
-from .video_session_refavs import RefAVSVideoInferenceSession, RefAVSVideoSessionMixin
+from .video_session_refavs import (
+    RefAVSVideoInferenceSession,
+    RefAVSVideoSegmentationOutput,
+    RefAVSVideoSessionMixin,
+)
 
 
 class RefAVSPreTrainedModel(StrictLoadingMixin, RefAVSEncodersMixin, PreTrainedModel):
@@ -595,7 +599,7 @@ class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
         inference_session: RefAVSVideoInferenceSession | None = None,
         frame: Any = None,
         audio: Any = None,
-    ) -> RefAVSSegmentationOutput:
+    ) -> RefAVSSegmentationOutput | RefAVSVideoSegmentationOutput:
         """`encode_clips`, then `segment`.
 
         Args:

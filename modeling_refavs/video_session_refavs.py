@@ -72,6 +72,8 @@ class RefAVSVideoInferenceSession:
         audio: Any = None,
         sampling_rate: int = SAMPLING_RATE,
     ):
+        if not sampling_rate or sampling_rate < 0:
+            raise ValueError(f"sampling_rate must be a number of Hz, got {sampling_rate}")
         self.processor, self.sampling_rate = processor, sampling_rate
         self.prompts: dict[int, str] = {}
         self.video_height: int | None = None
@@ -85,11 +87,13 @@ class RefAVSVideoInferenceSession:
             if audio is not None:
                 raise ValueError("a video file has its own sound: leave out audio")
         elif video is not None:
-            if not hasattr(video, "__len__") or not len(video):
+            is_array = hasattr(video, "ndim")
+            if not hasattr(video, "__len__") or not len(video) or (is_array and video.ndim != 4):
+                came = f"{type(video).__name__} {tuple(video.shape) if is_array else ''}".strip()
                 raise ValueError(
-                    "video must be a path, bytes, or frames, a list or an array of at least one; "
-                    f"got {type(video).__name__}: frames that come one by one go to the model, as "
-                    "frame="
+                    "video must be a path, bytes, a list of at least one frame, or an array "
+                    f"(frames, height, width, 3), got {came}: frames that come one by one go to "
+                    "the model, as frame="
                 )
             self.video_height, self.video_width = to_rgb(video[0]).shape[:2]
             audio = None if audio is None else prepare_waveform(audio, sampling_rate)

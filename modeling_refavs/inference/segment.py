@@ -314,15 +314,13 @@ class FrameInference:
             features = self.model.encode_clips(**inputs.to(dtype=self.model.dtype))
             cues = features if cues is None else cues
             outputs = decode_with_cues(self.model, cues, features, self.tokens, memory)
-            parts.append(outputs)
+            parts.append((outputs.mask_logits, outputs.presence_logits, outputs.iou_scores))
             end = group[-1].end
-
-        def join(name: str) -> torch.Tensor | None:
-            values = [getattr(part, name) for part in parts]
-            return None if values[0] is None else torch.cat(values, dim=1)
-
-        answers = (join("mask_logits"), join("presence_logits"), outputs.memory)
-        return ChunkOutput(*answers, min(end - second, 1.0), join("iou_scores"))
+        mask_logits, presence_logits, iou_scores = (
+            None if part[0] is None else torch.cat(part, dim=1) for part in zip(*parts, strict=True)
+        )
+        duration = min(end - second, 1.0)
+        return ChunkOutput(mask_logits, presence_logits, outputs.memory, duration, iou_scores)
 
 
 @dataclass(frozen=True)

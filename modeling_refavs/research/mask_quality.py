@@ -10,6 +10,7 @@ from dataset_script.builder_refavs import load_refavs
 
 from ..grounding_refavs import mask_iou
 from ..metrics.scoring import true_masks
+from ..modeling_outputs_refavs import mask_scores
 from ..modeling_refavs import RefAVSForSegmentation
 from ..processing_refavs import RefAVSProcessor
 from ..video_refavs import read_wav
@@ -59,7 +60,8 @@ def measure_mask_quality(
     max_clips: int | None = None,
     steps_per_clip: int | None = None,
 ) -> dict[str, Calibration]:
-    """Of all masks of a split (`all`), and of those that are not empty (`found`), if there are any.
+    """Of all masks of a split (`all`), of those that are not empty (`found`), if there are any, and
+    of these with their mean probability in place of the predicted IoU (`found_by_score`).
 
     Args:
         model, processor: with an IoU head.
@@ -87,16 +89,16 @@ def measure_mask_quality(
         truth = np.stack([truth.masks[steps] for truth in true_masks(clip, None)])
         outputs = model(**inputs, step_index=torch.tensor(steps, device=model.device))
         true = mask_iou(outputs.mask_logits, torch.from_numpy(truth).to(model.device).float())
-        found = (outputs.mask_logits > 0).flatten(2).any(dim=-1)
-        column = torch.stack([outputs.iou_scores.float(), true, found.float()])
-        columns.append(column.flatten(1).cpu().double().numpy())
-    predicted, true, found = np.concatenate(columns, axis=1)
-    groups = {"all": np.ones(len(found), dtype=bool), "found": found > 0}
-    return {
-        name: calibrate(predicted[group], true[group])
-        for name, group in groups.items()
-        if group.any()
-    }
+        scores = mask_scores(outputs.mask_logits.float().flatten(0, 1), 0.5)
+        column = torch.stack([outputs.iou_scores.float().flatten(), true.flatten(), scores])
+        columns.append(column.cpu().double().numpy())
+    predicted, true, scores = np.concatenate(columns, axis=1)
+    found = scores > 0
+    measured = {"all": calibrate(predicted, true)}
+    if found.any():
+        measured["found"] = calibrate(predicted[found], true[found])
+        measured["found_by_score"] = calibrate(scores[found], true[found])
+    return measured
 
 
 def _spread(length: int, wanted: int | None) -> list[int]:

@@ -248,6 +248,8 @@ def test_mistakes(model, processor, clip):
         "audio without a video": lambda: processor.init_video_session(audio=audio),
         "come one by one": lambda: processor.init_video_session(iter(clip["frames"])),
         "got list": lambda: processor.init_video_session([]),
+        r"got ndarray \(120, 160, 3\)": lambda: processor.init_video_session(frame),
+        "must be a number of Hz": lambda: processor.init_video_session(sampling_rate=0),
         "sampling_rate": lambda: processor.init_video_session(clip["frames"], audio, None),
         "no_such_file": lambda: processor.init_video_session("no_such_file.mp4"),
     }

@@ -43,7 +43,9 @@ def test_measured_of_a_tree(processor, tree):
     model = make_model(grounding_config={"use_iou_head": True})
     found = measure_mask_quality(model, processor, tree, max_clips=2, steps_per_clip=3)
     assert found["all"].masks % 3 == 0
-    assert found["found"].masks <= found["all"].masks
+    assert found["found_by_score"].masks == found["found"].masks <= found["all"].masks
+    assert found["found_by_score"].true == found["found"].true
+    assert found["found_by_score"].predicted > 0.5  # the mean of what lies above 0.5
     assert 0 < found["all"].predicted < 1
     with pytest.raises(ValueError, match="predicts no IoU"):
         measure_mask_quality(make_model(), processor, tree)
