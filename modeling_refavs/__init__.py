@@ -25,6 +25,7 @@ _ROOMS = {
     "RefAVSReleasedForSegmentation": "modeling_refavs_released",
     "RefAVSStream": "streaming_refavs",
     "RefAVSVggishModel": "modeling_vggish",
+    "RefAVSVideoInferenceSession": "video_session_refavs",
     "RefAVSYamnetConfig": "modeling_yamnet",
     "RefAVSYamnetForAudioClassification": "modeling_yamnet",
     "RefAVSYamnetModel": "modeling_yamnet",

@@ -185,6 +185,8 @@ class RefAVSGroundingConfig(RefAVSPreTrainedConfig):
         vocabulary_size: number of classes of a classifier of F_V, by whose names it is told what
             queries' masks show, see [`RefAVSNamingHead`]; 0: there is none. It needs
             `use_alignment`.
+        use_iou_head: the IoU of each mask with the truth is predicted, see [`RefAVSIoUHead`]. It
+            changes no mask.
     """
 
     model_type = "refavs_grounding"
@@ -196,6 +198,7 @@ class RefAVSGroundingConfig(RefAVSPreTrainedConfig):
     use_audio_memory_cue: bool = False
     use_alignment: bool = False
     vocabulary_size: int = 0
+    use_iou_head: bool = False
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)

@@ -157,6 +157,30 @@ class RefAVSEncodersMixin:
         self._require_grads_hook = self._require_grads_hooks[0]
 
 
+def frozen_names(model: PreTrainedModel) -> tuple[set[str], set[str]]:
+    """Of [`RefAVSModel`] the modules of frozen encoders, and all parameters that its config
+    freezes."""
+    config, level = model.config, "mask2former.pixel_level_module."
+    candidates = [
+        (config.freeze_vision_encoder, f"{level}encoder."),
+        (config.freeze_text_encoder, "text_encoder."),
+        (config.freeze_audio_encoder, "audio_encoder."),
+    ]
+    encoders = tuple(prefix for frozen, prefix in candidates if frozen)
+    modules = {name for name, _ in model.named_modules() if f"{name}.".startswith(encoders)}
+    whole = encoders + ((f"{level}decoder.",) if config.freeze_pixel_decoder else ())
+    whole += ("naming.",)
+    whole += ("cue_projection.",) if config.freeze_cue_projection else ()
+    decoders = (f"{level}decoder.", "mask2former.transformer_module.")
+    parameters = {
+        name
+        for name, _ in model.named_parameters()
+        if name.startswith(whole)
+        or (config.freeze_mask_decoder and name.startswith(decoders) and "adapter." not in name)
+    }
+    return modules, parameters
+
+
 class RefAVSSimplePyramid(nn.Module):
     """Four maps of one stride, as a plain vision transformer gives them, to four strides: a quarter
     of its own, half, its own and twice (ViTDet, arXiv 2203.16527, Sec. 3). It is learned with the
@@ -195,6 +219,7 @@ __all__ = [
     "audio_encoder_class",
     "audio_size",
     "encode_seconds",
+    "frozen_names",
     "make_text_encoder",
     "text_config_of",
     "text_encoder_class",

@@ -2,7 +2,8 @@
 
 A head reads from each visual token a grounding logit, how far the object covers that part of the
 frame. Its loss is auxiliary, and a query's object score may take in the grounding logits under the
-query's mask. `RefAVSGroundingConfig` switches all of it on; in the paper there is none.
+query's mask. Another head predicts how good each mask is. `RefAVSGroundingConfig` switches all of
+it on; in the paper there is none.
 """
 
 import math
@@ -17,6 +18,9 @@ from .modeling_outputs_refavs import RefAVSModelOutput
 
 
 MIN_COVER = 1e-6  # of a token, below which a mask or an object counts as empty
+NUM_FACTS = 6  # of an answer, see `describe_answer`
+MAX_LOGIT = 14.0  # surer than that is as sure
+LOGIT_SCALE = 5.0  # brings logits to unit size
 
 
 class RefAVSGroundingHead(nn.Linear):
@@ -98,18 +102,128 @@ class RefAVSEvidence:
     expression.
 
     Args:
-        grounding_logits: `(rows, tokens)`; None without the head for them.
+        grounding_logits: `(rows, tokens)`; None without the head for them. `grounding_weight` says
+            how much of them is taken in.
         frame_tokens: F_V `(rows, tokens, C)`, and `named_classes (rows, classes)`: None without
-            [`RefAVSNamingHead`].
+            `naming`.
     """
 
     grounding_logits: torch.Tensor | None = None
     frame_tokens: torch.Tensor | None = None
     named_classes: torch.Tensor | None = None
+    grounding_weight: float = 0.0
+    naming: RefAVSNamingHead | None = None
 
     def of_rows(self, rows: torch.Tensor | slice) -> "RefAVSEvidence":
         parts = (self.grounding_logits, self.frame_tokens, self.named_classes)
-        return RefAVSEvidence(*(None if part is None else part[rows] for part in parts))
+        parts = (None if part is None else part[rows] for part in parts)
+        return RefAVSEvidence(*parts, self.grounding_weight, self.naming)
+
+    def add_to(self, class_logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        """Object scores `(rows, num_queries, 2)` with what else speaks for each query's mask, of
+        `masks (rows, num_queries, h, w)`."""
+        added = []
+        if self.grounding_weight:
+            pooled = pool_under_masks(masks, self.grounding_logits.unsqueeze(-1))
+            added.append(self.grounding_weight * pooled.squeeze(-1))
+        if self.naming is not None:
+            shown = pool_under_masks(masks, self.frame_tokens)
+            added.append(self.naming(shown, self.named_classes))
+        if not added:
+            return class_logits
+        added = sum(added)
+        return class_logits + torch.stack([added, torch.zeros_like(added)], dim=-1)
+
+
+class RefAVSIoUHead(nn.Module):
+    """How good a mask is: its IoU with the truth, predicted as in SAM (arXiv 2304.02643), but from
+    a few facts that say how sure the scores and the mask are. It has no part in any mask.
+
+    A mask is what has more than half the probability, in one frame. The IoU of two empty masks is
+    1: to a sentence that means nothing in the frame an empty mask is the right answer, and any
+    other has IoU 0.
+    """
+
+    def __init__(self, config: RefAVSConfig):
+        super().__init__()
+        self.hidden = nn.Linear(NUM_FACTS, config.hidden_size)
+        self.output = nn.Linear(config.hidden_size, 1)
+
+    def forward(self, *answer: torch.Tensor) -> torch.Tensor:
+        """What [`describe_answer`] takes to `(...)` in [0, 1]."""
+        facts = describe_answer(*answer).to(self.hidden.weight.dtype)
+        return self.output(nn.functional.relu(self.hidden(facts))).squeeze(-1).sigmoid()
+
+
+@torch.no_grad()
+def describe_answer(
+    masks_queries_logits: torch.Tensor,
+    class_queries_logits: torch.Tensor,
+    mask_logits: torch.Tensor,
+    presence_logits: torch.Tensor,
+) -> torch.Tensor:
+    """Six facts that tell a good answer from a bad one, each of about unit size: the presence, the
+    highest object score, and the highest one of a query that shows something else, with at most
+    half of its mask inside the answer's; and of the answer's mask the mean probability, the
+    stability (SAM's: pixels with logits above 1 for each above -1), and the root of its share of
+    the frame.
+
+    Args:
+        masks_queries_logits, class_queries_logits: what [`combine_queries`] takes, `(...,
+            num_queries, h, w)` and `(..., num_queries, 2)`.
+        mask_logits, presence_logits: and what it makes of them, `(..., h, w)` and `(...)`.
+
+    Returns:
+        `(..., 6)` float32, without gradient.
+    """
+    logits = mask_logits.float().flatten(-2)  # (..., h * w)
+    answer = (logits > 0).float()
+    size = answer.sum(dim=-1)
+    covers = (masks_queries_logits > 0).float().flatten(-2)  # (..., num_queries, h * w)
+    shows_same = 2 * (covers @ answer.unsqueeze(-1)).squeeze(-1) > covers.sum(dim=-1)
+    referred, nothing = class_queries_logits.float().unbind(-1)
+    scores = (referred - nothing).clamp(-MAX_LOGIT, MAX_LOGIT)
+    facts = [
+        presence_logits.float() / LOGIT_SCALE,
+        scores.amax(dim=-1) / LOGIT_SCALE,
+        scores.masked_fill(shows_same, -MAX_LOGIT).amax(dim=-1) / LOGIT_SCALE,
+        (logits.sigmoid() * answer).sum(dim=-1) / size.clamp(min=1),
+        (logits > 1).sum(dim=-1) / (logits > -1).sum(dim=-1).clamp(min=1),
+        (size / logits.shape[-1]).sqrt(),
+    ]
+    return torch.stack(facts, dim=-1)
+
+
+def mask_iou(mask_logits: torch.Tensor, mask_labels: torch.Tensor) -> torch.Tensor:
+    """The IoU of each mask with the truth, at the truth's size; 1 where both are empty.
+
+    Args:
+        mask_logits: `(expressions, frames, h, w)`.
+        mask_labels: `(expressions, frames, H, W)` in [0, 1].
+
+    Returns:
+        `(expressions, frames)` float32.
+    """
+    size = mask_labels.shape[-2:]
+    resized = nn.functional.interpolate(mask_logits.float(), size=size, mode="bilinear")
+    found, true = (resized > 0).flatten(2), (mask_labels > 0.5).flatten(2)
+    union = (found | true).sum(dim=-1)
+    return torch.where(union > 0, (found & true).sum(dim=-1) / union.clamp(min=1), 1.0)
+
+
+def iou_criterion(
+    iou_scores: torch.Tensor,
+    mask_logits: torch.Tensor,
+    mask_labels: torch.Tensor,
+    frame_mask: torch.Tensor,
+    counts: RefAVSLossCounts | None = None,
+) -> torch.Tensor:
+    """The squared error of predicted IoUs `(expressions, frames)`, its mean over the frames that
+    `frame_mask` has; the other arguments as in [`mask_iou`] and [`grounding_criterion`]."""
+    with torch.no_grad():
+        truth = mask_iou(mask_logits, mask_labels)
+    errors = (iou_scores.float() - truth).square() * frame_mask
+    return errors.sum() / (frame_mask.sum() if counts is None else counts.frames)
 
 
 def mean_token(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -167,8 +281,11 @@ __all__ = [
     "RefAVSAlignmentHead",
     "RefAVSEvidence",
     "RefAVSGroundingHead",
+    "RefAVSIoUHead",
     "RefAVSNamingHead",
     "grounding_criterion",
+    "iou_criterion",
+    "mask_iou",
     "mean_token",
     "normalise",
     "pool_under_masks",

@@ -169,8 +169,10 @@ class RefAVSSegmentationOutput(ModelOutput):
             masks.
         class_queries_logits: `(expressions, frames, num_queries, 2)`: the referred object, or
             nothing.
+        iou_scores: `(expressions, frames)` in [0, 1], the predicted IoU of each mask with the
+            truth, see [`RefAVSIoUHead`]; 0 in padding, None without that head.
         loss_parts: the weighted parts of `loss`: `loss_mask`, `loss_dice`, `loss_cross_entropy`,
-            and `loss_cue` with a grounding head.
+            `loss_cue` with a grounding head, and `loss_iou` with an IoU head.
         cue_hidden_states, cue_mask, memory, hidden_states, attentions, cross_attentions: as in
             [`RefAVSModelOutput`].
     """
@@ -180,6 +182,7 @@ class RefAVSSegmentationOutput(ModelOutput):
     presence_logits: torch.FloatTensor | None = None
     masks_queries_logits: torch.FloatTensor | None = None
     class_queries_logits: torch.FloatTensor | None = None
+    iou_scores: torch.FloatTensor | None = None
     loss_parts: dict[str, torch.FloatTensor] | None = None
     cue_hidden_states: torch.FloatTensor | None = None
     cue_mask: torch.LongTensor | None = None
@@ -201,6 +204,7 @@ class RefAVSStreamOutput:
         scores: `(expressions,)`, see [`mask_scores`].
         mask_logits: `(expressions, H/4, W/4)` on the CPU, at the model's resolution; in single
             precision or the model's own, if that is finer.
+        iou_scores: `(expressions,)`, see [`RefAVSSegmentationOutput`]; None without an IoU head.
     """
 
     step: int
@@ -209,6 +213,7 @@ class RefAVSStreamOutput:
     presence: np.ndarray
     scores: np.ndarray
     mask_logits: torch.Tensor
+    iou_scores: np.ndarray | None = None
 
 
 def combine_queries(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import count, islice, repeat
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from transformers import Pipeline
 
-from .feature_extraction_refavs import SAMPLING_RATE, prepare_waveform
+from .feature_extraction_refavs import SAMPLING_RATE
 from .mask_rle import encode_rle
 from .modeling_outputs_refavs import RefAVSSegmentationOutput, mask_scores
-from .video_refavs import read_steps, to_rgb
+from .streaming_refavs import pair_steps
+from .video_refavs import read_steps
 
 
 @dataclass
@@ -26,6 +27,7 @@ class _Video:
     size: tuple[int, int] | None = None
     mask_logits: list[torch.Tensor] | None = None  # each (expressions, steps, h, w)
     presence: list[torch.Tensor] | None = None  # each (expressions, steps)
+    iou_scores: list[torch.Tensor] | None = None  # likewise; empty without an IoU head
 
 
 class RefAVSPipeline(Pipeline):
@@ -69,7 +71,8 @@ class RefAVSPipeline(Pipeline):
                 height, width)` bool, or `rle`,
             one `{"size": [height, width], "counts": str}` a second; `presence (seconds,)`, the
             probability that the object is in the frame; `score`, the mean probability of the
-            masks' pixels, 0 if there are none.
+            masks' pixels, 0 if there are none; of a model with an IoU head `iou_scores
+            (seconds,)`, the predicted IoU of each mask.
 
         Raises:
             ValueError: a video or a sentence that cannot be understood.
@@ -122,7 +125,7 @@ class RefAVSPipeline(Pipeline):
         if not expressions:
             raise ValueError("a sentence is needed: pass text=, a sentence or a list of them")
         if "frames" in fields and set(fields) <= {"frames", "audio", "sampling_rate"}:
-            return _Video(self._steps_of(**fields), expressions)
+            return _Video(pair_steps(**fields), expressions)
         if set(fields) == {"video"} and isinstance(fields["video"], (str, Path, bytes)):
             steps = (
                 (step.frame, step.audio) for step in read_steps(fields["video"], SAMPLING_RATE)
@@ -170,9 +173,12 @@ class RefAVSPipeline(Pipeline):
             rows, steps = slice(first, first + len(video.expressions)), slice(len(chunk))
             first = rows.stop
             if video.size is None:
-                video.size, video.mask_logits, video.presence = chunk[0][0].shape[:2], [], []
+                video.size = chunk[0][0].shape[:2]
+                video.mask_logits, video.presence, video.iou_scores = [], [], []
             video.mask_logits.append(outputs.mask_logits[rows, steps].float().cpu())
             video.presence.append(outputs.presence_logits[rows, steps].float().sigmoid().cpu())
+            if outputs.iou_scores is not None:
+                video.iou_scores.append(outputs.iou_scores[rows, steps].float().cpu())
         return outputs.memory
 
     def _collect(self, video: _Video) -> dict[str, Any]:
@@ -183,6 +189,7 @@ class RefAVSPipeline(Pipeline):
             "size": video.size,
             "mask_logits": torch.cat(video.mask_logits, dim=1),
             "presence": torch.cat(video.presence, dim=1),
+            "iou_scores": torch.cat(video.iou_scores, dim=1) if video.iou_scores else None,
         }
 
     def postprocess(
@@ -190,23 +197,18 @@ class RefAVSPipeline(Pipeline):
     ) -> list[dict[str, Any]]:
         """See `__call__`."""
         scores = mask_scores(answers["mask_logits"], threshold).tolist()
-        results = []
-        for expression, logits, presence, score in zip(
-            answers["expressions"],
-            answers["mask_logits"],
-            answers["presence"].numpy(),
-            scores,
-            strict=True,
-        ):
-            masks = self._masks(logits, answers["size"], threshold)
+        iou_scores, results = answers["iou_scores"], []
+        for row, expression in enumerate(answers["expressions"]):
+            masks = self._masks(answers["mask_logits"][row], answers["size"], threshold)
             found = (
                 {"rle": [encode_rle(mask) for mask in masks]}
                 if return_rle
                 else {"masks": np.stack(list(masks))}
             )
-            results.append(
-                {"expression": expression, **found, "presence": presence, "score": score}
-            )
+            found |= {"presence": answers["presence"][row].numpy(), "score": scores[row]}
+            if iou_scores is not None:
+                found["iou_scores"] = iou_scores[row].numpy()
+            results.append({"expression": expression, **found})
         return results
 
     def _masks(
@@ -216,17 +218,6 @@ class RefAVSPipeline(Pipeline):
         for logits in mask_logits:
             outputs = RefAVSSegmentationOutput(mask_logits=logits[None, None])
             yield self.processor.post_process_masks(outputs, size, threshold)[0][0]
-
-    def _steps_of(
-        self, frames: Any, audio: Any = None, sampling_rate: int | None = None
-    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        seconds: Iterator = repeat(None)
-        if audio is not None:
-            waveform = prepare_waveform(audio, sampling_rate)
-            seconds = (
-                waveform[begin : begin + SAMPLING_RATE] for begin in count(step=SAMPLING_RATE)
-            )
-        return zip(map(to_rgb, frames), seconds, strict=False)
 
     def save_pretrained(self, save_directory: str | Path, **kwargs) -> None:
         """Model, processor and all code, so that `pipeline(task, model=folder,

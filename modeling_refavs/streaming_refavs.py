@@ -6,7 +6,8 @@ what the whole clip gives.
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count, repeat
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from .eemc import RefAVSMemory
-from .feature_extraction_refavs import SAMPLING_RATE
-from .modeling_outputs_refavs import RefAVSStreamOutput, mask_scores
+from .feature_extraction_refavs import SAMPLING_RATE, prepare_waveform
+from .modeling_outputs_refavs import RefAVSSegmentationOutput, RefAVSStreamOutput, mask_scores
 from .video_refavs import to_rgb
 
 
@@ -104,11 +105,37 @@ class RefAVSStream:
         self._encode_text(self._expressions)
         self._memory = self._memory and self._memory.map(lambda rows: rows[kept])
 
-    @torch.no_grad()
     def step(
         self, frame: Any, audio_second: np.ndarray | None = None, sampling_rate: int = SAMPLING_RATE
     ) -> RefAVSStreamOutput:
-        """The next second.
+        """The next second, with masks of the frame's size.
+
+        Args:
+            frame, audio_second, sampling_rate: see `segment`.
+
+        Raises:
+            ValueError: more than a second of sound, or what the processor refuses.
+        """
+        rgb = to_rgb(frame)
+        outputs, size = self.segment(rgb, audio_second, sampling_rate), rgb.shape[:2]
+        masks = self.processor.post_process_masks(outputs, size, self.threshold)
+        mask_logits, iou_scores = outputs.mask_logits[:, 0], outputs.iou_scores
+        mask_logits = mask_logits.to("cpu", torch.promote_types(mask_logits.dtype, torch.float32))
+        return RefAVSStreamOutput(
+            step=self.num_steps - 1,
+            expressions=self.expressions,
+            masks=np.concatenate([np.zeros((0, *size), dtype=bool), *masks]),
+            presence=outputs.presence_logits[:, 0].float().sigmoid().cpu().numpy(),
+            scores=mask_scores(mask_logits, self.threshold).float().numpy(),
+            mask_logits=mask_logits,
+            iou_scores=None if iou_scores is None else iou_scores[:, 0].float().cpu().numpy(),
+        )
+
+    @torch.no_grad()
+    def segment(
+        self, frame: Any, audio_second: np.ndarray | None = None, sampling_rate: int = SAMPLING_RATE
+    ) -> RefAVSSegmentationOutput:
+        """The next second, at the model's resolution.
 
         Args:
             frame: on display at its start: `(height, width, 3)` uint8, or what else
@@ -117,6 +144,9 @@ class RefAVSStream:
                 at most 1 s; None or fewer samples where there is none.
             sampling_rate: of the sound, Hz. Any but 16 kHz is resampled second by second, which
                 differs a little at the seams from a whole clip resampled at once.
+
+        Returns:
+            What the model says, `(expressions, 1, ...)`.
 
         Raises:
             ValueError: more than a second of sound, or what the processor refuses.
@@ -127,22 +157,21 @@ class RefAVSStream:
                 f"a step is one second: at most {sampling_rate} samples, got "
                 f"{max(np.shape(audio_second))}: call step() for each"
             )
-        if not self._expressions:
-            return self._output(
-                np.zeros((0, *rgb.shape[:2]), dtype=bool), torch.zeros(0, 1, 1), torch.zeros(0)
+        if self._expressions:
+            device = self.model.device
+            inputs = self.processor(
+                frames=[rgb], audio=audio_second, sampling_rate=sampling_rate, device=device
             )
-        device = self.model.device
-        inputs = self.processor(
-            frames=[rgb], audio=audio_second, sampling_rate=sampling_rate, device=device
-        )
-        clip_index = torch.zeros(len(self._expressions), dtype=torch.long, device=device)
-        inputs = {**inputs.to(dtype=self.model.dtype), **self._text, "clip_index": clip_index}
-        outputs = self.model(**inputs, memory=self._memory)
-        self._memory = outputs.memory
-        masks = np.concatenate(
-            self.processor.post_process_masks(outputs, rgb.shape[:2], self.threshold)
-        )
-        return self._output(masks, outputs.mask_logits[:, 0], outputs.presence_logits[:, 0])
+            clip_index = torch.zeros(len(self._expressions), dtype=torch.long, device=device)
+            inputs = {**inputs.to(dtype=self.model.dtype), **self._text, "clip_index": clip_index}
+            outputs = self.model(**inputs, memory=self._memory)
+            self._memory = outputs.memory
+        else:
+            outputs = RefAVSSegmentationOutput(
+                mask_logits=torch.zeros(0, 1, 1, 1), presence_logits=torch.zeros(0, 1)
+            )
+        self.num_steps += 1
+        return outputs
 
     def state_dict(self) -> dict[str, Any]:
         """All that a stream knows of the past: `expressions`, `num_steps` and the tensors of
@@ -205,20 +234,6 @@ class RefAVSStream:
             {"expressions": expressions, "num_steps": int(facts["num_steps"]), "memory": tensors}
         )
 
-    def _output(
-        self, masks: np.ndarray, mask_logits: torch.Tensor, presence_logits: torch.Tensor
-    ) -> RefAVSStreamOutput:
-        self.num_steps += 1
-        mask_logits = mask_logits.to("cpu", torch.promote_types(mask_logits.dtype, torch.float32))
-        return RefAVSStreamOutput(
-            step=self.num_steps - 1,
-            expressions=self.expressions,
-            masks=masks,
-            presence=presence_logits.float().sigmoid().cpu().numpy(),
-            scores=mask_scores(mask_logits, self.threshold).float().numpy(),
-            mask_logits=mask_logits,
-        )
-
     def _expected_shape(self, name: str, num_rows: int) -> tuple[int | None, ...]:
         modality, _, kind = name.partition(".")
         num_tokens = {"audio": 1, "visual": self.model.config.visual_grid_size**2}.get(modality)
@@ -240,4 +255,17 @@ class RefAVSStream:
                 self._text["text_features"] = encoder(tokens, attention_mask=mask).last_hidden_state
 
 
-__all__ = ["RefAVSStream", "RefAVSStreamOutput", "mask_scores"]
+def pair_steps(
+    frames: Iterable, audio: Any = None, sampling_rate: int | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Frames, one a second, and their sound, as [`RefAVSProcessor`] takes both, to steps: each
+    frame `(height, width, 3)` uint8 and its second of sound at 16 kHz; None where there is none at
+    all."""
+    seconds: Iterator = repeat(None)
+    if audio is not None:
+        waveform = prepare_waveform(audio, sampling_rate)
+        seconds = (waveform[begin : begin + SAMPLING_RATE] for begin in count(step=SAMPLING_RATE))
+    return zip(map(to_rgb, frames), seconds, strict=False)
+
+
+__all__ = ["RefAVSStream", "RefAVSStreamOutput", "mask_scores", "pair_steps"]

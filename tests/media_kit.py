@@ -311,6 +311,7 @@ class FakeModel:
         return SimpleNamespace(
             mask_logits=mask_logits,
             presence_logits=mask_logits.amax(dim=(-1, -2)),
+            iou_scores=None,
             memory=RefAVSMemory(None, RefAVSCueMemory(total, count)),
         )
 

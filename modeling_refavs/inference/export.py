@@ -273,11 +273,15 @@ def _summarize_expression(segmentation: VideoSegmentation, index: int) -> dict[s
         [round(time, 3) for time in interval] for interval in segmentation.intervals(index)
     ]
     presence = segmentation.presence[index].astype(float).round(4)
+    iou_scores = {}
+    if segmentation.iou_scores is not None:
+        iou_scores["iou_scores"] = segmentation.iou_scores[index].astype(float).round(4).tolist()
     return {
         "text": segmentation.expressions[index],
         "fits": bool(intervals),
         "intervals": intervals,  # s, end excluded
         "presence": presence.tolist(),  # probability, per step
+        **iou_scores,  # predicted IoU of the mask with the truth, per step
         "share": segmentation.shares[index].round(6).tolist(),  # of the frame, per step
     }
 

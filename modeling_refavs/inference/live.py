@@ -400,27 +400,27 @@ def follow(source: LiveSource, stream: RefAVSStream) -> Iterator[LiveAnswer]:
 
 def describe(answer: LiveAnswer) -> dict[str, Any]:
     """One line of JSON."""
-    rows = zip(
-        answer.output.expressions,
-        answer.output.masks,
-        answer.output.presence,
-        answer.output.scores,
-        strict=True,
-    )
+    output = answer.output
+    rows = [
+        {
+            "text": text,
+            "presence": round(float(presence), 4),
+            "score": round(float(score), 4),
+            "share": round(float(mask.mean()), 6),
+            "box": box_of(mask),
+        }
+        for text, mask, presence, score in zip(
+            output.expressions, output.masks, output.presence, output.scores, strict=True
+        )
+    ]
+    if output.iou_scores is not None:
+        for row, iou_score in zip(rows, output.iou_scores, strict=True):
+            row["iou_score"] = round(float(iou_score), 4)
     return {
         "second": answer.second.number,
         "dropped": len(answer.dropped),
         "delay": round(answer.delay, 3),
-        "expressions": [
-            {
-                "text": text,
-                "presence": round(float(presence), 4),
-                "score": round(float(score), 4),
-                "share": round(float(mask.mean()), 6),
-                "box": box_of(mask),
-            }
-            for text, mask, presence, score in rows
-        ],
+        "expressions": rows,
     }
 
 

@@ -21,14 +21,14 @@ from ..utils.files import whole_file
 
 # Half precision: 18 kB for each expression and frame at 96x96; no sign is lost.
 LOGIT_DTYPE = np.dtype("<f2")
-PRESENCE, TIMES = "presence", "times"
+PRESENCE, TIMES, IOU_SCORES = "presence", "times", "iou_scores"
 CLAIMS = "folders.json"
 
 
 class MaskStore:
-    """Holds mask logits and presence of the frames that the model saw, in order.
+    """Holds mask logits, presence and predicted IoU of the frames that the model saw, in order.
 
-    Presence alone is in memory: the logits are in a file, which is gone with this object.
+    The logits are in a file, which is gone with this object, and the others in memory.
 
     Args:
         file: for the logits, open for reading and writing; by default a nameless temporary one.
@@ -38,6 +38,7 @@ class MaskStore:
         self.file = file or tempfile.TemporaryFile()  # noqa: SIM115, it lives as long as this object
         self.shape: tuple[int, ...] | None = None  # (expressions, h, w)
         self.presence: np.ndarray | None = None  # (expressions, frames)
+        self.iou_scores: np.ndarray | None = None  # likewise; None of a model without an IoU head
         self.times = np.zeros(0)  # s, of the frames
         self.memory: RefAVSMemory | None = None
         self.duration = 0.0
@@ -53,6 +54,7 @@ class MaskStore:
         memory: RefAVSMemory | None,
         duration: float,
         times: np.ndarray | None = None,
+        iou_scores: np.ndarray | None = None,
     ) -> None:
         """Keep what the model said of the next frames.
 
@@ -62,6 +64,7 @@ class MaskStore:
             memory: of the model, after the last of them.
             duration: s, that they cover.
             times: `(frames,)` s, when they were on display; by default one second after the other.
+            iou_scores: `(expressions, frames)`, or None.
         """
         # (expressions, frames, h, w) -> (frames, expressions, h, w)
         block = mask_logits.float().cpu().numpy().astype(LOGIT_DTYPE).swapaxes(0, 1)
@@ -73,9 +76,8 @@ class MaskStore:
         if times is None:
             times = len(self) + np.arange(len(block), dtype=float)
         self.times = np.concatenate([self.times, times])
-        self.presence = (
-            presence if self.presence is None else np.concatenate([self.presence, presence], axis=1)
-        )
+        self.presence = _join(self.presence, presence)
+        self.iou_scores = _join(self.iou_scores, iou_scores)
         self.memory, self.duration = memory, self.duration + duration
 
     def read(self, index: int) -> torch.Tensor:
@@ -113,6 +115,8 @@ class PersistentMaskStore(MaskStore):
             facts, tensors = state
             self.shape, self.duration = tuple(facts["shape"]), facts["duration"]
             self.presence, self.times = tensors.pop(PRESENCE).numpy(), tensors.pop(TIMES).numpy()
+            if IOU_SCORES in tensors:
+                self.iou_scores = tensors.pop(IOU_SCORES).numpy()
             self.memory = RefAVSMemory.from_dict(tensors)
             if self.file.seek(0, 2) < len(self) * self._frame_size:
                 super().__init__(self.file)  # less than the state says: begin anew
@@ -124,13 +128,16 @@ class PersistentMaskStore(MaskStore):
         memory: RefAVSMemory | None,
         duration: float,
         times: np.ndarray | None = None,
+        iou_scores: np.ndarray | None = None,
     ) -> None:
         """As in [`MaskStore`]; when it returns, a later run resumes from here."""
-        super().append(mask_logits, presence, memory, duration, times)
+        super().append(mask_logits, presence, memory, duration, times, iou_scores)
         tensors = memory.to_dict() if memory else {}
         tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
         tensors[PRESENCE] = torch.from_numpy(self.presence)
         tensors[TIMES] = torch.from_numpy(self.times)
+        if self.iou_scores is not None:
+            tensors[IOU_SCORES] = torch.from_numpy(self.iou_scores)
         facts = {"request": self.request, "shape": self.shape, "duration": self.duration}
         with whole_file(self._state) as unfinished:
             unfinished.write_bytes(save(tensors, {"facts": json.dumps(facts)}))
@@ -160,6 +167,11 @@ class PersistentMaskStore(MaskStore):
             return None
         same = facts.get("request") == self.request and TIMES in tensors
         return (facts, tensors) if same else None
+
+
+def _join(before: np.ndarray | None, after: np.ndarray | None) -> np.ndarray | None:
+    """Values of more frames, `(expressions, frames)`."""
+    return after if before is None else np.concatenate([before, after], axis=1)
 
 
 def store_folder_of(output: str | Path) -> Path:

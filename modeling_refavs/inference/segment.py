@@ -282,14 +282,16 @@ def decode_with_cues(
 
 class ChunkOutput(NamedTuple):
     """What the model says of a chunk of a video: mask logits `(expressions, frames, h, w)`,
-    presence logits `(expressions, frames)`, the memory after it, its length in s, and when its
-    frames were on display; None for one a second."""
+    presence logits `(expressions, frames)`, the memory after it, its length in s, when its frames
+    were on display (None for one a second), and predicted IoUs `(expressions, frames)` of a model
+    with an IoU head."""
 
     mask_logits: torch.Tensor
     presence_logits: torch.Tensor
     memory: RefAVSMemory | None
     duration: float
     times: np.ndarray | None = None
+    iou_scores: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -336,7 +338,8 @@ class SecondInference:
     ) -> ChunkOutput:
         inputs, duration = chunk
         outputs = self.model(**inputs.to(dtype=self.model.dtype), memory=memory)
-        return ChunkOutput(outputs.mask_logits, outputs.presence_logits, outputs.memory, duration)
+        answers = (outputs.mask_logits, outputs.presence_logits, outputs.memory)
+        return ChunkOutput(*answers, duration, iou_scores=outputs.iou_scores)
 
 
 @dataclass(frozen=True)
@@ -381,12 +384,20 @@ class FrameInference:
             features = self.model.encode_clips(**inputs.to(dtype=self.model.dtype))
             cues = features if cues is None else cues
             outputs = decode_with_cues(self.model, cues, features, self.tokens, memory)
-            parts.append((outputs.mask_logits, outputs.presence_logits))
+            parts.append((outputs.mask_logits, outputs.presence_logits, outputs.iou_scores))
             times += [frame.time for frame in group]
             end = group[-1].end
-        mask_logits, presence_logits = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
-        duration = min(end - second, 1.0)
-        return ChunkOutput(mask_logits, presence_logits, outputs.memory, duration, np.array(times))
+        mask_logits, presence_logits, iou_scores = (
+            None if part[0] is None else torch.cat(part, dim=1) for part in zip(*parts, strict=True)
+        )
+        return ChunkOutput(
+            mask_logits,
+            presence_logits,
+            outputs.memory,
+            min(end - second, 1.0),
+            np.array(times),
+            iou_scores,
+        )
 
 
 @dataclass(frozen=True)
@@ -423,6 +434,8 @@ class VideoSegmentation:
         store: mask logits of the frames that the model saw, on disk.
         timeline: which of them make the masks of which step.
         presence: `(expressions, steps)`, the probability that the object is to be seen.
+        iou_scores: `(expressions, steps)`, the predicted IoU of each mask with the truth; None of a
+            model without an IoU head.
         threshold: of both probabilities.
         processor: brings masks to the video's size.
         throughput: seconds of video segmented in a second, in this run; None if an earlier run had
@@ -438,6 +451,7 @@ class VideoSegmentation:
     threshold: float
     processor: Any
     throughput: float | None = None
+    iou_scores: np.ndarray | None = None
 
     @property
     def num_steps(self) -> int:
@@ -588,10 +602,13 @@ def segment_video(
         duration=store.duration,
         store=store,
         timeline=timeline,
-        presence=_presence(store, timeline),
+        presence=_by_step(store.presence, store, timeline),
         threshold=threshold,
         processor=processor,
         throughput=(store.duration - done) / elapsed if store.duration > done else None,
+        iou_scores=None
+        if store.iou_scores is None
+        else _by_step(store.iou_scores, store, timeline),
     )
 
 
@@ -608,18 +625,26 @@ def _run(
         output = inference.segment(chunk, memory)
         memory, before = output.memory, store.duration
         presence = output.presence_logits.float().sigmoid().cpu().numpy()
-        store.append(output.mask_logits, presence, memory, output.duration, output.times)
+        iou_scores = None
+        if output.iou_scores is not None:
+            iou_scores = output.iou_scores.float().cpu().numpy()
+        store.append(
+            output.mask_logits, presence, memory, output.duration, output.times, iou_scores
+        )
         _report(progress, before, store.duration)
 
 
-def _presence(store: MaskStore, timeline: Timeline | FrameTimeline) -> np.ndarray:
-    """Presence of the frames that the model saw -> presence `(expressions, steps)`."""
+def _by_step(
+    values: np.ndarray, store: MaskStore, timeline: Timeline | FrameTimeline
+) -> np.ndarray:
+    """Values of the frames that the model saw, `(expressions, frames)` -> `(expressions,
+    steps)`."""
     num_frames = len(store)
     steps = [
         timeline.frames_of(step, num_frames)
         for step in range(timeline.num_steps(store.duration, num_frames))
     ]
-    return np.stack([store.presence[:, indices] @ weights for indices, weights in steps], axis=1)
+    return np.stack([values[:, indices] @ weights for indices, weights in steps], axis=1)
 
 
 def _report(progress: Callable[[int], None] | None, before: float, after: float) -> None:

@@ -40,7 +40,7 @@ class NaturalScores:
 
 def read_photographs() -> list[tuple[Image.Image, np.ndarray, dict]]:
     """Of those whose package is installed: the picture, of its mask's size, the object's mask
-    `(H, W)` bool, and the entry of `natural.json` with the names of what is there and of what is not."""
+    `(H, W)` bool, and the entry of `natural.json` with the names of what is there and is not."""
     found = []
     for entry in json.loads(PHOTOGRAPHS.read_text(encoding="utf-8")):
         package, _, path = entry["image"].partition("/")

@@ -27,7 +27,7 @@ class ModelArguments:
         default=False,
         metadata={
             "help": "where model lacks weights they start at random, and what it has beyond is "
-            "left out: a new head, or another stage"
+            "left out: a new head, which config may ask for, or another stage"
         },
     )
     mask2former: str | None = field(
@@ -91,11 +91,12 @@ class ModelArguments:
             "audio_model": self.audio_model,
         }
         lacking = [name for name, part in parts.items() if part is None]
-        if self.model and (self.config or self.vision or self.text_model or self.audio_model):
+        config = None if self.new_weights else self.config
+        if self.model and (config or self.vision or self.text_model or self.audio_model):
             raise ValueError(
-                "model is a whole model: give no vision, text_model, audio_model or config beside "
-                "it (a recipe's own is taken back by --config null); a mask2former takes the "
-                "place of the model's own"
+                "model is a whole model: give no vision, text_model, audio_model or, without "
+                "new_weights, config beside it (a recipe's own is taken back by --config null); a "
+                "mask2former takes the place of the model's own"
             )
         if not self.model and 0 < len(lacking) < len(parts):
             raise ValueError(

@@ -18,6 +18,7 @@ LOSSES = {
     "loss_dice": ("masks, Dice", "#228833"),
     "loss_cross_entropy": ("class", "#ccbb44"),
     "loss_cue": ("cues", "#aa3377"),
+    "loss_iou": ("IoU", "#66ccee"),
     "eval_loss": ("validation", "#ee6677"),
 }
 RATE = {"learning_rate": ("learning rate", "#4477aa")}

@@ -58,7 +58,8 @@ def start_model(
         from .. import auto  # noqa: F401, a saved folder carries code too: the installed one is meant
 
         if arguments.model:
-            model = kind.from_pretrained(arguments.model, strict=not arguments.new_weights)
+            strict = not arguments.new_weights
+            model = kind.from_pretrained(arguments.model, strict=strict, **arguments.config)
             if arguments.mask2former:
                 model.base_model.mask2former = type(model.base_model.mask2former).from_pretrained(
                     arguments.mask2former,

@@ -22,6 +22,7 @@ from transformers.utils import logging
 from .feature_extraction_refavs import RefAVSFeatureExtractor, extract_seconds, prepare_waveform
 from .pipeline_refavs import RefAVSPipeline
 from .video_refavs import to_rgb
+from .video_session_refavs import RefAVSVideoSessionProcessorMixin
 
 
 logger = logging.get_logger(__name__)
@@ -32,7 +33,7 @@ KEYWORDS = {"common_kwargs", *PARTS}.union(
 )
 
 
-class RefAVSProcessor(ProcessorMixin):
+class RefAVSProcessor(RefAVSVideoSessionProcessorMixin, ProcessorMixin):
     """Combines an image processor, a feature extractor of sound and a tokenizer.
 
     Args:

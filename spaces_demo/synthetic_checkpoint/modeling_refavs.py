@@ -8,6 +8,7 @@ pass `memory` on from one to the next.
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -34,6 +35,7 @@ from .encoders_refavs import (
     audio_config_of,
     audio_encoder_class,
     encode_seconds,
+    frozen_names,
     make_text_encoder,
     text_config_of,
     text_encoder_class,
@@ -42,10 +44,11 @@ from .grounding_refavs import (
     RefAVSAlignmentHead,
     RefAVSEvidence,
     RefAVSGroundingHead,
+    RefAVSIoUHead,
     RefAVSNamingHead,
     grounding_criterion,
+    iou_criterion,
     mean_token,
-    pool_under_masks,
 )
 from .loss_refavs import RefAVSLossCounts, set_criterion
 from .mask2former_refavs import RefAVSMask2FormerModel, RefAVSPixels
@@ -60,6 +63,11 @@ from .modeling_outputs_refavs import (
     of_expressions,
     of_steps,
     split_inputs,
+)
+from .video_session_refavs import (
+    RefAVSVideoInferenceSession,
+    RefAVSVideoSegmentationOutput,
+    RefAVSVideoSessionMixin,
 )
 
 
@@ -175,7 +183,7 @@ class RefAVSPreTrainedModel(StrictLoadingMixin, RefAVSEncodersMixin, PreTrainedM
 class RefAVSModel(RefAVSPreTrainedModel):
     """EEMC without its class head: clips and sentences in, mask queries and their masks out."""
 
-    _keys_to_ignore_on_load_unexpected = (r"^class_predictor\.", r"^cue_predictor\.")
+    _keys_to_ignore_on_load_unexpected = (r"^(class|cue|iou)_predictor\.",)
 
     def __init__(self, config: RefAVSConfig):
         super().__init__(config)
@@ -201,7 +209,7 @@ class RefAVSModel(RefAVSPreTrainedModel):
             if config.grounding_config.vocabulary_size:
                 self.naming = RefAVSNamingHead(config, channels)
         self.post_init()
-        self._freeze(*self._frozen_names())
+        self._freeze(*frozen_names(self))
 
     def get_input_embeddings(self) -> nn.Module:
         """Of the main input, pixels: the vision encoder's patches."""
@@ -482,30 +490,8 @@ class RefAVSModel(RefAVSPreTrainedModel):
             ).last_hidden_state
         return text_features, attention_mask.bool()
 
-    def _frozen_names(self) -> tuple[set[str], set[str]]:
-        """Modules of frozen encoders, and all parameters that the config freezes."""
-        config, level = self.config, "mask2former.pixel_level_module."
-        candidates = [
-            (config.freeze_vision_encoder, f"{level}encoder."),
-            (config.freeze_text_encoder, "text_encoder."),
-            (config.freeze_audio_encoder, "audio_encoder."),
-        ]
-        encoders = tuple(prefix for frozen, prefix in candidates if frozen)
-        modules = {name for name, _ in self.named_modules() if f"{name}.".startswith(encoders)}
-        whole = encoders + ((f"{level}decoder.",) if config.freeze_pixel_decoder else ())
-        whole += ("naming.",)
-        whole += ("cue_projection.",) if config.freeze_cue_projection else ()
-        decoders = (f"{level}decoder.", "mask2former.transformer_module.")
-        parameters = {
-            name
-            for name, _ in self.named_parameters()
-            if name.startswith(whole)
-            or (config.freeze_mask_decoder and name.startswith(decoders) and "adapter." not in name)
-        }
-        return modules, parameters
 
-
-class RefAVSForSegmentation(RefAVSPreTrainedModel):
+class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
     """EEMC: frames, sound and sentences in; one mask a frame out for every sentence."""
 
     def __init__(self, config: RefAVSConfig):
@@ -518,6 +504,10 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         self.loss_names = ("loss_mask", "loss_dice", "loss_cross_entropy")
         if self.cue_predictor is not None:
             self.loss_names += ("loss_cue",)
+        self.iou_predictor = None
+        if config.grounding_config.use_iou_head:
+            self.iou_predictor = RefAVSIoUHead(config)
+            self.loss_names += ("loss_iou",)
         self.post_init()
 
     def encode_clips(self, *args, **kwargs) -> RefAVSClipFeatures:
@@ -557,11 +547,21 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
                 outputs, class_logits, evidence, mask_labels, frame_mask, loss_counts
             )
         masks_queries_logits = outputs.masks_queries_logits.unflatten(0, frame_mask.shape)
-        class_logits = self._add_evidence(class_logits[-1], outputs.masks_queries_logits, evidence)
+        class_logits = evidence.add_to(class_logits[-1], outputs.masks_queries_logits)
         referred, nothing = class_logits.unflatten(0, frame_mask.shape).unbind(-1)
         referred = referred + self.config.grounding_config.object_score_bias
         class_queries_logits = torch.stack([referred, nothing], dim=-1)
         mask_logits, presence_logits = combine_queries(masks_queries_logits, class_queries_logits)
+        iou_scores = None
+        if self.iou_predictor is not None:
+            queries = (masks_queries_logits, class_queries_logits)
+            iou_scores = self.iou_predictor(*queries, mask_logits, presence_logits)
+            iou_scores = iou_scores.masked_fill(~frame_mask, 0.0)
+            if loss is not None:
+                loss_iou = iou_criterion(
+                    iou_scores, mask_logits, mask_labels, frame_mask, loss_counts
+                )
+                loss, parts["loss_iou"] = loss + loss_iou, loss_iou.detach()
         lowest = torch.finfo(mask_logits.dtype).min  # in a frame that is only padding
         return RefAVSSegmentationOutput(
             loss=loss,
@@ -569,6 +569,7 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
             presence_logits=presence_logits.masked_fill(~frame_mask, lowest),
             masks_queries_logits=masks_queries_logits,
             class_queries_logits=class_queries_logits,
+            iou_scores=iou_scores,
             loss_parts=parts,
             cue_hidden_states=outputs.cue_hidden_states,
             cue_mask=outputs.cue_mask,
@@ -595,7 +596,10 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         loss_counts: RefAVSLossCounts | None = None,
         output_hidden_states: bool | list[int] | None = None,
         output_attentions: bool | None = None,
-    ) -> RefAVSSegmentationOutput:
+        inference_session: RefAVSVideoInferenceSession | None = None,
+        frame: Any = None,
+        audio: Any = None,
+    ) -> RefAVSSegmentationOutput | RefAVSVideoSegmentationOutput:
         """`encode_clips`, then `segment`.
 
         Args:
@@ -603,7 +607,11 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
             pixel_values, ...: see [`RefAVSInputs`]; written out here, since transformers reads the
                 names of a model's inputs from its signature.
             mask_labels, loss_counts: see `segment`.
+            inference_session, frame, audio: in place of all others, the next step of a session of
+                `processor.init_video_session`: see [`RefAVSVideoInferenceSession.step`].
         """
+        if inference_session is not None:
+            return inference_session.step(self, frame, audio)
         clip_features = self.encode_clips(
             pixel_values,
             input_features,
@@ -631,31 +639,16 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
         clip_features: RefAVSClipFeatures,
         clip_index: torch.Tensor | None,
     ) -> RefAVSEvidence:
-        evidence = RefAVSEvidence()
+        weight = self.config.grounding_config.grounding_weight
+        evidence = RefAVSEvidence(grounding_weight=weight, naming=self.model.naming)
         if self.cue_predictor is not None:
             evidence.grounding_logits = self.cue_predictor(outputs).flatten(0, 1)
-        if outputs.named_classes is not None:
+        if evidence.naming is not None:
             frames = of_steps(clip_features.frame_features, clip_features.step_index)
             pooled = self.model.cue_projection.pool_frames(frames)
             evidence.frame_tokens = of_expressions(pooled, clip_index).flatten(0, 1)
             evidence.named_classes = outputs.named_classes.repeat_interleave(frames.shape[1], dim=0)
         return evidence
-
-    def _add_evidence(
-        self, class_logits: torch.Tensor, masks: torch.Tensor, evidence: RefAVSEvidence
-    ) -> torch.Tensor:
-        """Object scores `(frames, num_queries, 2)` with what else speaks for each query's mask."""
-        weight, added = self.config.grounding_config.grounding_weight, []
-        if weight:
-            pooled = pool_under_masks(masks, evidence.grounding_logits.unsqueeze(-1))
-            added.append(weight * pooled.squeeze(-1))
-        if evidence.named_classes is not None:
-            shown = pool_under_masks(masks, evidence.frame_tokens)
-            added.append(self.model.naming(shown, evidence.named_classes))
-        if not added:
-            return class_logits
-        added = sum(added)
-        return class_logits + torch.stack([added, torch.zeros_like(added)], dim=-1)
 
     def _compute_loss(
         self,
@@ -714,7 +707,7 @@ class RefAVSForSegmentation(RefAVSPreTrainedModel):
 
         with torch.no_grad():
             masks = decoder.predict_masks(states, pixels)[real]
-        classes = self._add_evidence(classes[real], masks, evidence)
+        classes = evidence.add_to(classes[real], masks)
         return set_criterion(
             masks, classes, labels, self.config.mask2former_config, counts, predict
         )

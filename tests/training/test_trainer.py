@@ -267,3 +267,18 @@ def test_cues_alone_have_no_masks_to_validate(train):
         train(
             "cues", "--stage", "cues", "--eval_strategy", "steps", "--config.cue_loss_weight", "1.0"
         )
+
+
+def test_a_saved_model_is_given_an_iou_head_that_alone_is_learned(train, recipe, tmp_path):
+    start = train("plain", "--eval_strategy", "no", "--max_steps", "1")
+    second = {**yaml.safe_load(recipe.read_text()), "model": str(start), "eval_strategy": "no"}
+    second |= {"config": {"grounding_config": {"use_iou_head": True}}, "learned": ["iou_predictor"]}
+    second |= {"new_weights": True, "output_dir": str(tmp_path / "second")}
+    (tmp_path / "second.yaml").write_text(yaml.safe_dump(second))
+    run_training(tmp_path / "second.yaml", (), STAGE_CLASSES)
+    assert min(curve(tmp_path / "second", "loss_iou")) > 0
+    before = RefAVSForSegmentation.from_pretrained(start).state_dict()
+    after = RefAVSForSegmentation.from_pretrained(tmp_path / "second").state_dict()
+    assert {name.partition(".")[0] for name in after.keys() - before.keys()} == {"iou_predictor"}
+    for name, value in before.items():
+        assert torch.equal(after[name], value), name
