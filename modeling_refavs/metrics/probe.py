@@ -38,6 +38,7 @@ from .scoring import Conventions, Journal, Record, Truth, true_masks
 
 UNCHANGED = "unchanged"
 MIN_NOISE = 0.01  # RMS of noise in place of silence: -40 dB of full scale
+MIN_CLIPS = 5  # the draws of fewer clips are too much alike to tell chance from more
 CONVENTIONS = Conventions()
 
 
@@ -194,7 +195,7 @@ def probe(request: ProbeRequest, output: Path) -> str | None:
                 if len(clips) < 2:
                     raise ValueError(f"{split} of {request.data} has one clip: there is no other")
             predictor = load_predictor(request.model, request.device, request.dtype, processes)
-            mask_token = _mask_token(predictor.processor.tokenizer)
+            mask_token = _mask_token(predictor.processor.tokenizer, names)
         chosen = {split: first_clips(part, request.num_clips) for split, part in whole.items()}
         about = {
             **describe_model(request.model, request.dtype, request.data),
@@ -232,11 +233,14 @@ def probe(request: ProbeRequest, output: Path) -> str | None:
     return texts["probe.md"]
 
 
-def _mask_token(tokenizer: Any) -> str:
+def _mask_token(tokenizer: Any, names: Sequence[str]) -> str:
     token = tokenizer.mask_token or tokenizer.unk_token
-    if token is None:
-        raise ValueError("the model's tokenizer has neither a mask token nor one of unknown words")
-    return token
+    if token is None and "masked_words" in names:
+        raise ValueError(
+            "--alterations masked_words: the model's tokenizer has neither a mask token nor one of "
+            "unknown words: name the other alterations"
+        )
+    return token or ""
 
 
 def _probe_clip(
@@ -331,8 +335,8 @@ def build_table(
     unchanged clips with their intervals.
 
     Returns:
-        `clips`, `sentences`, and `rows`: of each group its `sentences`, its `measure` (J, or S of
-        null references), and of each alteration a `score` and a `difference`.
+        `clips`, `sentences`, and `rows`: of each group its `sentences` and their `clips`, its
+        `measure` (J, or S of null references), and the `scores` and `differences` by alteration.
     """
     ordered = sorted(records, key=lambda record: (splits.index(record["split"]), record["index"]))
     sentences = [
@@ -373,6 +377,7 @@ def build_table(
             }
             rows[group] = {
                 "sentences": int(members.sum()),
+                "clips": len(np.unique(clips[members])),
                 "measure": "S" if null else "J",
                 **_compare_all(measured),
             }
@@ -395,12 +400,13 @@ def probe_text(report: dict[str, Any]) -> str:
     names = report["alterations"]
     heads = [name.replace("_", " ") for name in names]
     rows = [(group, row["sentences"], *_cells(row, names)) for group, row in report["rows"].items()]
+    body = table(("", "sentences", *heads), rows)
     return (
         f"# Probe of {report['subject']}\n\nData: {report['data']}, {report['clips']} clips, "
         f"{report['sentences']} sentences; seed {report['seed']}, sound shifted by "
         f"{report['shift']:g} s. J in % (S x 100 of null references), and in brackets the "
         "difference to the clips as they are; bold where the middle 95 % of the bootstrap draws of "
-        f"clips lie on one side of 0.\n\n{table(('', 'sentences', *heads), rows)}\n"
+        f"clips lie on one side of 0, in {MIN_CLIPS} clips or more.\n\n{body}\n"
     )
 
 
@@ -410,8 +416,8 @@ def _cells(row: dict[str, Any], names: Sequence[str]) -> list[str]:
         if name != UNCHANGED:
             change = row["differences"][name]
             text = f"({100 * change['value']:+.1f})"
-            clear = round(100 * change["low"], 1) > 0 or round(100 * change["high"], 1) < 0
-            cells.append(
-                f"{100 * row['scores'][name]['value']:.1f} {f'**{text}**' if clear else text}"
-            )
+            apart = round(100 * change["low"], 1) > 0 or round(100 * change["high"], 1) < 0
+            if apart and row["clips"] >= MIN_CLIPS:
+                text = f"**{text}**"
+            cells.append(f"{100 * row['scores'][name]['value']:.1f} {text}")
     return cells

@@ -119,9 +119,10 @@ def test_everything_is_loaded_by_somebody_else(
     np.testing.assert_array_equal(np.load(tmp_path / "masks.npy"), masks)
 
 
-def test_a_metric_answers_in_the_clean_room_as_here(capsys):
-    assert main(["publish", "metrics", str(METRICS / "refavs_jaccard"), "user", "--dry-run"]) == 0
-    assert "user/refavs_jaccard (space)" in capsys.readouterr().out
+@pytest.mark.parametrize("name", ["refavs_jaccard", "refavs_noref"])
+def test_a_metric_answers_in_the_clean_room_as_here(name, capsys):
+    assert main(["publish", "metrics", str(METRICS / name), "user", "--dry-run"]) == 0
+    assert f"user/{name} (space)" in capsys.readouterr().out
 
 
 def test_an_export_comes_back_with_its_splits(hub, tree, tmp_path, monkeypatch, capsys):

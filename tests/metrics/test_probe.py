@@ -17,6 +17,7 @@ from modeling_refavs.metrics.probe import (
     _alter_features,
     _score,
     build_table,
+    probe_text,
 )
 from modeling_refavs.metrics.report import Pooling, SentenceFacts
 from modeling_refavs.metrics.scoring import Prediction, Truth, score_sentence, true_masks
@@ -205,6 +206,35 @@ def test_rows_and_differences(tmp_path):
     assert found["null references"] == pytest.approx((0.5, -0.3))
     change = rows["any acoustic"]["differences"]["muted"]
     assert (change["low"], change["high"]) == pytest.approx((-0.6, -0.6))
+
+
+def test_what_is_more_than_chance_is_bold():
+    def row(clips: int, low: float, high: float) -> dict:
+        changed = {"value": (low + high) / 2, "low": low, "high": high}
+        scores = {UNCHANGED: {"value": 0.5}, "muted": {"value": 0.5 + changed["value"]}}
+        about = {"sentences": 9, "clips": clips, "measure": "J"}
+        return {**about, "scores": scores, "differences": {"muted": changed}}
+
+    report = {
+        "subject": "m",
+        "data": "d",
+        "clips": 9,
+        "sentences": 9,
+        "seed": 0,
+        "shift": 5.0,
+        "alterations": [UNCHANGED, "muted"],
+        "rows": {
+            "clear": row(9, -0.3, -0.1),
+            "few clips": row(4, -0.3, -0.1),
+            "chance": row(9, -0.3, 0.1),
+            "too small to print": row(9, -0.0004, -0.0001),
+        },
+    }
+    text = probe_text(report)
+    assert "| clear | 9 | 50.0 | 30.0 **(-20.0)** |" in text
+    assert "| few clips | 9 | 50.0 | 30.0 (-20.0) |" in text
+    assert "| chance | 9 | 50.0 | 40.0 (-10.0) |" in text
+    assert "| too small to print | 9 | 50.0 | 50.0 (-0.0) |" in text
 
 
 @pytest.fixture(scope="module")
