@@ -118,6 +118,7 @@ SHORTER = {
     "--clips 1000": "--clips 4 --size 48",
     "recipes/smoke.yaml": "recipes/smoke.yaml --max_steps 2 --eval_steps 2 --save_steps 2",
     "refavs evaluate": "refavs evaluate --mask-size 32 --draws 20",
+    "refavs probe": "refavs probe --draws 20",
     "--fps video": "--fps 1.5",
     "--fps 5": "--fps 1.5",
 }
@@ -143,7 +144,7 @@ def blocks_in_order(name: str) -> list[tuple[str, str | None, str]]:
 def tree(tmp_path_factory) -> Path:
     """What stands for Ref-AVS Bench."""
     folder = tmp_path_factory.mktemp("tree")
-    synthesize(folder, 15, SynthesisOptions(height=48, width=64))
+    synthesize(folder, 30, SynthesisOptions(height=48, width=64))
     return folder
 
 

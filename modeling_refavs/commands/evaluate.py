@@ -18,13 +18,30 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     subject = parser.add_mutually_exclusive_group(required=True)
     subject.add_argument("--model", help="folder of a model, or its id on the Hub")
     subject.add_argument(
-        "--predictions", type=Path, metavar="DIR", help="masks, DIR/<uid>/0000{0..9}.png"
+        "--predictions",
+        type=Path,
+        metavar="DIR",
+        help="masks, DIR/<uid>/0000{0..9}.png, or what --save-predictions wrote",
     )
+    subject.add_argument(
+        "--compare",
+        nargs=2,
+        type=Path,
+        metavar=("A", "B"),
+        help="two folders that this command wrote, or their tables: B beside A",
+    )
+    parser.add_argument("--data", help="folder with metadata.csv, an export, or its id on the Hub")
     parser.add_argument(
-        "--data", required=True, help="folder with metadata.csv, an export, or its id on the Hub"
+        "--save-predictions",
+        type=Path,
+        metavar="DIR",
+        help="keep what the model predicts; what is scored is what is kept",
     )
     parser.add_argument(
         "--splits", nargs="+", default=["test_s", "test_u", "test_n"], metavar="SPLIT"
+    )
+    parser.add_argument(
+        "--clips", type=int, metavar="N", help="of each split the first N; default: all"
     )
     parser.add_argument(
         "--by", nargs="+", default=[], metavar="WHAT", help="grade, dimension, length, category"
@@ -78,17 +95,27 @@ def run(args: argparse.Namespace) -> None:
     from ..metrics.evaluation import EvaluationRequest, evaluate
     from ..metrics.report import Pooling
     from ..metrics.scoring import Conventions
+    from ..metrics.sentence_table import compare
 
+    if args.compare:
+        print(compare(*args.compare, args.draws), end="")
+        return
+    if args.data is None:
+        raise ValueError("--data is needed: the tree, or the export, that is evaluated")
+    if args.save_predictions and args.predictions:
+        raise ValueError("--save-predictions keeps what a model predicts: give --model")
     request = EvaluationRequest(
         data=args.data,
         splits=tuple(dict.fromkeys(args.splits)),
         model=args.model,
         predictions=args.predictions,
+        save_predictions=args.save_predictions,
         by=tuple(args.by),
         conventions=Conventions(
             args.mask_size, args.threshold, args.null_threshold, args.empty_truth
         ),
         pooling=Pooling(args.pooling, args.batch_size, args.draws),
+        num_clips=args.clips,
         paper_splits=args.paper_splits,
         device=args.device,
         dtype=args.dtype,

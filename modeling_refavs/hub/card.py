@@ -110,6 +110,8 @@ METRICS = {
     "jaccard": ("refavs_jaccard", "J"),
     "fscore": ("refavs_fscore", "F"),
     "null": ("refavs_null", "S"),
+    "n_acc": ("refavs_noref", "N-acc"),
+    "t_acc": ("refavs_noref", "T-acc"),
 }
 DIGITS = 4  # of values in the metadata
 TAGS = [
@@ -202,7 +204,7 @@ def _metadata(facts: CardFacts, report: dict[str, Any], repo_id: str | None) -> 
         tags=TAGS,
         base_model=facts.base_models or None,
         datasets=[facts.data_id],
-        metrics=[metric for metric, _ in METRICS.values()],
+        metrics=list(dict.fromkeys(metric for metric, _ in METRICS.values())),
         model_name=repo_id.partition("/")[2] if repo_id else facts.title,
         eval_results=eval_results(facts, report),
         co2_eq_emissions={

@@ -91,14 +91,16 @@ def model(source: str, revision: str | None) -> list[Any]:
 
 
 def metric(source: str, revision: str | None) -> dict[str, float]:
-    """Of two frames with an object and two without."""
+    """Of two frames with an object and two without, and of a sentence that refers to nothing."""
     import evaluate
 
     loaded = evaluate.load(source, revision=revision)
     found, nothing = [[0.9, 0.1], [0.8, 0.1]], [[0.9, 0.1], [0.1, 0.1]]
     truth, empty = [[1, 0], [0, 0]], [[0, 0], [0, 0]]
-    references = [[empty, empty]] if Path(source).name == "refavs_null" else [[truth, truth]]
-    return loaded.compute(predictions=[[found, nothing]], references=references)
+    return loaded.compute(
+        predictions=[[found, nothing], [nothing, nothing]],
+        references=[[truth, truth], [empty, empty]],
+    )
 
 
 def dataset(source: str, revision: str | None) -> dict[str, int]:

@@ -8,12 +8,11 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -23,9 +22,19 @@ from dataset_script.schema import NUM_FRAMES, SPLITS
 from ..inference.loading import choose_device, load_model
 from ..utils.files import lock_folder, whole_file
 from .gallery import Panel, choose_clips, draw_gallery
-from .predictors import FolderPredictor, ModelPredictor
+from .predictors import ModelPredictor, SavingPredictor, open_predictions
 from .report import Pooling, SentenceFacts, build_report, read_splits, report_text
-from .scoring import Conventions, Journal, Truth, score_clip, true_masks
+from .scoring import (
+    Conventions,
+    Journal,
+    Prediction,
+    Record,
+    SentenceScore,
+    Truth,
+    score_clip,
+    true_masks,
+)
+from .sentence_table import write_table
 
 
 @dataclass(frozen=True)
@@ -69,26 +78,25 @@ def join_processes() -> Iterator[Processes]:
         torch.distributed.destroy_process_group()
 
 
-Predictor = Callable[[dict[str, Any], Sequence[Truth]], Iterator[np.ndarray]]
+Predictor = Callable[[dict[str, Any], Sequence[Truth]], Iterator[Prediction]]
+Splits = Mapping[str, Any]  # name -> `datasets.Dataset` of configuration `clips`, or alike
 
 
 def evaluate_clips(
-    splits: Mapping[str, Sequence[dict[str, Any]]],
+    splits: Splits,
     predictor: Predictor,
     conventions: Conventions,
     journal: Journal,
     processes: Processes,
-    progress: Callable[[int], Any] | None = None,
 ) -> None:
     """Score what the journal lacks, this process's share of it; one clip is in memory at a time.
 
     Args:
         splits: by name the rows of configuration `clips`.
-        predictor: called with a row and its true masks, yields of each sentence `(frames, height,
-            width)` float32.
-        progress: called with 1 after each clip of this process.
+        predictor: called with a row and its true masks, yields a prediction of each sentence.
     """
-    for split, index in remaining_clips(splits, journal, processes):
+
+    def score(split: str, index: int) -> Record:
         start = time.perf_counter()
         clip = splits[split][index]
         truths = true_masks(clip, conventions.mask_size)
@@ -99,21 +107,35 @@ def evaluate_clips(
             "predict": time.perf_counter() - loaded - scoring,
             "score": scoring,
         }
-        journal.append(
-            {
-                "split": split,
-                "index": index,
-                "clip_id": clip["clip_id"],
-                "seconds": seconds,
-                "sentences": scores,
-            }
-        )
-        if progress:
-            progress(1)
+        return {"clip_id": clip["clip_id"], "seconds": seconds, "sentences": scores}
+
+    append_remaining(splits, journal, processes, "evaluating", score)
+
+
+def append_remaining(
+    splits: Splits,
+    journal: Journal,
+    processes: Processes,
+    verb: str,
+    record_of: Callable[[str, int], Record],
+) -> None:
+    """Append to the journal what `record_of(split, index)` returns of each clip that it lacks, this
+    process's share of them. The bar counts that share; the first process alone shows one."""
+    remaining = remaining_clips(splits, journal, processes)
+    done = sum(
+        (split, index) in journal.done
+        for split, part in splits.items()
+        for index in range(len(part))
+    )
+    description = verb + (f", {done} clips were done" if done else "")
+    for split, index in tqdm(
+        remaining, unit="clip", desc=description, disable=bool(processes.rank)
+    ):
+        journal.append({"split": split, "index": index, **record_of(split, index)})
 
 
 def remaining_clips(
-    splits: Mapping[str, Sequence[dict[str, Any]]], journal: Journal, processes: Processes
+    splits: Splits, journal: Journal, processes: Processes
 ) -> list[tuple[str, int]]:
     """This process's share of all clips, less what is done: whatever others have done by now, no
     clip is left to nobody."""
@@ -137,9 +159,6 @@ def fingerprint(folder: str | Path, pattern: str) -> str:
     return digest.hexdigest()[:32]
 
 
-Clips = Mapping[str, Any]  # split -> `datasets.Dataset` of configuration `clips`
-
-
 @dataclass(frozen=True)
 class EvaluationRequest:
     """What is evaluated, and how.
@@ -147,8 +166,10 @@ class EvaluationRequest:
     Args:
         data: a tree, an export, or an export's id on the Hub; its `splits`.
         model: a folder, or an id on the Hub; or in its place `predictions`, a folder of masks.
+        save_predictions: a folder for what the model predicts; what is scored is what it holds.
         by: breakdowns, of `BREAKDOWNS`.
         conventions, pooling: of the scores.
+        num_clips: of each split the first so many; None: all.
         paper_splits: as in `load_refavs`.
         device, dtype: of the model, see [`load_model`].
     """
@@ -157,9 +178,11 @@ class EvaluationRequest:
     splits: tuple[str, ...]
     model: str | None = None
     predictions: Path | None = None
+    save_predictions: Path | None = None
     by: tuple[str, ...] = ()
     conventions: Conventions = field(default_factory=Conventions)
     pooling: Pooling = field(default_factory=Pooling)
+    num_clips: int | None = None
     paper_splits: bool = False
     device: str = "auto"
     dtype: str = "float32"
@@ -174,96 +197,109 @@ def evaluate(request: EvaluationRequest, output: Path) -> str | None:
     """
     conventions, pooling, splits = request.conventions, request.pooling, request.splits
     facts = SentenceFacts(request.data, request.by)
-    if unknown := [split for split in splits if split not in SPLITS]:
-        raise ValueError(f"--splits {unknown[0]}: must be of {', '.join(SPLITS)}")
+    check_splits(splits, request.num_clips)
     with join_processes() as processes:
         with processes.first_alone():
-            clips = {split: _load_clips(request, split) for split in splits}
+            clips = {
+                split: first_clips(
+                    load_clips(request.data, split, request.paper_splits), request.num_clips
+                )
+                for split in splits
+            }
             predictor = _make_predictor(request, clips, processes)
         facts_of_request = _describe(request)
         with (
             nullcontext() if processes.rank else lock_folder(output),
             Journal(output, facts_of_request, processes.rank) as journal,
         ):
-            _evaluate(clips, predictor, conventions, journal, processes)
+            evaluate_clips(clips, predictor, conventions, journal, processes)
             processes.wait()
             if processes.rank:
                 return None
-            report = build_report(
-                read_splits(journal, splits, facts), request.by, pooling, facts_of_request
-            )
+            chosen = journal.of_splits({split: len(clips[split]) for split in splits})
+            scored = read_splits(chosen, splits, facts)
+            report = build_report(scored, request.by, pooling, facts_of_request)
             report["knows_scenes"] = facts.knows_scenes
             _write_report(report, output)
+            write_table(scored, output)
             for split in splits:
                 _write_gallery(split, clips[split], predictor, conventions, journal)
     return report_text(report)
 
 
-def _load_clips(request: EvaluationRequest, split: str) -> Any:
+def check_splits(splits: Sequence[str], num_clips: int | None) -> None:
+    """`ValueError` for a split that there is not, or no clip."""
+    if unknown := [split for split in splits if split not in SPLITS]:
+        raise ValueError(f"--splits {unknown[0]}: must be of {', '.join(SPLITS)}")
+    if num_clips is not None and num_clips < 1:
+        raise ValueError(f"--clips {num_clips}: at least one clip of each split is needed")
+
+
+def first_clips(clips: Any, number: int | None) -> Any:
+    return clips if number is None else clips.select(range(min(number, len(clips))))
+
+
+def load_clips(data: str, split: str, paper_splits: bool = False) -> Any:
     """A tree is trusted to be whole: `refavs dataset check` is the place to look at each file."""
-    if not Path(request.data).exists() and not re.fullmatch(r"[\w.-]+/[\w.-]+", request.data):
+    if not Path(data).exists() and not re.fullmatch(r"[\w.-]+/[\w.-]+", data):
         raise ValueError(
-            f"--data {request.data}: no such folder: give a tree, an export, or an export's id on "
-            "the Hub"
+            f"--data {data}: no such folder: give a tree, an export, or an export's id on the Hub"
         )
-    if _is_tree(request.data):
-        return load_refavs(
-            request.data, "clips", split, damaged="trust", paper_splits=request.paper_splits
-        )
-    return load_refavs(request.data, "clips", split, paper_splits=request.paper_splits)
+    if _is_tree(data):
+        return load_refavs(data, "clips", split, damaged="trust", paper_splits=paper_splits)
+    return load_refavs(data, "clips", split, paper_splits=paper_splits)
 
 
 def _is_tree(data: str) -> bool:
     return (Path(data) / "metadata.csv").is_file()
 
 
-def _make_predictor(request: EvaluationRequest, clips: Clips, processes: Processes) -> Predictor:
+def _make_predictor(request: EvaluationRequest, clips: Splits, processes: Processes) -> Predictor:
     if request.predictions:
-        predictor = FolderPredictor(request.predictions)
-        rows = (row for part in clips.values() for row in part.select_columns("expressions"))
-        predictor.check(
-            (sentence["uid"] for row in rows for sentence in row["expressions"]), NUM_FRAMES
-        )
+        predictor = open_predictions(request.predictions, request.conventions.mask_size)
+        columns = (part.select_columns("expressions") for part in clips.values())
+        predictor.check([row["expressions"] for rows in columns for row in rows], NUM_FRAMES)
         return predictor
-    device = choose_device(request.device)
-    if request.device == "auto" and device.type != "cpu":
-        device = torch.device(device.type, processes.local_rank)
-    return ModelPredictor(*load_model(request.model, device, request.dtype))
+    predictor = load_predictor(request.model, request.device, request.dtype, processes)
+    if request.save_predictions:
+        about = describe_model(request.model, request.dtype, request.data)
+        about["mask_size"] = request.conventions.mask_size
+        return SavingPredictor(predictor, request.save_predictions, about)
+    return predictor
+
+
+def load_predictor(model: str, device: str, dtype: str, processes: Processes) -> ModelPredictor:
+    """With `device` "auto" each process has an accelerator of its own."""
+    chosen = choose_device(device)
+    if device == "auto" and chosen.type != "cpu":
+        chosen = torch.device(chosen.type, processes.local_rank)
+    return ModelPredictor(*load_model(model, chosen, dtype))
 
 
 def _describe(request: EvaluationRequest) -> dict[str, Any]:
     """What the scores depend on; an evaluation goes on only where it is the same."""
-    subject = request.predictions or request.model
+    about = describe_model(request.model, request.dtype, request.data)
+    if request.predictions:
+        files = fingerprint(request.predictions, "*/*")
+        about |= {"subject": str(request.predictions), "subject_files": files}
     return {
-        "subject": str(subject),
-        "dtype": request.dtype,
-        "data": str(request.data),
+        **about,
         "paper_splits": request.paper_splits,
         "conventions": asdict(request.conventions),
-        "subject_files": fingerprint(subject, "*/*.png" if request.predictions else "*"),
-        "data_files": digest_tree(request.data)
-        if _is_tree(request.data)
-        else fingerprint(request.data, "**/*.parquet"),
+        "predictions_saved": request.save_predictions is not None,
+        "fields": [known.name for known in fields(SentenceScore)],
     }
 
 
-def _evaluate(
-    clips: Clips,
-    predictor: Predictor,
-    conventions: Conventions,
-    journal: Journal,
-    processes: Processes,
-) -> None:
-    """The bar counts this process's share; the first alone shows one."""
-    remaining = len(remaining_clips(clips, journal, processes))
-    done = sum(
-        (split, index) in journal.done
-        for split, part in clips.items()
-        for index in range(len(part))
-    )
-    description = "evaluating" + (f", {done} clips were done" if done else "")
-    with tqdm(total=remaining, unit="clip", desc=description, disable=bool(processes.rank)) as bar:
-        evaluate_clips(clips, predictor, conventions, journal, processes, progress=bar.update)
+def describe_model(model: str | None, dtype: str, data: str) -> dict[str, Any]:
+    """What answers depend on."""
+    return {
+        "subject": str(model),
+        "dtype": dtype,
+        "data": str(data),
+        "subject_files": fingerprint(str(model), "*"),
+        "data_files": digest_tree(data) if _is_tree(data) else fingerprint(data, "**/*.parquet"),
+    }
 
 
 def _write_report(report: dict[str, Any], folder: Path) -> None:
@@ -281,10 +317,10 @@ def _write_gallery(
 ) -> None:
     """`clips_<split>.png`; its few clips go through the predictor once more."""
     panels = []
-    for choice in choose_clips([record for record in journal.read() if record["split"] == split]):
+    for choice in choose_clips(list(journal.of_splits({split: len(clips)}))):
         clip = clips[choice.index]
         truths = true_masks(clip, conventions.mask_size)
-        probabilities = list(predictor(clip, truths))[choice.sentence]
+        probabilities = list(predictor(clip, truths))[choice.sentence].probabilities
         sentence = clip["expressions"][choice.sentence]
         title = f"{split}, {choice.title}"
         panels.append(

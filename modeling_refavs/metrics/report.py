@@ -7,31 +7,40 @@ numbers (`build_report`) and as Markdown (`report_text`).
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dataset_script.statistics import LENGTH_BINS, length_bin, sentence_cues
+from dataset_script.statistics import LENGTH_BINS, PAPER_COUNTS, length_bin, sentence_cues
 
 from ..utils.markdown import table
+from .calibration import expected_calibration_error, roc_auc
 from .refavs_fscore.refavs_fscore import pool as pool_fscore
 from .refavs_jaccard.refavs_jaccard import check_pooling
 from .refavs_jaccard.refavs_jaccard import pool as pool_jaccard
+from .refavs_noref.refavs_noref import pool as pool_answers
 from .refavs_null.refavs_null import pool as pool_null
-from .scoring import Journal, Record, SentenceScore
+from .scoring import Record, SentenceScore
 
 
 SPLIT_NAMES = {"test_s": "Seen", "test_u": "Unseen", "test_n": "Null"}
 MIXED = ("test_s", "test_u")  # Mix is their plain mean
 BREAKDOWNS = ("grade", "dimension", "length", "category")
 GRADES = ("1-2", "3", "4", "5")  # as the paper groups them
+# Sentences of the whole splits of Ref-AVS Bench, with which alone published results compare: in the
+# released csv test_u has seen categories too.
+BENCH_SENTENCES = {
+    split: {PAPER_COUNTS[split][2], *((1656,) if split == "test_u" else ())}
+    for split in SPLIT_NAMES
+}
 LEVEL = 0.95  # of confidence
 SEED = 0  # of the bootstrap
 STEPS = ("load", "predict", "score")  # whose seconds are reported
 NOTHING = "-"
+MEASURE_NAMES = ("J", "F", "J&F", "S", "N-acc", "T-acc")
 DIMENSION_NOTE = "Dimensions are told from the sentences' words, roughly: the data do not say them."
 
 Pool = Callable[[np.ndarray, np.ndarray, str, int], float]
@@ -112,14 +121,17 @@ class SentenceFacts:
             sentences: rows with `uid`, `expression` and `category`.
 
         Returns:
-            For each sentence, its group in each breakdown.
+            For each sentence, its dimension and its group in each breakdown.
         """
         known = {}  # uid -> what the scene states of the sentence
-        if self.knows_scenes and {"grade", "dimension"} & set(self.breakdowns):
+        if self.knows_scenes:
             scene = json.loads((self.scenes / f"{clip_id}.json").read_text(encoding="utf-8"))
             known = {entry["uid"]: entry for entry in scene["expressions"]}
         return [
-            {name: self._group(name, row, known.get(row["uid"])) for name in self.breakdowns}
+            {
+                name: self._group(name, row, known.get(row["uid"]))
+                for name in dict.fromkeys(("dimension", *self.breakdowns))
+            }
             for row in sentences
         ]
 
@@ -179,6 +191,24 @@ class Estimate:
         low, high = np.quantile(known, [tail, 1 - tail]).tolist()
         return low, high
 
+    @property
+    def p_value(self) -> float:
+        """Two-sided, of the value being 0: twice the share of draws on the rarer side of 0. One
+        more draw is counted there, so that p is never 0 (Davison and Hinkley, 1997, Sec. 4.2)."""
+        known = self.draws[np.isfinite(self.draws)]
+        rarer = min((known <= 0).sum(), (known >= 0).sum())
+        return min(1.0, 2 * (rarer + 1) / (len(known) + 1))
+
+    def minus(self, other: "Estimate") -> "Estimate":
+        """The difference, draw by draw: paired if both are of the same clips."""
+        return Estimate(self.value - other.value, self.draws - other.draws)
+
+    def to_json(self) -> dict[str, float] | None:
+        if not np.isfinite(self.value):
+            return None
+        low, high = self.interval
+        return {"value": self.value, "low": low, "high": high}
+
 
 def mean_of(estimates: Iterable[Estimate]) -> Estimate:
     """The unweighted mean, draw by draw: Mix of Seen and Unseen, J&F of J and F."""
@@ -196,6 +226,7 @@ class Sentences:
         is_null: `(sentences,)` bool.
         jaccard, fscore, predicted: sums `(sentences,)`, `(sentences, thresholds)`, `(sentences,)`.
         jaccard_frames, object_frames, frames: `(sentences,)`, what they are sums of.
+        answered: `(sentences,)` bool.
     """
 
     clips: np.ndarray
@@ -206,44 +237,87 @@ class Sentences:
     object_frames: np.ndarray
     predicted: np.ndarray
     frames: np.ndarray
+    answered: np.ndarray
 
     def __getitem__(self, rows: np.ndarray) -> "Sentences":
         return Sentences(**{name: column[rows] for name, column in vars(self).items()})
 
     def measure(self, pooling: Pooling) -> dict[str, Estimate]:
-        """Pool `jaccard` and `fscore` over the sentences that refer to something, and `null` over
-        those that refer to nothing."""
+        """Pool `jaccard`, `fscore` and `t_acc` over the sentences that refer to something, `null`
+        and `n_acc` over those that refer to nothing."""
         real, null = self[~self.is_null], self[self.is_null]
-        return {
-            "jaccard": _estimate(
-                pool_jaccard, real.jaccard, real.jaccard_frames, real.clips, pooling
-            ),
-            "fscore": _estimate(pool_fscore, real.fscore, real.object_frames, real.clips, pooling),
-            "null": _estimate(pool_null, null.predicted, null.frames, null.clips, pooling),
+        columns = {
+            "jaccard": (pool_jaccard, real.jaccard, real.jaccard_frames, real.clips),
+            "fscore": (pool_fscore, real.fscore, real.object_frames, real.clips),
+            "null": (pool_null, null.predicted, null.frames, null.clips),
+            "n_acc": (pool_answers, ~null.answered, np.ones(len(null.clips)), null.clips),
+            "t_acc": (pool_answers, real.answered, np.ones(len(real.clips)), real.clips),
         }
+        measures = {name: estimate(*given, pooling) for name, given in columns.items()}
+        both = mean_of([measures["jaccard"], measures["fscore"]])
+        return {**measures, "jaccard_and_fscore": both}
 
 
-def _estimate(
+def estimate(
     pool: Pool, sums: np.ndarray, counts: np.ndarray, clips: np.ndarray, pooling: Pooling
 ) -> Estimate:
-    """Pool, and bootstrap over clips, since the scores of one clip's sentences are correlated."""
+    """Pool, and bootstrap over clips, since the scores of one clip's sentences are correlated. The
+    draws depend on the number of clips alone, so that two estimates of the same clips are
+    paired.
+
+    Args:
+        sums, counts: `(sentences, ...)` and `(sentences,)`, as `pool` takes them.
+        clips: `(sentences,)`, a number for each clip, ascending.
+    """
     if not len(counts):
         return Estimate(float("nan"), np.full(pooling.num_draws, np.nan))
     pool = partial(pool, pooling=pooling.name, batch_size=pooling.batch_size)
     value = pool(sums, counts)
     starts = np.flatnonzero(np.diff(clips, prepend=-1))
+    drawn = draw_clips(len(starts), pooling.num_draws)
     if pooling.name == "dataset":  # sums over clips give the same value, and are fewer
-        sums, counts, starts = (
-            np.add.reduceat(sums, starts),
-            np.add.reduceat(counts, starts),
-            np.arange(len(starts)),
-        )
-    members = np.split(np.arange(len(counts)), starts[1:])
-    drawn = np.random.default_rng(SEED).integers(
-        len(members), size=(pooling.num_draws, len(members))
-    )
-    rows = (np.concatenate([members[clip] for clip in draw]) for draw in drawn)
+        sums, counts = (np.add.reduceat(column.astype(float), starts) for column in (sums, counts))
+        rows = iter(drawn)
+    else:
+        members = np.split(np.arange(len(counts)), starts[1:])
+        rows = (np.concatenate([members[clip] for clip in draw]) for draw in drawn)
     return Estimate(value, np.array([pool(sums[chosen], counts[chosen]) for chosen in rows]))
+
+
+def draw_clips(number: int, num_draws: int) -> np.ndarray:
+    """`(num_draws, number)` of `range(number)`, with replacement; the same at each call."""
+    return np.random.default_rng(SEED).integers(number, size=(num_draws, number))
+
+
+@dataclass(frozen=True)
+class Presences:
+    """Of each frame of many sentences how probable it was that it shows the object, and whether it
+    does.
+
+    Args:
+        clips: `(frames,)`, a number for each clip, ascending.
+        presence: `(frames,)` in [0, 1].
+        shown: `(frames,)` bool.
+    """
+
+    clips: np.ndarray
+    presence: np.ndarray
+    shown: np.ndarray
+
+    def measure(self, pooling: Pooling) -> dict[str, Estimate]:
+        """`auc` and `calibration_error`, with draws of clips."""
+        starts = np.flatnonzero(np.diff(self.clips, prepend=-1))
+        members = np.split(np.arange(len(self.clips)), starts[1:])
+        measures = {"auc": roc_auc, "calibration_error": expected_calibration_error}
+        draws: dict[str, list[float]] = {name: [] for name in measures}
+        for draw in draw_clips(len(starts), pooling.num_draws):
+            rows = np.concatenate([members[clip] for clip in draw])
+            for name, measure in measures.items():
+                draws[name].append(measure(self.presence[rows], self.shown[rows]))
+        return {
+            name: Estimate(measure(self.presence, self.shown), np.array(draws[name]))
+            for name, measure in measures.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -252,60 +326,81 @@ class ScoredSplit:
 
     Args:
         sentences: in the order of the data.
-        groups: for each sentence, its group in each breakdown.
+        groups: for each sentence, its dimension and its group in each breakdown.
+        presences: of the frames of the sentences of which the model says it.
+        rows: for each sentence what the table of sentences says beside its scores.
         seconds: spent in each of `STEPS`.
     """
 
     sentences: Sentences
     groups: list[dict[str, str]]
+    presences: Presences
+    rows: list[dict[str, Any]]
     seconds: dict[str, float]
 
 
 def read_splits(
-    journal: Journal, splits: Sequence[str], facts: SentenceFacts
+    records: Iterable[Record], splits: Iterable[str], facts: SentenceFacts
 ) -> dict[str, ScoredSplit]:
-    """Read from the journal all scores of `splits`."""
-    clips: dict[str, dict[int, tuple]] = {split: {} for split in splits}
-    for record in journal.read():
-        if record["split"] in clips:
-            clips[record["split"]][record["index"]] = _columns(record, facts)
+    """Join the records of clips, in whatever order they come, to one [`ScoredSplit`] a split."""
+    clips: dict[str, dict[int, ScoredSplit]] = {split: {} for split in splits}
+    for record in records:
+        clips[record["split"]][record["index"]] = _score_of_clip(record, facts)
     return {
         split: _join([found[index] for index in sorted(found)]) for split, found in clips.items()
     }
 
 
-def _columns(
-    record: Record, facts: SentenceFacts
-) -> tuple[Sentences, list[dict[str, str]], dict[str, float]]:
+def _score_of_clip(record: Record, facts: SentenceFacts) -> ScoredSplit:
     scores = [SentenceScore(**sentence) for sentence in record["sentences"]]
-    names = (
-        "is_null",
-        "jaccard",
-        "jaccard_frames",
-        "fscore",
-        "object_frames",
-        "predicted",
-        "frames",
-    )
+    names = [field.name for field in fields(Sentences) if field.name != "clips"]
     columns = {name: np.array([getattr(score, name) for score in scores]) for name in names}
-    clips = np.full(len(scores), record["index"])
-    return (
-        Sentences(clips, **columns),
+    said = [score for score in scores if score.presence is not None]
+    seconds = record["seconds"]["predict"] / len(scores)
+    return ScoredSplit(
+        Sentences(np.full(len(scores), record["index"]), **columns),
         facts.of_clip(record["clip_id"], record["sentences"]),
+        Presences(
+            np.full(sum(score.frames for score in said), record["index"]),
+            np.array([value for score in said for value in score.presence]),
+            np.array([value for score in said for value in score.shown], dtype=bool),
+        ),
+        [_row(record["clip_id"], score, seconds) for score in scores],
         record["seconds"],
     )
 
 
-def _join(clips: list[tuple]) -> ScoredSplit:
-    sentences, groups, seconds = zip(*clips, strict=True)
-    columns = {
-        name: np.concatenate([vars(clip)[name] for clip in sentences])
-        for name in vars(sentences[0])
+def _row(clip_id: str, score: SentenceScore, seconds: float) -> dict[str, Any]:
+    return {
+        "clip_id": clip_id,
+        "uid": score.uid,
+        "expression": score.expression,
+        "category": score.category,
+        "presence": None if score.presence is None else max(score.presence),
+        "iou_predicted": score.iou,
+        "seconds": seconds,
     }
+
+
+def _join(clips: list[ScoredSplit]) -> ScoredSplit:
     return ScoredSplit(
-        Sentences(**columns),
-        [group for clip in groups for group in clip],
-        {step: sum(clip[step] for clip in seconds) for step in STEPS},
+        _stack([clip.sentences for clip in clips]),
+        [group for clip in clips for group in clip.groups],
+        _stack([clip.presences for clip in clips]),
+        [row for clip in clips for row in clip.rows],
+        {step: sum(clip.seconds[step] for clip in clips) for step in STEPS},
+    )
+
+
+def _stack(parts: Sequence[Any], renumber: bool = False) -> Any:
+    """Several [`Sentences`] or [`Presences`] below each other; with `renumber` those of different
+    splits, whose clips are counted on."""
+    columns, first = [], 0
+    for part in parts:
+        columns.append({**vars(part), "clips": part.clips + first})
+        first += part.clips.max(initial=-1) + 1 if renumber else 0
+    return type(parts[0])(
+        **{name: np.concatenate([part[name] for part in columns]) for name in columns[0]}
     )
 
 
@@ -327,22 +422,25 @@ def build_report(
         The content of report.json.
     """
     measured = {split: part.sentences.measure(pooling) for split, part in scored.items()}
-    report = {**request, "pooling": asdict(pooling), "splits": {}, "mix": None}
+    report = {**request, "pooling": asdict(pooling), "splits": {}, "mix": None, "presence": None}
     for split, part in scored.items():
         counts = {"clips": len(np.unique(part.sentences.clips)), "sentences": len(part.groups)}
         report["splits"][split] = {**counts, **_to_json(measured[split])}
     if all(split in measured for split in MIXED):
-        mix = {
-            name: mean_of(measured[split][name] for split in MIXED)
-            for name in ("jaccard", "fscore")
+        report["mix"] = _to_json(mix_of(measured))
+    presences = _stack([part.presences for part in scored.values()], renumber=True)
+    if len(presences.clips):
+        report["presence"] = {
+            "frames": len(presences.clips),
+            **_to_json(presences.measure(pooling)),
         }
-        report["mix"] = _to_json(mix)
     report["breakdowns"] = {
         name: _break_down(list(scored.values()), name, pooling) for name in breakdowns
     }
+    comparable = is_bench({split: len(part.groups) for split, part in scored.items()})
     report["published"] = {
-        "table_3": [asdict(result) for result in PUBLISHED],
-        "breakdowns": PUBLISHED_BREAKDOWNS,
+        "table_3": [asdict(result) for result in PUBLISHED] if comparable else [],
+        "breakdowns": PUBLISHED_BREAKDOWNS if comparable else {},
     }
     sentences = sum(len(part.groups) for part in scored.values())
     report["seconds_per_sentence"] = {
@@ -352,9 +450,31 @@ def build_report(
     return report
 
 
+def mix_of(measured: dict[str, dict[str, Estimate]]) -> dict[str, Estimate]:
+    return {
+        name: mean_of(measured[split][name] for split in MIXED)
+        for name in ("jaccard", "fscore", "jaccard_and_fscore")
+    }
+
+
+def is_bench(sentences: dict[str, int]) -> bool:
+    """Whether splits have as many sentences as those of Ref-AVS Bench.
+
+    Example:
+        >>> is_bench({"test_s": 2288, "test_u": 1454}), is_bench({"test_s": 592})
+        (True, False)
+    """
+    known = [
+        count in BENCH_SENTENCES[split]
+        for split, count in sentences.items()
+        if split in BENCH_SENTENCES
+    ]
+    return bool(known) and all(known)
+
+
 def _break_down(parts: list[ScoredSplit], breakdown: str, pooling: Pooling) -> dict[str, Any]:
     groups = np.array([group[breakdown] for part in parts for group in part.groups])
-    sentences = _concatenate(part.sentences for part in parts)
+    sentences = _stack([part.sentences for part in parts], renumber=True)
     table = {}
     for group in in_order(breakdown, set(groups.tolist())):
         chosen = sentences[groups == group]
@@ -366,29 +486,8 @@ def _break_down(parts: list[ScoredSplit], breakdown: str, pooling: Pooling) -> d
     return table
 
 
-def _concatenate(parts: Iterable[Sentences]) -> Sentences:
-    """Join the sentences of several splits and renumber their clips."""
-    columns, first = [], 0
-    for part in parts:
-        columns.append({**vars(part), "clips": part.clips + first})
-        first = columns[-1]["clips"][-1] + 1
-    return Sentences(
-        **{name: np.concatenate([part[name] for part in columns]) for name in columns[0]}
-    )
-
-
 def _to_json(measures: dict[str, Estimate]) -> dict[str, Any]:
-    if np.isfinite(measures["jaccard"].value):
-        both = mean_of([measures["jaccard"], measures["fscore"]])
-        measures = {**measures, "jaccard_and_fscore": both}
-    return {name: _estimate_to_json(estimate) for name, estimate in measures.items()}
-
-
-def _estimate_to_json(estimate: Estimate) -> dict[str, float] | None:
-    if not np.isfinite(estimate.value):
-        return None
-    low, high = estimate.interval
-    return {"value": estimate.value, "low": low, "high": high}
+    return {name: measure.to_json() for name, measure in measures.items()}
 
 
 def report_text(report: dict[str, Any]) -> str:
@@ -398,7 +497,9 @@ def report_text(report: dict[str, Any]) -> str:
         conventions_text(report),
         f"## Results\n\n{results_table(report)}",
     ]
-    if set(report["splits"]) & set(SPLIT_NAMES):
+    if report["presence"]:
+        parts.append(presence_text(report))
+    if report["published"]["table_3"]:
         parts.append(f"## Beside the published results\n\n{_published(report)}")
     parts += [breakdown_text(report, name) for name in report["breakdowns"]]
     seconds = report["seconds_per_sentence"]
@@ -423,7 +524,8 @@ def conventions_text(report: dict[str, Any]) -> str:
         f"{pooling['batch_size']} sentences",
     }[pooling["name"]]
     return (
-        f"Data: {report['data']}. J and F in % (higher is better), S (lower is better), {pooled}. "
+        f"Data: {report['data']}. J and F in % (higher is better), S (lower is better), {pooled}; "
+        "N-acc and T-acc in % of sentences: null references left empty, others answered. "
         f"Masks at {size}; "
         f"J at threshold {rules['threshold']}, S at {rules['null_threshold']}; in J a frame "
         "without the object scores "
@@ -446,7 +548,23 @@ def results_table(report: dict[str, Any]) -> str:
         )
         if split == "test_u" and report["mix"]:
             rows.append(("Mix", "", "", *_measures(report["mix"])))
-    return table(("split", "clips", "sentences", "J", "F", "J&F", "S"), rows)
+    return table(("split", "clips", "sentences", *MEASURE_NAMES), rows)
+
+
+def presence_text(report: dict[str, Any]) -> str:
+    """A paragraph: whether the presence ranks frames, and is as often right as it says."""
+    known = report["presence"]
+    auc, error = (
+        NOTHING
+        if known[name] is None
+        else "{value:.3f} [{low:.3f}, {high:.3f}]".format(**known[name])
+        for name in ("auc", "calibration_error")
+    )
+    return (
+        "Presence, the probability that a frame shows the object, over "
+        f"{known['frames']:,} frames of all splits: area under the ROC curve {auc}, expected "
+        f"calibration error {error}."
+    )
 
 
 def _published(report: dict[str, Any]) -> str:
@@ -481,15 +599,17 @@ def breakdown_text(report: dict[str, Any], name: str) -> str:
     published = report["published"]["breakdowns"].get(name, {})
     rows = []
     for group, part in report["breakdowns"][name].items():
+        measures = _measures(part)
         paper = (f"{published[group]:.2f}" if group in published else NOTHING,) if published else ()
         rows.append(
             (
                 _escape(group),
                 part["sentences"],
-                *_measures(part)[:3],
+                *measures[:3],
                 *paper,
+                measures[5],
                 part["null_sentences"],
-                _s(part),
+                *measures[3:5],
             )
         )
     head = (
@@ -499,16 +619,20 @@ def breakdown_text(report: dict[str, Any], name: str) -> str:
         "F",
         "J&F",
         *(("EEMC, paper: J",) if published else ()),
+        "T-acc",
         "null sentences",
         "S",
+        "N-acc",
     )
     note = f"\n\n{DIMENSION_NOTE}" if name == "dimension" and not report["knows_scenes"] else ""
     return f"## By {name}\n\n{table(head, rows)}{note}"
 
 
-def _measures(part: dict[str, Any]) -> tuple[str, str, str, str]:
+def _measures(part: dict[str, Any]) -> tuple[str, ...]:
+    """The cells of `MEASURE_NAMES`."""
     names = ("jaccard", "fscore", "jaccard_and_fscore")
-    return *(_percent(part.get(name)) for name in names), _s(part)
+    percents = (_percent(part.get(name)) for name in names)
+    return *percents, _s(part), _percent(part.get("n_acc")), _percent(part.get("t_acc"))
 
 
 def _percent(estimate: dict[str, float] | None) -> str:

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ..utils.files import whole_file
 from .refavs_fscore.refavs_fscore import score_frames as fscore_curves
 from .refavs_jaccard.refavs_jaccard import EMPTY_TRUTHS
 from .refavs_jaccard.refavs_jaccard import score_frames as jaccard_frames
+from .refavs_noref.refavs_noref import is_answered
 from .refavs_null.refavs_null import score_frames as predicted_shares
 
 
@@ -58,6 +59,21 @@ class Truth:
 
 
 @dataclass(frozen=True)
+class Prediction:
+    """What is predicted for a sentence.
+
+    Args:
+        probabilities: `(frames, height, width)` float32 in [0, 1], that a pixel is of the object.
+        presence: `(frames,)` in [0, 1], that a frame shows the object; None if it is not said.
+        iou: the IoU that the model expects of its masks, in [0, 1]; None if it is not said.
+    """
+
+    probabilities: np.ndarray
+    presence: np.ndarray | None = None
+    iou: float | None = None
+
+
+@dataclass(frozen=True)
 class SentenceScore:
     """What is kept of a sentence; sums run over its frames.
 
@@ -66,6 +82,10 @@ class SentenceScore:
         fscore, object_frames: the sum of the F curves, 255 numbers, and the frames that show the
             object.
         predicted, frames: the sum of the predicted parts of the frames (for S), and all frames.
+        answered: whether any pixel of any frame is predicted, at the threshold of S.
+        presence, shown: of each frame the probability that it shows the object, None if it is not
+            said; and whether it does.
+        iou: that the model expects; None if it does not say.
     """
 
     uid: str
@@ -77,6 +97,10 @@ class SentenceScore:
     object_frames: int
     predicted: float
     frames: int
+    answered: bool
+    presence: tuple[float, ...] | None
+    shown: tuple[bool, ...]
+    iou: float | None
 
     @property
     def is_null(self) -> bool:
@@ -85,14 +109,14 @@ class SentenceScore:
 
 
 def score_sentence(
-    sentence: dict[str, Any], probabilities: np.ndarray, masks: np.ndarray, conventions: Conventions
+    sentence: dict[str, Any], prediction: Prediction, masks: np.ndarray, conventions: Conventions
 ) -> SentenceScore:
     """
     Args:
         sentence: a row's `uid`, `expression` and `category`.
-        probabilities: `(frames, height, width)` float32 in [0, 1].
         masks: `(frames, height, width)` bool, the truth.
     """
+    probabilities, presence = prediction.probabilities, prediction.presence
     jaccard = jaccard_frames(probabilities, masks, conventions.threshold, conventions.empty_truth)
     curves = fscore_curves(probabilities, masks)
     return SentenceScore(
@@ -105,22 +129,24 @@ def score_sentence(
         object_frames=len(curves),
         predicted=float(predicted_shares(probabilities, conventions.null_threshold).sum()),
         frames=len(masks),
+        answered=is_answered(probabilities, conventions.null_threshold),
+        presence=None if presence is None else tuple(presence.tolist()),
+        shown=tuple(masks.any(axis=(1, 2)).tolist()),
+        iou=prediction.iou,
     )
 
 
 def score_clip(
     clip: dict[str, Any],
     truths: list[Truth],
-    predictions: Iterable[np.ndarray],
+    predictions: Iterable[Prediction],
     conventions: Conventions,
 ) -> tuple[list[dict[str, Any]], float]:
     """The scores of a clip's sentences as JSON takes them, and the seconds spent on them alone."""
     scores, seconds = [], 0.0
-    for sentence, truth, probabilities in zip(
-        clip["expressions"], truths, predictions, strict=True
-    ):
+    for sentence, truth, prediction in zip(clip["expressions"], truths, predictions, strict=True):
         start = time.perf_counter()
-        scores.append(asdict(score_sentence(sentence, probabilities, truth.masks, conventions)))
+        scores.append(asdict(score_sentence(sentence, prediction, truth.masks, conventions)))
         seconds += time.perf_counter() - start
     return scores, seconds
 
@@ -187,6 +213,12 @@ class Journal:
         for path in sorted(self.folder.glob("scores-*.jsonl")):
             with path.open(encoding="utf-8") as file:
                 yield from (json.loads(line) for line in file if line.endswith("\n"))
+
+    def of_splits(self, clips: Mapping[str, int]) -> Iterator[Record]:
+        """As [`Journal.read`], of each split in `clips` so many of its first clips alone."""
+        for record in self.read():
+            if record["index"] < clips.get(record["split"], 0):
+                yield record
 
     def _claim(self, request: dict[str, Any]) -> None:
         path = self.folder / "request.json"

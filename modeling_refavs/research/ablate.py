@@ -226,7 +226,8 @@ def scores_of(report: Report) -> Scores:
 
 
 def ablation_text(reports: Reports) -> str:
-    """The table of the variants, the paper's rows below, and a table for each breakdown.
+    """The table of the variants, on Ref-AVS Bench with the paper's rows below, and a table for each
+    breakdown.
 
     Args:
         reports: of each variant, one report of `refavs evaluate` for each seed.
@@ -235,17 +236,19 @@ def ablation_text(reports: Reports) -> str:
         (VARIANTS[name][1], *_row([scores_of(report) for report in group]))
         for name, group in reports.items()
     ]
-    paper = {result.method: result for result in PUBLISHED}
-    published = [_published_row(paper[VARIANTS[name][1]]) for name in reports]
+    first = next(iter(reports.values()))[0]
+    notes = []
+    if first["published"]["table_3"]:
+        paper = {result.method: result for result in PUBLISHED}
+        rows += [_published_row(paper[VARIANTS[name][1]]) for name in reports]
+        notes = ["The paper's rows are in the released pooling (arXiv 2407.10957v1)."]
     seeds = max(len(group) for group in reports.values())
     parts = [
         "# Ablation",
         f"J and F in % (higher is better), S (lower is better){_seeds(seeds)}.",
-        table(("", *COLUMNS), rows + published),
-        "The paper's rows are of Ref-AVS Bench, in the released pooling (arXiv 2407.10957v1): "
-        "other data do not compare.",
+        table(("", *COLUMNS), rows),
+        *notes,
     ]
-    first = next(iter(reports.values()))[0]
     for breakdown in first["breakdowns"]:
         parts.append(f"## J by {breakdown}\n\n{_breakdown(reports, breakdown)}")
     return "\n\n".join(parts) + "\n"

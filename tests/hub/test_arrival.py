@@ -40,6 +40,7 @@ for name, value in {"refavs_jaccard": 0.5, "refavs_fscore": 1.0}.items():
     found = metric.compute(predictions=[[[0.9, 0.1], [0.8, 0.1]]], references=truth)[name]
     assert abs(found - value) < 0.5 and found > 0.4, (name, found)
 assert evaluate.load("user/refavs_null").compute(predictions=[[[0.0, 0.0]]], references=[[[0, 0]]])["refavs_null"] == 0
+assert evaluate.load("user/refavs_noref").compute(predictions=[[[0.0, 0.0]]])["n_acc"] == 1
 data = load_dataset("user/ref-avs")
 assert {name: len(split) for name, split in data.items()} == {"train": 3, "test_s": 6, "test_u": 3, "test_n": 3}
 assert data["test_s"][0]["frames"][9].size == data["test_s"][0]["masks"][9].size == (48, 36)
@@ -99,6 +100,7 @@ def test_everything_is_loaded_by_somebody_else(
         ("model", "user/refavs"),
         ("space", "user/refavs_fscore"),
         ("space", "user/refavs_jaccard"),
+        ("space", "user/refavs_noref"),
         ("space", "user/refavs_null"),
     ]
     card = hub.files("model", "user/refavs")["README.md"].decode()
@@ -117,9 +119,10 @@ def test_everything_is_loaded_by_somebody_else(
     np.testing.assert_array_equal(np.load(tmp_path / "masks.npy"), masks)
 
 
-def test_a_metric_answers_in_the_clean_room_as_here(capsys):
-    assert main(["publish", "metrics", str(METRICS / "refavs_jaccard"), "user", "--dry-run"]) == 0
-    assert "user/refavs_jaccard (space)" in capsys.readouterr().out
+@pytest.mark.parametrize("name", ["refavs_jaccard", "refavs_noref"])
+def test_a_metric_answers_in_the_clean_room_as_here(name, capsys):
+    assert main(["publish", "metrics", str(METRICS / name), "user", "--dry-run"]) == 0
+    assert f"user/{name} (space)" in capsys.readouterr().out
 
 
 def test_an_export_comes_back_with_its_splits(hub, tree, tmp_path, monkeypatch, capsys):

@@ -43,6 +43,9 @@ def test_the_card_of_an_evaluation(checkpoint, tmp_path):
         ("test_u", "J"),
         ("test_u", "F"),
         ("test_n", "S"),
+        ("test_s", "T-acc"),
+        ("test_u", "T-acc"),
+        ("test_n", "N-acc"),
     }
     assert values["test_u", "J"] == round(report["splits"]["test_u"]["jaccard"]["value"], 4)
     mix = report["mix"]["jaccard_and_fscore"]

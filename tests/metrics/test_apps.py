@@ -55,3 +55,11 @@ def test_fscore(app):
 def test_null(app):
     assert app.judge(drawing(128), BLANK).startswith("# S = 0.5000")
     assert isinstance(app.build_demo(), gradio.Blocks)
+
+
+@pytest.mark.parametrize("app", ["refavs_noref"], indirect=True)
+def test_noref(app):
+    assert app.judge(BLANK, BLANK, False).startswith("# N-acc = 1\n")
+    assert app.judge(BLANK, drawing(4), False).startswith("# N-acc = 0\n")
+    assert app.judge(BLANK, drawing(4), True).startswith("# T-acc = 1\n")
+    assert isinstance(app.build_demo(), gradio.Blocks)

@@ -58,14 +58,17 @@ def test_a_folder_of_masks(tree, masks, tmp_path, capsys):
     )
     printed, progress = capsys.readouterr()
     assert "| Seen (test_s) | 3 | 18 | 90.00 [90.0, 90.0] |" in printed
-    assert "| Null (test_n) | 3 | 12 | - | - | - | 0.000 [0.000, 0.000] |" in printed
+    empty = "0.000 [0.000, 0.000] | 100.00 [100.0, 100.0] | - |"
+    assert f"| Null (test_n) | 3 | 12 | - | - | - | {empty}" in printed
+    assert "Presence" not in printed  # masks do not say it
     assert "evaluating: 100%" in progress
     report = json.loads((output / "report.json").read_text())
     assert report["mix"]["jaccard"]["value"] == pytest.approx(0.9)
     assert report["breakdowns"]["category"]["man"]["sentences"] == 9
     assert (output / "report.md").read_text() == printed
     names = {path.name for path in output.iterdir()}
-    assert names == {"report.json", "report.md", "request.json", "scores-0.jsonl"} | {
+    tables = {"sentences.csv", "sentences.parquet"}
+    assert names == {"report.json", "report.md", "request.json", "scores-0.jsonl"} | tables | {
         f"clips_{split}.png" for split in ("test_s", "test_u", "test_n")
     }
     assert Image.open(output / "clips_test_s.png").width > 1000
@@ -127,6 +130,35 @@ def test_a_model(tree, model_folder, tmp_path, capsys):
     assert "3 clips were done" in capsys.readouterr().err
 
 
+def test_saved_predictions_score_to_the_same_digits(tree, model_folder, tmp_path, capsys):
+    """And so does what was stopped half way."""
+    fixed = ["--data", str(tree), "--draws", "20", "--mask-size", "48", "--splits"]
+    splits, saved = ["test_s", "test_n"], str(tmp_path / "saved")
+
+    def evaluate(*subject: str, output: str, splits=splits) -> dict:
+        folder = ["--output", str(tmp_path / output)]
+        assert main(["evaluate", *subject, *fixed, *splits, *folder]) == 0, capsys.readouterr().err
+        report = json.loads((tmp_path / output / "report.json").read_text())
+        return {name: report[name] for name in ("splits", "presence")}
+
+    model = ["--model", str(model_folder), "--save-predictions", saved]
+    evaluate(*model, output="part", splits=["test_s", "--clips", "1"])
+    assert len(list((tmp_path / "saved").glob("*/scores.json"))) == 6
+    whole = evaluate(*model, output="whole")
+    assert whole["presence"]["frames"] == 300
+    assert evaluate("--predictions", saved, output="again") == whole
+    plain = evaluate("--model", str(model_folder), output="plain")["splits"]["test_s"]
+    for name in ("jaccard", "fscore", "t_acc"):
+        difference = plain[name]["value"] - whole["splits"]["test_s"][name]["value"]
+        assert abs(difference) < 1e-4
+    capsys.readouterr()
+    compared = [str(tmp_path / name) for name in ("whole", "again")]
+    assert main(["evaluate", "--compare", *compared]) == 0
+    printed = capsys.readouterr().out
+    assert "30 sentences of 6 clips" in printed
+    assert printed.count("| +0.00 | [+0.00, +0.00] | 1.000 |") == 5  # J, F, J&F, T-acc; N-acc
+
+
 def test_two_processes_write_the_report_of_one(tree, masks, cache, tmp_path):
     reports = []
     for number in (1, 2):
@@ -181,6 +213,8 @@ MISTAKES = {
     "a threshold out of range": (["--threshold", "1"], "a threshold must lie in [0, 1), got 1.0"),
     "no batch": (["--batch-size", "0"], "batch_size must be at least 1, got 0"),
     "no draw": (["--draws", "0"], "the number of bootstrap draws must be at least 1, got 0"),
+    "no clip": (["--clips", "0"], "--clips 0: at least one clip of each split is needed"),
+    "nothing to save": (["--save-predictions", "p"], "--save-predictions keeps what a model"),
     "no size": (["--mask-size", "0"], "the mask size must be at least 1 pixel, got 0"),
 }
 
@@ -204,4 +238,6 @@ def test_a_model_or_masks(tree, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["evaluate", "--data", str(tree)])
     assert stopped.value.code == 2
-    assert "--model --predictions is required" in capsys.readouterr().err
+    assert "--model --predictions --compare is required" in capsys.readouterr().err
+    assert main(["evaluate", "--predictions", "masks"]) == 2
+    assert "--data is needed" in capsys.readouterr().err

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers.utils import ModelOutput
 
 from dataset_script.builder_refavs import load_refavs
 from dataset_script.media_files import mask_paths, write_mask
@@ -26,8 +27,19 @@ from modeling_refavs.metrics.evaluation import (
     fingerprint,
     join_processes,
 )
-from modeling_refavs.metrics.predictors import FolderPredictor, ModelPredictor
-from modeling_refavs.metrics.scoring import Conventions, score_sentence, true_masks
+from modeling_refavs.metrics.predictors import (
+    FolderPredictor,
+    ModelPredictor,
+    SavedPredictor,
+    SavingPredictor,
+    open_predictions,
+)
+from modeling_refavs.metrics.scoring import (
+    Conventions,
+    Prediction,
+    score_sentence,
+    true_masks,
+)
 from modeling_refavs.video_refavs import read_wav
 
 from ..conftest import make_model
@@ -62,7 +74,7 @@ class HalfRight:
             )
             if not truth.masks.any():
                 probabilities[:, :, :1] = 0.9
-            yield probabilities.astype(np.float32)
+            yield Prediction(probabilities.astype(np.float32))
 
 
 def scores_of(journal: Journal) -> list[dict]:
@@ -199,17 +211,40 @@ def test_a_model_is_asked_as_its_forward_would(sentences_at_once, clips, process
     )
     predictions = list(ModelPredictor(model, processor)(clip, true_masks(clip, 64)))
     assert len(encoded) == 1
-    assert [prediction.shape for prediction in predictions] == [(10, 64, 64)] * 6
+    assert [prediction.probabilities.shape for prediction in predictions] == [(10, 64, 64)] * 6
     for prediction, sentence in zip(predictions, clip["expressions"], strict=True):
         inputs = processor(
             sentence["expression"], clip["frames"], read_wav(clip["audio"]), clip["sampling_rate"]
         )
         with torch.no_grad():
+            outputs = model(**inputs)
             logits = torch.nn.functional.interpolate(
-                model(**inputs).mask_logits, size=(64, 64), mode="bilinear"
+                outputs.mask_logits, size=(64, 64), mode="bilinear"
             )[0]
-        np.testing.assert_allclose(prediction, logits.sigmoid().numpy(), atol=2e-4)
-    assert np.abs(predictions[0] - predictions[1]).max() > 0.01
+        np.testing.assert_allclose(prediction.probabilities, logits.sigmoid().numpy(), atol=2e-4)
+        presence = outputs.presence_logits[0].sigmoid().numpy()
+        np.testing.assert_allclose(prediction.presence, presence, atol=2e-4)
+        assert prediction.iou is None
+    assert np.abs(predictions[0].probabilities - predictions[1].probabilities).max() > 0.01
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 10)])
+def test_the_iou_that_a_model_expects_is_kept(shape, clips, processor, monkeypatch):
+    """One for each sentence, or for each of its frames, of which the mean is kept."""
+    model, clip = make_model(), clips["test_s"][0]
+    segment, ious = model.segment, torch.rand(shape)
+    monkeypatch.setattr(
+        model,
+        "segment",
+        lambda *args, **kwargs: ModelOutput(**segment(*args, **kwargs), iou_scores=ious),
+    )
+    predictions = list(ModelPredictor(model, processor)(clip, true_masks(clip, 64)))
+    expected = ious.reshape(6, -1).mean(dim=1).tolist()
+    assert [prediction.iou for prediction in predictions] == pytest.approx(expected)
+    score = score_sentence(
+        clip["expressions"][0], predictions[0], true_masks(clip, 64)[0].masks, Conventions()
+    )
+    assert score.iou == pytest.approx(expected[0])
 
 
 def test_a_wav_is_read_as_it_is(clips):
@@ -235,14 +270,13 @@ def masks(tree, clips, tmp_path) -> Path:
 
 def test_masks_that_another_program_wrote(masks, clips):
     predictor = FolderPredictor(masks)
-    predictor.check(
-        [sentence["uid"] for clip in clips["test_s"] for sentence in clip["expressions"]], 10
-    )
+    predictor.check([clip["expressions"] for clip in clips["test_s"]], 10)
     for clip in (clips["test_s"][0], clips["test_n"][2]):
         truths = true_masks(clip, 256)
         for truth, prediction in zip(truths, predictor(clip, truths), strict=True):
-            assert prediction.dtype == np.float32
-            assert np.array_equal(prediction, truth.masks)
+            assert prediction.probabilities.dtype == np.float32
+            assert np.array_equal(prediction.probabilities, truth.masks)
+            assert prediction.presence is None
 
 
 def test_masks_that_cannot_be_scored(masks, clips, tmp_path):
@@ -258,9 +292,120 @@ def test_masks_that_cannot_be_scored(masks, clips, tmp_path):
     with pytest.raises(
         ValueError, match=rf"lacks masks of 1 of 2 sentences, first .*{uid}/00002.png"
     ):
-        predictor.check([uid, clip["expressions"][1]["uid"]], 10)
+        predictor.check([clip["expressions"][:2]], 10)
     with pytest.raises(ValueError, match="no such folder"):
         FolderPredictor(tmp_path / "nowhere")
+
+
+ABOUT = {"subject": "m", "mask_size": 64}
+
+
+class Asked:
+    """Probabilities drawn from the words of each sentence, with presence; counts its clips."""
+
+    def __init__(self, iou: float | None = 0.5):
+        self.asked, self.iou = [], iou
+
+    def __call__(self, clip, truths):
+        self.asked.append(clip["clip_id"])
+        for sentence, truth in zip(clip["expressions"], truths, strict=True):
+            rng = np.random.default_rng(list(sentence["expression"].encode()))
+            probabilities = rng.random(truth.masks.shape, dtype=np.float32)
+            yield Prediction(probabilities, rng.random(len(truth.masks)), self.iou)
+
+
+def test_what_was_saved_is_what_was_scored(clips, tmp_path):
+    """To 16 bits of what the model said, and to the last bit the next time; no clip is asked
+    twice."""
+    clip, model = clips["test_s"][0], Asked()
+    truths = true_masks(clip, 64)
+    first = list(SavingPredictor(model, tmp_path / "saved", ABOUT)(clip, truths))
+    for said, given in zip(Asked()(clip, truths), first, strict=True):
+        np.testing.assert_allclose(given.probabilities, said.probabilities, atol=0.5001 / 65535)
+        assert np.array_equal(given.presence, said.presence)
+        assert given.iou == 0.5
+    again = list(SavingPredictor(model, tmp_path / "saved", ABOUT)(clip, truths))
+    loaded = open_predictions(tmp_path / "saved", 64)
+    loaded.check([clip["expressions"]], 10)
+    assert model.asked == [clip["clip_id"]]
+    for one, *others in zip(first, again, loaded(clip, truths), strict=True):
+        for other in others:
+            assert np.array_equal(one.probabilities, other.probabilities)
+            assert np.array_equal(one.presence, other.presence)
+
+
+def test_saved_sentences_of_one_uid_are_kept_apart(clips, tmp_path):
+    clip = clips["test_s"][0]
+    first, second = clip["expressions"][0], {**clip["expressions"][1]}
+    clip = {**clip, "expressions": [first, {**second, "uid": first["uid"]}]}
+    truths = true_masks(clip, 64)
+    saved = list(SavingPredictor(Asked(), tmp_path / "saved", ABOUT)(clip, truths))
+    assert not np.array_equal(saved[0].probabilities, saved[1].probabilities)
+    assert (tmp_path / "saved" / f"{first['uid']}.2" / "scores.json").is_file()
+
+
+SAVED_AND_KILLED = """
+import os, signal, sys
+from dataset_script.builder_refavs import load_refavs
+from modeling_refavs.metrics.predictors import SavingPredictor
+from modeling_refavs.metrics.scoring import true_masks
+from tests.metrics.test_evaluation import ABOUT, Asked
+import modeling_refavs.metrics.predictors as predictors
+
+tree, cache, output = sys.argv[1:]
+clip = load_refavs(tree, "clips", "test_s", damaged="trust", cache_dir=cache)[0]
+written = []
+save = predictors.Image.Image.save
+def save_or_die(picture, path):
+    written.append(path)
+    if len(written) == 25:
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(picture, path)
+predictors.Image.Image.save = save_or_die
+list(SavingPredictor(Asked(), output, ABOUT)(clip, true_masks(clip, 64)))
+"""
+
+
+def test_saving_that_was_killed_goes_on(clips, tree, cache, tmp_path):
+    """In the middle of the third sentence: what is there is whole, and is not written again."""
+    output, clip = tmp_path / "saved", clips["test_s"][0]
+    arguments = [sys.executable, "-c", SAVED_AND_KILLED, str(tree), str(cache), str(output)]
+    assert subprocess.run(arguments, cwd=ROOT, check=False).returncode == -signal.SIGKILL
+    folders = [output / sentence["uid"] for sentence in clip["expressions"]]
+    assert [folder.is_dir() for folder in folders] == [True, True, False, False, False, False]
+    times = [path.stat().st_mtime_ns for path in folders[0].iterdir()]
+    truths = true_masks(clip, 64)
+    killed = list(SavingPredictor(Asked(), output, ABOUT)(clip, truths))
+    whole = list(SavingPredictor(Asked(), tmp_path / "whole", ABOUT)(clip, truths))
+    assert [path.stat().st_mtime_ns for path in folders[0].iterdir()] == times
+    for one, other in zip(killed, whole, strict=True):
+        assert np.array_equal(one.probabilities, other.probabilities)
+    names = [
+        sorted(path.name for path in (tmp_path / name).rglob("*")) for name in ("saved", "whole")
+    ]
+    assert names[0] == names[1]
+
+
+def test_saved_predictions_that_cannot_be_used(clips, tmp_path):
+    clip, folder = clips["test_s"][0], tmp_path / "saved"
+    truths = true_masks(clip, 64)
+    list(SavingPredictor(Asked(iou=None), folder, ABOUT)(clip, truths))
+    with pytest.raises(ValueError, match=r"predictions of something else \(subject differ\)"):
+        SavingPredictor(Asked(), folder, {**ABOUT, "subject": "other"})
+    with pytest.raises(ValueError, match="saved at --mask-size 64 and scored at no other, got own"):
+        open_predictions(folder, None)
+    uid = clip["expressions"][0]["uid"]
+    for frame in range(10):
+        write_mask(folder / uid / f"0000{frame}.png", np.ones((64, 64), dtype=bool))
+    with pytest.raises(ValueError, match="saved masks have 16 bits a pixel, got L"):
+        next(SavedPredictor(folder, 64)(clip, truths))
+    (folder / uid / "scores.json").unlink()
+    with pytest.raises(ValueError, match=rf"lacks masks of 1 of 6 sentences, first .*{uid}/scores"):
+        open_predictions(folder, 64).check([clip["expressions"]], 10)
+    (other := tmp_path / "other").mkdir()
+    (other / "mine.txt").touch()
+    with pytest.raises(ValueError, match="holds other files: give a new one"):
+        SavingPredictor(Asked(), other, ABOUT)
 
 
 def test_conventions_of_a_score():
@@ -268,11 +413,14 @@ def test_conventions_of_a_score():
     masks = np.zeros((2, 4, 4), dtype=bool)
     masks[0, 0] = True
     probabilities = masks * np.float32(0.45)
-    score = score_sentence(sentence, probabilities, masks, Conventions())
+    prediction = Prediction(probabilities, presence=np.array([0.75, 0.25]))
+    score = score_sentence(sentence, prediction, masks, Conventions())
     assert (score.jaccard, score.jaccard_frames, score.predicted) == (2, 2, 0)
+    assert (score.answered, score.presence, score.shown) == (False, (0.75, 0.25), (True, False))
     other = Conventions(threshold=0.46, null_threshold=0.4, empty_truth="skip")
-    score = score_sentence(sentence, probabilities, masks, other)
+    score = score_sentence(sentence, prediction, masks, other)
     assert (score.jaccard, score.jaccard_frames, score.predicted) == (0, 1, 0.25)
+    assert score.answered
     assert not score.is_null
     assert replace(score, category="null").is_null
 

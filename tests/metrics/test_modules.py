@@ -1,5 +1,4 @@
-"""refavs_jaccard, refavs_fscore and refavs_null as `evaluate` loads them: the released code's
-numbers, and one convention."""
+"""The four modules as `evaluate` loads them: the released code's numbers, and one convention."""
 
 import ast
 import doctest
@@ -16,12 +15,15 @@ import torch
 
 from modeling_refavs.metrics.refavs_fscore import refavs_fscore
 from modeling_refavs.metrics.refavs_jaccard import refavs_jaccard
+from modeling_refavs.metrics.refavs_noref import refavs_noref
 from modeling_refavs.metrics.refavs_null import refavs_null
 
 from .conftest import METRICS, GoldenCase
 
 
-NAMES = ("jaccard", "fscore", "null")
+POOLED = ("jaccard", "fscore", "null")
+NAMES = (*POOLED, "noref")
+MODULES = (refavs_jaccard, refavs_fscore, refavs_null, refavs_noref)
 RELEASED = {"jaccard": "mask_iou", "fscore": "Eval_Fmeasure", "null": "metric_s_for_null"}
 PER_FRAME = {"jaccard": "per_frame_mask_iou", "fscore": "per_frame_Fmeasure"}
 POOLINGS = (
@@ -34,12 +36,13 @@ POOLINGS = (
 def value_of(
     metric: evaluate.EvaluationModule, predictions=None, references=None, **options
 ) -> float:
-    return metric.compute(predictions=predictions, references=references, **options)[
-        metric.name.replace("ref_avs", "refavs")
-    ]
+    """The metric's only value; of N-acc and T-acc their sum, without those that are NaN."""
+    values = metric.compute(predictions=predictions, references=references, **options)
+    name = metric.name.replace("ref_avs", "refavs")
+    return values[name] if name in values else float(np.nansum([*values.values()]))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", POOLED)
 def test_the_released_code_answers_the_same(name, load, case: GoldenCase):
     truth = None if name == "null" else [case.truth]
     value = value_of(load(name, logits=True), [case.logits], truth, pooling="released")
@@ -59,7 +62,7 @@ def test_and_of_each_frame(name, load, case: GoldenCase):
     assert pooled == pytest.approx(np.mean(values), abs=1e-12)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", POOLED)
 def test_a_small_last_batch_weighs_as_much_as_a_full_one(name, load, sentences):
     predictions, truths = sentences
     metric = load(name)
@@ -141,7 +144,7 @@ def test_combined(load, sentences):
     for prediction, truth in zip(predictions[6:], truths[6:], strict=True):
         combined.add(prediction, truth)
     values = combined.compute(pooling="released", batch_size=2)
-    assert list(values) == ["refavs_jaccard", "refavs_fscore", "refavs_null"]
+    assert list(values) == ["refavs_jaccard", "refavs_fscore", "refavs_null", "n_acc", "t_acc"]
     for name in NAMES:
         alone = load(name).compute(
             predictions=predictions, references=truths, pooling="released", batch_size=2
@@ -155,6 +158,41 @@ def test_s_is_of_null_references_only(load, sentences):
     assert value_of(
         load("null"), [predictions[0], predictions[3]], [null, np.ones_like(predictions[3])]
     ) == value_of(load("null"), predictions[:1])
+
+
+EMPTY = np.zeros((2, 4, 4))
+QUARTER = np.repeat([[1, 0, 0, 0]], 4, axis=0)[None].repeat(2, axis=0)
+ONE_PIXEL = EMPTY.copy()
+ONE_PIXEL[1, 3, 3] = 0.6
+ANSWERS = [  # predictions, references, N-acc, T-acc
+    ([EMPTY, ONE_PIXEL], [EMPTY, EMPTY], 0.5, np.nan),
+    ([EMPTY, ONE_PIXEL], [QUARTER, QUARTER], np.nan, 0.5),
+    (
+        [EMPTY, ONE_PIXEL, ONE_PIXEL, EMPTY, EMPTY],
+        [EMPTY, EMPTY, QUARTER, QUARTER, EMPTY],
+        2 / 3,
+        0.5,
+    ),
+    ([ONE_PIXEL], [QUARTER[:, ::-1]], np.nan, 1.0),  # wrongly, but answered
+    ([EMPTY] * 4, [EMPTY, QUARTER] * 2, 1.0, 0.0),  # who never answers
+    ([ONE_PIXEL] * 4, [EMPTY, QUARTER] * 2, 0.0, 1.0),  # who always does
+]
+
+
+@pytest.mark.parametrize(("predictions", "references", "n_acc", "t_acc"), ANSWERS)
+def test_null_references_left_empty_and_others_answered(
+    predictions, references, n_acc, t_acc, load
+):
+    found = load("noref").compute(predictions=predictions, references=references)
+    assert found == pytest.approx({"n_acc": n_acc, "t_acc": t_acc}, nan_ok=True)
+    strict = load("noref", threshold=0.7).compute(predictions=predictions, references=references)
+    assert strict["t_acc"] == pytest.approx(t_acc * 0, nan_ok=True)  # 0.6 is no answer
+
+
+def test_without_references_all_are_null(load):
+    metric = load("noref")
+    found = metric.compute(predictions=[EMPTY, ONE_PIXEL, EMPTY, EMPTY])
+    assert found == pytest.approx({"n_acc": 0.75, "t_acc": np.nan}, nan_ok=True)
 
 
 @pytest.mark.parametrize("kind", [list, torch.tensor, np.float64])
@@ -199,8 +237,6 @@ def test_the_callers_arrays_stay_as_they_were(name, logits, load, sentences):
         )
 
 
-EMPTY = np.zeros((2, 4, 4))
-QUARTER = np.repeat([[1, 0, 0, 0]], 4, axis=0)[None].repeat(2, axis=0)
 CONVENTIONS = [
     ("jaccard", {}, EMPTY, EMPTY, 1.0),
     ("jaccard", {}, QUARTER, EMPTY, 0.75),  # true negatives
@@ -351,18 +387,13 @@ def test_a_folder_is_published_alone(name):
             assert {found.split(".")[0] for found in names} <= known
 
 
-def test_what_the_three_repeat_is_the_same():
+def test_what_the_four_repeat_is_the_same():
     for function in ("to_probabilities", "to_masks", "check_pooling", "check_options"):
-        texts = {
-            inspect.getsource(getattr(module, function))
-            for module in (refavs_jaccard, refavs_fscore, refavs_null)
-        }
+        texts = {inspect.getsource(getattr(module, function)) for module in MODULES}
         assert len(texts) == 1, function
 
 
-@pytest.mark.parametrize(
-    "module", [refavs_jaccard, refavs_fscore, refavs_null], ids=lambda module: module.__name__[-13:]
-)
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__[-13:])
 def test_the_documented_example(module, monkeypatch):
     load = evaluate.load
     monkeypatch.setattr(evaluate, "load", lambda name: load(str(METRICS / name)))

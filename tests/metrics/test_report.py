@@ -4,17 +4,21 @@ import json
 
 import numpy as np
 import pytest
+import scipy.stats
 from PIL import Image
 
+from modeling_refavs.metrics.calibration import expected_calibration_error, roc_auc
 from modeling_refavs.metrics.evaluation import Journal
 from modeling_refavs.metrics.gallery import Panel, choose_clips, draw_gallery
 from modeling_refavs.metrics.report import (
     PUBLISHED,
     Pooling,
+    ScoredSplit,
     SentenceFacts,
-    _estimate,
     build_report,
+    estimate,
     in_order,
+    is_bench,
     mean_of,
     pool_jaccard,
     read_splits,
@@ -51,6 +55,10 @@ def sentence(
         "object_frames": 5,
         "predicted": 10 * predicted,
         "frames": 10,
+        "answered": predicted > 0 or category != "null",
+        "presence": [0.8] * 5 + [0.2] * 5 if category != "null" else [predicted] * 10,
+        "shown": [category != "null"] * 5 + [False] * 5,
+        "iou": None,
     }
 
 
@@ -85,9 +93,12 @@ def journal(tmp_path) -> Journal:
 def report_of(
     journal: Journal, tmp_path, splits=("test_s", "test_u", "test_n"), by=(), pooling=None
 ) -> dict:
-    return build_report(
-        read_splits(journal, splits, SentenceFacts(tmp_path, by)), by, pooling or Pooling(), REQUEST
-    )
+    return build_report(scores_of(journal, tmp_path, splits, by), by, pooling or Pooling(), REQUEST)
+
+
+def scores_of(journal: Journal, tmp_path, splits, by=()) -> dict[str, ScoredSplit]:
+    records = journal.of_splits(dict.fromkeys(splits, 10))
+    return read_splits(records, splits, SentenceFacts(tmp_path, by))
 
 
 def values(part: dict) -> dict:
@@ -161,7 +172,7 @@ def test_grades_are_unknown_without_scenes(tmp_path):
 
 def test_intervals_are_of_clips(journal, tmp_path):
     """test_s holds two clips, so that a draw is one of: the first twice, the second twice, both."""
-    scored = read_splits(journal, ("test_s",), SentenceFacts(tmp_path, ()))["test_s"].sentences
+    scored = scores_of(journal, tmp_path, ("test_s",))["test_s"].sentences
     for pooling in (Pooling(num_draws=200), Pooling("released", 4, num_draws=200)):
         estimate = scored.measure(pooling)["jaccard"]
         assert {round(draw, 6) for draw in estimate.draws.tolist()} == {0.15, 0.3, 0.6}
@@ -177,19 +188,21 @@ def test_an_interval_covers_the_truth_as_often_as_it_says():
     clips, counts = np.repeat(np.arange(60), 3), np.full(180, 10)
     for _ in range(200):
         sums = 10 * np.repeat(rng.normal(0.5, 0.1, 60), 3)  # sentences of a clip fall together
-        low, high = _estimate(pool_jaccard, sums, counts, clips, Pooling(num_draws=200)).interval
+        low, high = estimate(pool_jaccard, sums, counts, clips, Pooling(num_draws=200)).interval
         covered += low <= 0.5 <= high
     assert 0.88 <= covered / 200 <= 0.99
 
 
 def test_the_mean_of_estimates(journal, tmp_path):
-    scored = read_splits(journal, ("test_s",), SentenceFacts(tmp_path, ()))["test_s"].sentences
+    scored = scores_of(journal, tmp_path, ("test_s",))["test_s"].sentences
     measures = scored.measure(Pooling(num_draws=50))
     both = mean_of([measures["jaccard"], measures["fscore"]])
     assert np.allclose(both.draws, (measures["jaccard"].draws + measures["fscore"].draws) / 2)
 
 
-def test_the_page(journal, tmp_path):
+def test_the_page(journal, tmp_path, monkeypatch):
+    counts = {"test_s": {3}, "test_u": {3}, "test_n": {4}}
+    monkeypatch.setattr("modeling_refavs.metrics.report.BENCH_SENTENCES", counts)
     page = report_text(report_of(journal, tmp_path, by=("length",)))
     assert "| Seen (test_s) | 2 | 3 | 30.00 [15.0, 60.0] |" in page
     assert "| **m** | 30.00 / 33.3 | 50.00 / 40.0 | 40.00 / 36.7 | 0.100 |" in page
@@ -197,6 +210,64 @@ def test_the_page(journal, tmp_path):
     assert "| 1-4 | 4 |" in page
     assert page.count("39.66") == 1
     assert "nan" not in page.lower()
+
+
+def test_published_results_stand_beside_ref_avs_bench_alone(journal, tmp_path):
+    page = report_text(report_of(journal, tmp_path, by=("length",)))
+    assert "published" not in page
+    assert "paper" not in page
+    assert "34.20" not in page
+    whole = {"test_s": 2288, "test_u": 1656, "test_n": 1028}
+    assert is_bench(whole)
+    assert is_bench({"test_u": 1454})
+    assert not is_bench({**whole, "test_n": 1027})
+    assert not is_bench({"val": 1349})
+    assert not is_bench({})
+
+
+def test_answers_and_presence(journal, tmp_path):
+    """One of four null references has a pixel; 0.8 is said where the object is, 0.2 where not, and
+    the share that is predicted for null references."""
+    report = report_of(journal, tmp_path)
+    seen, _, null = report["splits"].values()
+    assert (seen["t_acc"]["value"], seen["n_acc"]) == (1, None)
+    assert (null["n_acc"]["value"], null["t_acc"]) == (0.75, None)
+    presence = report["presence"]
+    assert presence["frames"] == 100
+    assert presence["auc"]["value"] == 1
+    expected = (30 * 0.2 + 30 * 0.2 + 10 * 0.04) / 100
+    assert presence["calibration_error"]["value"] == pytest.approx(expected)
+    page = report_text(report)
+    assert "| Null (test_n) | 2 | 4 | - | - | - | 0.100 [0.000, 0.200] | 75.00 [" in page
+    assert "over 100 frames of all splits: area under the ROC curve 1.000 [1.000, 1.000]" in page
+
+
+def test_roc_auc_is_mann_whitneys():
+    rng = np.random.default_rng(0)
+    labels = rng.random(300) < 0.3
+    scores = np.round(rng.random(300) + 0.3 * labels, 1)  # with ties
+    u = scipy.stats.mannwhitneyu(scores[labels], scores[~labels]).statistic
+    assert roc_auc(scores, labels) == pytest.approx(u / labels.sum() / (~labels).sum())
+    assert np.isnan(roc_auc(scores, np.ones(300, dtype=bool)))
+    assert np.isnan(roc_auc(np.zeros(0), np.zeros(0, dtype=bool)))
+
+
+def test_calibration_error_by_its_definition():
+    rng = np.random.default_rng(0)
+    probabilities = np.concatenate([rng.random(500), [0.0, 1.0]])
+    labels = rng.random(502) < probabilities**2
+    expected = 0.0
+    for low in np.arange(15) / 15:
+        inside = (probabilities >= low) & (probabilities < low + 1 / 15)
+        if low == 14 / 15:
+            inside |= probabilities == 1
+        if inside.any():
+            gap = abs(labels[inside].mean() - probabilities[inside].mean())
+            expected += inside.sum() / 502 * gap
+    assert expected_calibration_error(probabilities, labels) == pytest.approx(expected)
+    certain = np.array([0.0, 1.0])
+    assert expected_calibration_error(certain, certain == 1) == 0
+    assert np.isnan(expected_calibration_error(np.zeros(0), np.zeros(0, dtype=bool)))
 
 
 def test_published_mix_is_the_mean_of_seen_and_unseen():

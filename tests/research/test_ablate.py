@@ -11,7 +11,7 @@ from modeling_refavs.training.checkpoints import STATE_FILE
 from tests.training.conftest import SMOKE
 
 
-def make_report(score: float) -> dict:
+def make_report(score: float, is_bench: bool = True) -> dict:
     def estimate(value):
         return {"value": value, "low": value, "high": value}
 
@@ -24,6 +24,7 @@ def make_report(score: float) -> dict:
         },
         "mix": part,
         "breakdowns": {"grade": {"5": part, "3": {**part, "jaccard": None}}},
+        "published": {"table_3": [{"method": "EEMC"}] if is_bench else []},
     }
 
 
@@ -87,6 +88,13 @@ def test_every_variant_is_trained_and_scored(commands, recipe, tmp_path, capsys)
     assert (tmp_path / "out" / "ablation.md").read_text() == table
     scores = json.loads((tmp_path / "out" / "ablation.json").read_text())["scores"]
     assert scores["full"][0]["Null S"] == pytest.approx(0.01)
+
+
+def test_the_papers_rows_are_for_its_data():
+    reports = {"full": [make_report(0.5)], "no_audio": [make_report(0.4)]}
+    assert "| EEMC, paper | 34.20 |" in ablation.ablation_text(reports)
+    others = {name: [make_report(0.5, is_bench=False)] for name in reports}
+    assert "paper" not in ablation.ablation_text(others)
 
 
 def test_stages_go_on_from_one_another(commands, recipe, tmp_path):
