@@ -73,6 +73,21 @@ def is_finished(output: Path) -> bool:
     return (output / STATE_FILE).is_file()
 
 
+def read_stages(output: Path, state: TrainerState) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Name and log of each training that led to this one, the first one first: a run that began
+    with what another one left, which began ... A model that is no run's ends the row."""
+    stages, folder, log = {}, output, state.log_history
+    while folder not in stages:
+        stages[folder] = log
+        note = folder / RECIPE_FILE
+        model = note.is_file() and yaml.safe_load(note.read_text(encoding="utf-8")).get("model")
+        if not model or not is_finished(Path(model)):
+            break
+        folder = Path(model)
+        log = TrainerState.load_from_json(str(folder / STATE_FILE)).log_history
+    return [(folder.name, log) for folder, log in reversed(stages.items())]
+
+
 def remove_incomplete(output: Path) -> None:
     """What a run that was killed while it wrote a checkpoint left of it."""
     for checkpoint in find_checkpoints(output):

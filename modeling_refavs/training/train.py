@@ -1,7 +1,7 @@
 """The model and the processor that a training starts with."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
@@ -25,8 +25,10 @@ from .checkpoints import (
     has_ended,
     is_finished,
     last_complete_checkpoint,
+    read_state,
     remove_incomplete,
     remove_run,
+    step_of,
 )
 from .class_names import start_from_class_names
 from .dataset import SplitRows
@@ -131,6 +133,7 @@ def run_training(
     recipe: str | Path,
     overrides: Sequence[str] = (),
     stage_classes: Mapping[str, type[RefAVSPreTrainedModel]] = MappingProxyType({}),
+    announce: Callable[[str], None] = str,
 ) -> str | None:
     """Train by a recipe, or go on with a training that was stopped. Returns what became of it in
     one line; None in all processes
@@ -139,6 +142,7 @@ def run_training(
     Args:
         recipe, overrides: see [`read_recipe`].
         stage_classes: what is trained in a stage before that of the masks.
+        announce: is given a line, in the first process, where a training goes on: from which step.
 
     Raises:
         ValueError: a recipe, a file or a disk that training cannot work with.
@@ -150,7 +154,7 @@ def run_training(
             f"stage {model_args.stage} is one of modeling_refavs.research.stages: pass its "
             "stage_classes"
         )
-    outcome = train(model_args, data_args, args, classes[model_args.stage])
+    outcome = train(model_args, data_args, args, classes[model_args.stage], announce)
     return None if args.process_index else outcome
 
 
@@ -159,12 +163,14 @@ def train(
     data_args: DataArguments,
     args: RefAVSTrainingArguments,
     model_class: type[RefAVSPreTrainedModel] = RefAVSForSegmentation,
+    announce: Callable[[str], None] = str,
 ) -> str:
     """Train, or go on with a training that was stopped. Returns what became of it in one line.
 
     Args:
         model_args, data_args, args: see [`read_recipe`].
         model_class: what is trained.
+        announce: see [`run_training`].
 
     Raises:
         ValueError: a recipe, a file or a disk that training cannot work with.
@@ -181,7 +187,7 @@ def train(
                     remove_run(output)
                 claim_folder(output, model_args, data_args, args)
                 remove_incomplete(output)
-        return _train(model_args, data_args, args, model_class)
+        return _train(model_args, data_args, args, model_class, announce)
 
 
 def _train(
@@ -189,9 +195,13 @@ def _train(
     data_args: DataArguments,
     args: RefAVSTrainingArguments,
     model_class: type[RefAVSPreTrainedModel],
+    announce: Callable[[str], None],
 ) -> str:
     output = Path(args.output_dir)
     checkpoint = last_complete_checkpoint(output)
+    if checkpoint is not None and args.process_index == 0:
+        steps = read_state(checkpoint).max_steps
+        announce(f"{output}: goes on from step {step_of(checkpoint)} of {steps}")
     trainer = make_trainer(model_args, data_args, args, model_class)
     if checkpoint is not None and has_ended(checkpoint, args.early_stopping_patience):
         trainer.finish(checkpoint)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from transformers import TrainerState
 
 from modeling_refavs import RefAVSForSegmentation, RefAVSProcessor
 from modeling_refavs.research.stages import (
@@ -17,6 +18,7 @@ from modeling_refavs.research.stages import (
     unit_scale_penalty,
 )
 from modeling_refavs.training.arguments import read_recipe
+from modeling_refavs.training.checkpoints import STATE_FILE, read_stages
 from modeling_refavs.training.train import make_trainer, run_training
 from modeling_refavs.training.trainer import parameter_groups
 
@@ -222,6 +224,9 @@ def test_a_first_stage_for_the_cues_starts_the_second(train, recipe, tmp_path):
     )
     run_training(tmp_path / "second.yaml", (), STAGE_CLASSES)
     assert set(read_log(tmp_path / "second")[0]) >= {*PARTS, "loss_cue"}
+    state = TrainerState.load_from_json(str(tmp_path / "second" / STATE_FILE))
+    stages = read_stages(tmp_path / "second", state)  # as they are drawn
+    assert stages == [("cues", read_log(first)), ("second", read_log(tmp_path / "second"))]
 
 
 def test_alignment_leaves_the_projections_that_cues_start_from(train, recipe, tmp_path):
