@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from tensorboard.backend.event_processing import event_accumulator
 from transformers import TrainerState
 
 from modeling_refavs import RefAVSForSegmentation, RefAVSProcessor
@@ -265,6 +266,17 @@ def test_what_is_not_to_be_learned_stays(train, recipe, tmp_path):
     assert all(name.startswith(("class_predictor.", "model.catf.")) for name in changed)
     with pytest.raises(ValueError, match="learned: the model has no module class_head"):
         train("other", "--learned", "class_head", "--eval_strategy", "no")
+
+
+def test_tensorboard_has_what_the_log_has(train):
+    folder = train("run", *SAVING, "--report_to", "tensorboard")
+    (events,) = (folder / "runs").rglob("events.*")
+    board = event_accumulator.EventAccumulator(str(events.parent)).Reload()
+    for name in ("loss", *PARTS, "grad_norm"):
+        values = [scalar.value for scalar in board.Scalars(f"train/{name}")]
+        np.testing.assert_allclose(values, curve(folder, name), rtol=1e-6)
+    scores = [scalar.value for scalar in board.Scalars("eval/jaccard")]
+    np.testing.assert_allclose(scores, curve(folder, "eval_jaccard"), rtol=1e-6)
 
 
 def test_cues_alone_have_no_masks_to_validate(train):
