@@ -177,7 +177,7 @@ class _InstancesWriter:
         with Image.open(self.folder / "JPEGImages" / names[0]) as image:
             size = {"width": image.width, "height": image.height}
         sentences = [
-            {"exp": row.raw_expression, "obj_id": None if row.is_null else row.fid + 1}
+            {"exp": row.raw_expression, "obj_id": None if row.is_null else row.fid}
             for row in clip.rows
         ]
         facts = {"fps": FRAME_RATE, "split": clip.split, "expressions": sentences}
@@ -200,7 +200,7 @@ class _InstancesWriter:
                     "supercategory": group,
                 },
             )
-            common = {"category_id": category["id"], "track_id": number, "iscrowd": 0}
+            common = {"category_id": category["id"], "track_id": number - 1, "iscrowd": 0}
             masks = [_coco_mask(mask) for mask in thing.masks]
             if self.by_image:
                 for step, mask in enumerate(masks):

@@ -216,10 +216,8 @@ class _ClipWriter:
 
     def _cut_sound(self, steps: int) -> list[Path | np.ndarray]:
         """Of each clip the samples; or a WAV file, where it is of one whole clip."""
-        if self.sound is not None and self.sound.suffix == ".wav" and steps <= NUM_FRAMES:
-            header = read_sound_header(self.sound.read_bytes())
-            if abs(header.duration_ms - CLIP_MS) <= SOUND_TOLERANCE_MS:
-                return [self.sound]
+        if self.sound is not None and steps <= NUM_FRAMES and _is_clip(self.sound):
+            return [self.sound]
         clips = -(-steps // NUM_FRAMES)
         whole = np.zeros(clips * CLIP_MS * SAMPLING_RATE // 1000, dtype=np.float32)
         if self.sound is not None:
@@ -327,6 +325,17 @@ def _save_picture(picture: Any, path: Path, where: str) -> None:
             raise ValueError(f"{where}: {picture}: cannot be read as a picture: {error}") from error
 
 
+def _is_clip(sound: Path) -> bool:
+    """A WAV file of ten seconds."""
+    if sound.suffix.lower() != ".wav":
+        return False
+    try:
+        header = read_sound_header(sound.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{sound}: {error}") from error
+    return abs(header.duration_ms - CLIP_MS) <= SOUND_TOLERANCE_MS
+
+
 def _read_samples(path: Path) -> np.ndarray:
     """`(samples,)` float32, mono, from the first frame on; none if there is no sound."""
     from modeling_refavs.video_refavs import probe_video, read_sound
@@ -355,5 +364,7 @@ def _find(root: Path, name: str, suffixes: tuple[str, ...]) -> Path | None:
 
 
 def _with_suffix(path: Path, suffixes: tuple[str, ...]) -> Path | None:
-    names = (path.with_name(path.name + suffix) for suffix in suffixes)
+    """The file of that name, whatever follows it: .mp4, or .MP4 as a camera writes it."""
+    endings = (ending for suffix in suffixes for ending in (suffix, suffix.upper()))
+    names = (path.with_name(path.name + ending) for ending in endings)
     return next((name for name in names if name.is_file()), None)

@@ -67,7 +67,10 @@ def read_videos(form: str, source: Path) -> Forms:
     """
     if form not in FORMS:
         raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
-    return _READERS[form](source)
+    try:
+        return _READERS[form](source)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"{source}: it is not in the form {form}: {error!r}") from error
 
 
 def frame_number(name: str, where: str) -> int:
@@ -88,16 +91,15 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _entry(entry: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any:
+def _entry(entry: Any, key: str, kind: type, where: str) -> Any:
     """`entry[key]`, of that kind.
 
     Raises:
         ValueError: it is not there, or of another kind.
     """
     if not isinstance(entry, dict) or not isinstance(entry.get(key), kind):
-        found = entry.get(key) if isinstance(entry, dict) else entry
-        names = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
-        raise ValueError(f"{where}: {key} must be {names}, got {json.dumps(found)[:80]}")
+        found = json.dumps(entry.get(key) if isinstance(entry, dict) else entry)
+        raise ValueError(f"{where}: {key} must be {kind.__name__}, got {found[:80]}")
     return entry[key]
 
 
@@ -106,9 +108,12 @@ def _sentence(entry: Any, numbers: Callable[[Any], tuple[int, ...]], where: str)
     if not text.strip():
         raise ValueError(f"{where}: the sentence is empty")
     try:
-        return Sentence(text, numbers(entry))
+        objects = numbers(entry)
+        if min(objects, default=1) < 1:
+            raise ValueError(f"no object has the number of {json.dumps(entry)}")
     except (TypeError, ValueError, KeyError) as error:
         raise ValueError(f"{where}: {text!r}: which object does it mean? {error}") from error
+    return Sentence(text, objects)
 
 
 def _split_and_rate(entry: dict[str, Any], where: str) -> dict[str, Any]:
@@ -277,14 +282,22 @@ class _Instances:
         known = set(known)
 
         def numbers(expression: dict[str, Any]) -> tuple[int, ...]:
-            number = expression["obj_id"]
-            if number is not None and number not in known:
-                raise ValueError(f"no annotation of this video has track_id {number!r}")
-            return () if number is None else (number,)
+            if expression["obj_id"] is None:
+                return ()
+            number = int(expression["obj_id"]) + 1
+            if number not in known:
+                raise ValueError(f"no annotation of this video has track_id {number - 1}")
+            return (number,)
 
         return [
             _sentence(expression, numbers, where) for expression in entry.get("expressions", ())
         ]
+
+
+def _track_number(annotation: dict[str, Any], otherwise: int) -> int:
+    """An object's number: tracks count from 0."""
+    track = annotation.get("track_id")
+    return int(otherwise) if track is None else int(track) + 1
 
 
 def _read_youtube_vis(source: Path) -> Forms:
@@ -298,7 +311,8 @@ def _read_youtube_vis(source: Path) -> Forms:
         files = [Path(str(file)) for file in _entry(entry, "file_names", list, where)]
         annotations = {}
         for order, annotation in enumerate(of_video.get(entry.get("id"), ()), start=1):
-            annotations.setdefault(annotation.get("track_id", order), []).append(annotation)
+            number = _track_number(annotation, order)
+            annotations.setdefault(number, []).append(annotation)
         masks = {
             number: _entry(
                 entries[0], "segmentations", list, tables.where("annotation", entries[0])
@@ -341,7 +355,7 @@ def _read_coco(source: Path) -> Forms:
         annotations, masks = {}, {}
         for place, image in enumerate(shown):
             for annotation in of_image.get(image["id"], ()):
-                number = annotation.get("track_id", annotation.get("category_id"))
+                number = _track_number(annotation, annotation.get("category_id"))
                 annotations.setdefault(number, []).append(annotation)
                 masks[number, place] = annotation.get("segmentation")
         categories, sentences = tables.object_facts(annotations)

@@ -91,7 +91,7 @@ def test_masks_and_boxes_are_those_of_coco(apart, tmp_path):
         found = [
             entry
             for entry in images["annotations"]
-            if entry["image_id"] == place[f"{clip_id}/{step:05d}.jpg"] and entry["track_id"] == 2
+            if entry["image_id"] == place[f"{clip_id}/{step:05d}.jpg"] and entry["track_id"] == 1
         ]
         if not mask.any():
             assert row["segmentations"][step] is row["bboxes"][step] is runs[step] is None
@@ -335,6 +335,17 @@ def test_annotations_hold_their_own_sentences(tmp_path):
     assert read_taxonomy(tmp_path / "tree").super_category("dog") == "animal"
 
 
+def test_a_camera_writes_its_endings_large(tmp_path):
+    movie = write_movie(tmp_path / "v.mkv", [counter(n) for n in range(20)], rate=2)
+    movie.rename(tmp_path / "v.MKV")
+    names = [f"{number:05d}" for number in range(20)]
+    write_numbers(tmp_path / "Annotations/v", names)
+    entry = {"expressions": {"0": {"exp": "it", "obj_id": 1}}, "frames": names}
+    write_json(tmp_path / "meta_expressions.json", {"videos": {"v": entry}})
+    import_videos("ref-youtube-vos", tmp_path, tmp_path / "tree")
+    assert shown(tmp_path / "tree", "v_0_10000") == list(range(0, 20, 2))
+
+
 def test_a_share_of_the_videos_is_for_validation(apart, tmp_path):
     export_videos("mevis", apart, tmp_path / "out")
     path = tmp_path / "out/meta_expressions.json"
@@ -399,6 +410,15 @@ MISTAKES = {
         "expression 4: exp must be str, got null",
     ),
     "no object": (change(expressions={"4": {"exp": "it"}}), "which object does it mean"),
+    "an object below 0": (
+        change(expressions={"4": {"exp": "it", "obj_id": -1}}),
+        "expression 4: 'it': which object does it mean",
+    ),
+    "sentences in a list": (change(expressions=[]), "expressions must be dict, got"),
+    "a broken sound": (
+        lambda folder: (folder / "v.wav").write_bytes(b"RIFF"),
+        "v.wav: not a WAV file",
+    ),
     "no sentences": (change(expressions={}), "no video has a sentence"),
     "a frame that is not there": (change(frames=["00000", "00007"]), "00007.jpg is not there"),
     "a gap": (change(fps=0.4), "within half a second of 1 s"),
@@ -439,6 +459,9 @@ RLE = {"size": [48, 64], "counts": [0, 48 * 64]}
         ({"segmentation": {"size": [48, 64], "counts": [5]}}, "the RLE is damaged"),
         ({"category_id": 9}, "annotation 7: no category has id 9"),
         ({"expressions": [3]}, "annotation 7: exp must be str, got 3"),
+        ({"track_id": "first"}, "invalid literal for int"),
+        ({"track_id": -4}, "which object does it mean"),
+        ({"category_id": None}, "is not in the form coco"),
     ],
 )
 def test_mistakes_in_tables(tmp_path, changes, words):
