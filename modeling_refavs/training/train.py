@@ -133,7 +133,7 @@ def run_training(
     recipe: str | Path,
     overrides: Sequence[str] = (),
     stage_classes: Mapping[str, type[RefAVSPreTrainedModel]] = MappingProxyType({}),
-    announce: Callable[[str], None] = str,
+    announce: Callable[[str], None] = lambda line: None,
 ) -> str | None:
     """Train by a recipe, or go on with a training that was stopped. Returns what became of it in
     one line; None in all processes
@@ -163,7 +163,7 @@ def train(
     data_args: DataArguments,
     args: RefAVSTrainingArguments,
     model_class: type[RefAVSPreTrainedModel] = RefAVSForSegmentation,
-    announce: Callable[[str], None] = str,
+    announce: Callable[[str], None] = lambda line: None,
 ) -> str:
     """Train, or go on with a training that was stopped. Returns what became of it in one line.
 
@@ -210,7 +210,7 @@ def _train(
         trainer.finish()
     trainer.end()
     state, best = trainer.state, ""
-    if state.best_metric is not None:
+    if state.best_global_step is not None:
         best = (
             f", {args.metric_for_best_model} {state.best_metric:.4f} at step "
             f"{state.best_global_step}"

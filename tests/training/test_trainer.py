@@ -228,6 +228,8 @@ def test_a_first_stage_for_the_cues_starts_the_second(train, recipe, tmp_path):
     state = TrainerState.load_from_json(str(tmp_path / "second" / STATE_FILE))
     stages = read_stages(tmp_path / "second", state)  # as they are drawn
     assert stages == [("cues", read_log(first)), ("second", read_log(tmp_path / "second"))]
+    (first / STATE_FILE).write_text("another program's")
+    assert read_stages(tmp_path / "second", state) == stages[1:]
 
 
 def test_alignment_leaves_the_projections_that_cues_start_from(train, recipe, tmp_path):
