@@ -32,7 +32,9 @@ SAMPLING_RATE = 16_000  # Hz, of sound that is cut
 OBJECT = "object"  # category and super-category of what a file does not name
 PICTURES, VIDEOS = (".jpg", ".jpeg", ".png"), (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v")
 
-Picture = tuple[int, float, Any]  # place in `Video.frames`, time in s, and a file or a film's frame
+Picture = tuple[
+    int, float, Any
+]  # place in `Video.frames`, time in s, and a file or a video's frame
 
 
 def import_videos(
@@ -117,15 +119,15 @@ class _ClipWriter:
 
     def __init__(self, tree: Path, root: Path, video: Video, frame_rate: float | None):
         self.tree, self.video = tree, video
-        film = _find(root, video.name, VIDEOS)
-        self.media = _find_frames(root, video.name) or film
+        file = _find(root, video.name, VIDEOS)
+        self.media = _find_frames(root, video.name) or file
         if self.media is None:
             raise ValueError(
                 f"{video.where}: neither a folder of frames nor a video {video.name} is in {root}, "
                 "its JPEGImages/ or its videos/"
             )
-        self.frame_rate = video.rate if self.media == film else video.rate or frame_rate
-        self.sound = _find(root, video.name, (".wav",)) or film
+        self.frame_rate = video.rate if self.media == file else video.rate or frame_rate
+        self.sound = _find(root, video.name, (".wav",)) or file
         self.is_silent = False
 
     def write(self) -> dict[str, list[Annotation]]:
@@ -199,7 +201,7 @@ class _ClipWriter:
                 "order"
             )
         if not self.media.is_dir():
-            yield from _read_film(self.media, numbers, self.frame_rate)
+            yield from _read_video_file(self.media, numbers, self.frame_rate)
             return
         if self.frame_rate is None:
             raise ValueError(
@@ -295,7 +297,7 @@ def _nearest(pictures: Iterable[Picture]) -> Iterator[tuple[int, int, Any]]:
         yield best[1:]
 
 
-def _read_film(path: Path, numbers: list[int], rate: float | None) -> Iterator[Picture]:
+def _read_video_file(path: Path, numbers: list[int], rate: float | None) -> Iterator[Picture]:
     """Of a video file; `rate` is what the numbers count, None: the file's frames."""
     from modeling_refavs.video_refavs import read_frames
 
@@ -312,7 +314,7 @@ def _read_film(path: Path, numbers: list[int], rate: float | None) -> Iterator[P
 
 
 def _save_picture(picture: Any, path: Path, where: str) -> None:
-    """A frame of a film, or a file: a JPEG stays as it is."""
+    """A video's frame, or a file: a JPEG stays as it is."""
     if not isinstance(picture, Path):
         Image.fromarray(picture.rgb).save(path, quality=95)
     elif picture.suffix.lower() != ".png":

@@ -79,9 +79,9 @@ def test_masks_and_boxes_are_those_of_coco(apart, tmp_path):
         export_videos(form, apart, tmp_path / form)
     clip_id = "-aaaaaaaaaa_0_10000"
     truth = [read_mask(path) for path in mask_paths(apart, clip_id, 1)]
-    film = json.loads((tmp_path / "youtube-vis/instances.json").read_text())
-    assert film["videos"][0]["file_names"][9] == f"{clip_id}/00009.jpg"
-    row = film["annotations"][1]
+    youtube = json.loads((tmp_path / "youtube-vis/instances.json").read_text())
+    assert youtube["videos"][0]["file_names"][9] == f"{clip_id}/00009.jpg"
+    row = youtube["annotations"][1]
     images = json.loads((tmp_path / "coco/instances.json").read_text())
     place = {image["file_name"]: image["id"] for image in images["images"]}
     mevis = json.loads((tmp_path / "mevis/meta_expressions.json").read_text())["videos"][clip_id]
@@ -247,7 +247,7 @@ def column_runs(mask: np.ndarray) -> list[int]:
 
 
 @pytest.mark.parametrize("beside", [False, True], ids=["its own sound", "a WAV beside it"])
-def test_a_film_of_more_than_ten_seconds(tmp_path, beside):
+def test_a_video_of_more_than_ten_seconds(tmp_path, beside):
     """Masks of every fourth of its 8 frames a second; the second clip is held and falls silent."""
     movie = tmp_path / "videos/v.mkv"
     movie.parent.mkdir()
