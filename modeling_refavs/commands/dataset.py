@@ -1,15 +1,16 @@
-"""`refavs dataset check|stats|export`: Ref-AVS Bench, or a tree in its layout."""
+"""`refavs dataset check|stats|import|export`: Ref-AVS Bench, or a tree in its layout."""
 
 import argparse
 
 
 def add_command(commands: argparse._SubParsersAction) -> None:
     dataset = commands.add_parser(
-        "dataset", help="check, count and export Ref-AVS Bench or a tree in its layout"
+        "dataset", help="check, count, import and export Ref-AVS Bench or trees in its layout"
     )
     actions = dataset.add_subparsers(dest="action", required=True, metavar="ACTION")
     _add_check(actions)
     _add_stats(actions)
+    _add_import(actions)
     _add_export(actions)
 
 
@@ -38,11 +39,50 @@ def _add_stats(actions: argparse._SubParsersAction) -> None:
     stats.set_defaults(run=_run_stats)
 
 
+FORMS = ("ref-youtube-vos", "mevis", "youtube-vis", "coco")
+
+
+def _add_import(actions: argparse._SubParsersAction) -> None:
+    load = actions.add_parser(
+        "import", help="own videos with masks and sentences, as a tree in the layout of Ref-AVS"
+    )
+    load.add_argument("form", choices=FORMS, help="of the annotations: see docs/finetuning.md")
+    load.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="folder of annotations, JPEGImages/<video>/ or videos/<video>.mp4, and "
+        "audio/<video>.wav; or the JSON in it",
+    )
+    load.add_argument("tree", metavar="TREE", help="a new folder")
+    load.add_argument(
+        "--fps",
+        type=float,
+        metavar="N",
+        help="frames a second that the numbers of folders of frames count, where the annotations "
+        "do not say",
+    )
+    load.add_argument(
+        "--split", default="train", help="of videos that name none; default: %(default)s"
+    )
+    load.add_argument(
+        "--val-share", type=float, default=0.0, help="of these, for val; default: %(default)s"
+    )
+    load.set_defaults(run=_run_import)
+
+
 def _add_export(actions: argparse._SubParsersAction) -> None:
     export = actions.add_parser(
-        "export", help="Parquet shards with the media inside; run again to go on when killed"
+        "export",
+        help="Parquet shards with the media inside, run again to go on when killed; or another "
+        "data set's form",
     )
     export.add_argument("tree", metavar="DIR", help="folder with metadata.csv, media/ and gt_mask/")
+    export.add_argument(
+        "--form",
+        default="parquet",
+        choices=["parquet", *FORMS],
+        help="default: %(default)s, which the options below are of",
+    )
     export.add_argument("output", metavar="OUT", help="a new folder, or that of an earlier export")
     export.add_argument(
         "--configurations",
@@ -85,7 +125,31 @@ def _run_stats(args: argparse.Namespace) -> None:
     print(write_statistics(args.tree, args.output, progress=True))
 
 
+def _run_import(args: argparse.Namespace) -> None:
+    from dataset_script.import_videos import import_videos
+
+    counts = import_videos(
+        args.form,
+        args.source,
+        args.tree,
+        frame_rate=args.fps,
+        split=args.split,
+        val_share=args.val_share,
+        progress=True,
+    )
+    print(
+        f"{args.tree}: {counts['videos']} videos, {counts['clips']} clips of 10 s, "
+        f"{counts['sentences']} sentences; {counts['silent_videos']} videos are silent"
+    )
+
+
 def _run_export(args: argparse.Namespace) -> None:
+    if args.form != "parquet":
+        from dataset_script.export_videos import export_videos
+
+        counts = export_videos(args.form, args.tree, args.output, progress=True)
+        print(f"{args.output}: {counts['clips']} clips, {counts['sentences']} sentences")
+        return
     from dataset_script.export_parquet import export
 
     manifest = export(

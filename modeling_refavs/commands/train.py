@@ -28,10 +28,14 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
+def announce(line: str) -> None:
+    print(line, flush=True)  # before hours of work, not after them
+
+
 def run(args: argparse.Namespace) -> None:
     from ..research.stages import STAGE_CLASSES
     from ..training.train import run_training
 
-    outcome = run_training(args.recipe, args.overrides, STAGE_CLASSES)
+    outcome = run_training(args.recipe, args.overrides, STAGE_CLASSES, announce)
     if outcome:
         print(outcome)

@@ -73,6 +73,26 @@ def is_finished(output: Path) -> bool:
     return (output / STATE_FILE).is_file()
 
 
+def read_stages(output: Path, state: TrainerState) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Name and log of each training that led to this one, the first one first: a run that began
+    with what another one left, which began ... A model that is no run's ends the row."""
+    stages, folder, log = {}, output, state.log_history
+    while log is not None and folder not in stages:
+        stages[folder] = log
+        folder = Path(_read_entry(folder / RECIPE_FILE, "model") or "no run")
+        log = _read_entry(folder / STATE_FILE, "log_history")
+    return [(folder.name, log) for folder, log in reversed(stages.items())]
+
+
+def _read_entry(file: Path, name: str) -> Any:
+    """None where there is none, or the file is another program's: a picture is worth no error."""
+    read = json.loads if file.suffix == ".json" else yaml.safe_load
+    try:
+        return read(file.read_text(encoding="utf-8"))[name]
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        return None
+
+
 def remove_incomplete(output: Path) -> None:
     """What a run that was killed while it wrote a checkpoint left of it."""
     for checkpoint in find_checkpoints(output):

@@ -1,7 +1,7 @@
 """The model and the processor that a training starts with."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
@@ -25,8 +25,10 @@ from .checkpoints import (
     has_ended,
     is_finished,
     last_complete_checkpoint,
+    read_state,
     remove_incomplete,
     remove_run,
+    step_of,
 )
 from .class_names import start_from_class_names
 from .dataset import SplitRows
@@ -132,6 +134,7 @@ def run_training(
     recipe: str | Path,
     overrides: Sequence[str] = (),
     stage_classes: Mapping[str, type[RefAVSPreTrainedModel]] = MappingProxyType({}),
+    announce: Callable[[str], None] = lambda line: None,
 ) -> str | None:
     """Train by a recipe, or go on with a training that was stopped. Returns what became of it in
     one line; None in all processes
@@ -140,6 +143,7 @@ def run_training(
     Args:
         recipe, overrides: see [`read_recipe`].
         stage_classes: what is trained in a stage before that of the masks.
+        announce: is given a line, in the first process, where a training goes on: from which step.
 
     Raises:
         ValueError: a recipe, a file or a disk that training cannot work with.
@@ -151,7 +155,7 @@ def run_training(
             f"stage {model_args.stage} is one of modeling_refavs.research.stages: pass its "
             "stage_classes"
         )
-    outcome = train(model_args, data_args, args, classes[model_args.stage])
+    outcome = train(model_args, data_args, args, classes[model_args.stage], announce)
     return None if args.process_index else outcome
 
 
@@ -160,12 +164,14 @@ def train(
     data_args: DataArguments,
     args: RefAVSTrainingArguments,
     model_class: type[RefAVSPreTrainedModel] = RefAVSForSegmentation,
+    announce: Callable[[str], None] = lambda line: None,
 ) -> str:
     """Train, or go on with a training that was stopped. Returns what became of it in one line.
 
     Args:
         model_args, data_args, args: see [`read_recipe`].
         model_class: what is trained.
+        announce: see [`run_training`].
 
     Raises:
         ValueError: a recipe, a file or a disk that training cannot work with.
@@ -182,7 +188,7 @@ def train(
                     remove_run(output)
                 claim_folder(output, model_args, data_args, args)
                 remove_incomplete(output)
-        return _train(model_args, data_args, args, model_class)
+        return _train(model_args, data_args, args, model_class, announce)
 
 
 def _train(
@@ -190,9 +196,13 @@ def _train(
     data_args: DataArguments,
     args: RefAVSTrainingArguments,
     model_class: type[RefAVSPreTrainedModel],
+    announce: Callable[[str], None],
 ) -> str:
     output = Path(args.output_dir)
     checkpoint = last_complete_checkpoint(output)
+    if checkpoint is not None and args.process_index == 0:
+        steps = read_state(checkpoint).max_steps
+        announce(f"{output}: goes on from step {step_of(checkpoint)} of {steps}")
     trainer = make_trainer(model_args, data_args, args, model_class)
     if checkpoint is not None and has_ended(checkpoint, args.early_stopping_patience):
         trainer.finish(checkpoint)
@@ -201,7 +211,7 @@ def _train(
         trainer.finish()
     trainer.end()
     state, best = trainer.state, ""
-    if state.best_metric is not None:
+    if state.best_global_step is not None:
         best = (
             f", {args.metric_for_best_model} {state.best_metric:.4f} at step "
             f"{state.best_global_step}"

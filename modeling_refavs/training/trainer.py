@@ -29,7 +29,13 @@ from ..modeling_refavs import RefAVSForSegmentation
 from ..utils.files import whole_file
 from .arguments import DataArguments
 from .cache import PreparedSplit, pixel_table
-from .checkpoints import STATE_FILE, last_complete_checkpoint, read_state, step_of
+from .checkpoints import (
+    STATE_FILE,
+    last_complete_checkpoint,
+    read_stages,
+    read_state,
+    step_of,
+)
 from .collator import ClipCollator, ClipDataset
 from .curves import CURVES_FILE, draw_curves
 from .sampler import ClipSampler
@@ -343,8 +349,9 @@ class RefAVSTrainer(Trainer):
         try:
             self.save_model(_internal_call=True)  # which does not push
             if self.args.should_save:
-                draw_curves(self.state.log_history, Path(self.args.output_dir) / CURVES_FILE)
-                with whole_file(Path(self.args.output_dir) / STATE_FILE) as unfinished:
+                output = Path(self.args.output_dir)
+                draw_curves(read_stages(output, self.state), output / CURVES_FILE)
+                with whole_file(output / STATE_FILE) as unfinished:
                     self.state.save_to_json(str(unfinished))
         except Exception as error:
             raise ValueError(

@@ -111,6 +111,17 @@ def test_it_goes_on_as_if_nothing_had_happened(train, stop_at, workers):
     assert_same(train("stopped", *words), whole)
 
 
+def test_a_run_that_goes_on_says_from_which_step(recipe, stop_at, tmp_path, capsys):
+    words = ["train", str(recipe), "--output_dir", str(tmp_path / "run"), *SAVING]
+    stop_at(4)
+    with pytest.raises(Stop):
+        main(words)
+    assert "goes on" not in capsys.readouterr().out
+    assert main(words) == 0
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first == f"{tmp_path / 'run'}: goes on from step 2 of 4"
+
+
 def test_killed_at_any_moment(recipe, plain, tmp_path):
     folder = tmp_path / "run"
     words = [str(recipe), "--output_dir", str(folder), *SAVING]

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from tensorboard.backend.event_processing import event_accumulator
+from transformers import TrainerState
 
 from modeling_refavs import RefAVSForSegmentation, RefAVSProcessor
 from modeling_refavs.research.stages import (
@@ -17,6 +19,7 @@ from modeling_refavs.research.stages import (
     unit_scale_penalty,
 )
 from modeling_refavs.training.arguments import read_recipe
+from modeling_refavs.training.checkpoints import STATE_FILE, read_stages
 from modeling_refavs.training.train import make_trainer, run_training
 from modeling_refavs.training.trainer import parameter_groups
 
@@ -222,6 +225,11 @@ def test_a_first_stage_for_the_cues_starts_the_second(train, recipe, tmp_path):
     )
     run_training(tmp_path / "second.yaml", (), STAGE_CLASSES)
     assert set(read_log(tmp_path / "second")[0]) >= {*PARTS, "loss_cue"}
+    state = TrainerState.load_from_json(str(tmp_path / "second" / STATE_FILE))
+    stages = read_stages(tmp_path / "second", state)  # as they are drawn
+    assert stages == [("cues", read_log(first)), ("second", read_log(tmp_path / "second"))]
+    (first / STATE_FILE).write_text("another program's")
+    assert read_stages(tmp_path / "second", state) == stages[1:]
 
 
 def test_alignment_leaves_the_projections_that_cues_start_from(train, recipe, tmp_path):
@@ -260,6 +268,17 @@ def test_what_is_not_to_be_learned_stays(train, recipe, tmp_path):
     assert all(name.startswith(("class_predictor.", "model.catf.")) for name in changed)
     with pytest.raises(ValueError, match="learned: the model has no module class_head"):
         train("other", "--learned", "class_head", "--eval_strategy", "no")
+
+
+def test_tensorboard_has_what_the_log_has(train):
+    folder = train("run", *SAVING, "--report_to", "tensorboard")
+    (events,) = (folder / "runs").rglob("events.*")
+    board = event_accumulator.EventAccumulator(str(events.parent)).Reload()
+    for name in ("loss", *PARTS, "grad_norm"):
+        values = [scalar.value for scalar in board.Scalars(f"train/{name}")]
+        np.testing.assert_allclose(values, curve(folder, name), rtol=1e-6)
+    scores = [scalar.value for scalar in board.Scalars("eval/jaccard")]
+    np.testing.assert_allclose(scores, curve(folder, "eval_jaccard"), rtol=1e-6)
 
 
 def test_cues_alone_have_no_masks_to_validate(train):
