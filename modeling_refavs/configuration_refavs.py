@@ -185,6 +185,8 @@ class RefAVSGroundingConfig(RefAVSPreTrainedConfig):
         vocabulary_size: number of classes of a classifier of F_V, by whose names it is told what
             queries' masks show, see [`RefAVSNamingHead`]; 0: there is none. It needs
             `use_alignment`.
+        alignment_weight, naming_weight: how much that likeness and those names count, chosen on a
+            validation split as the bias is.
         use_iou_head: the IoU of each mask with the truth is predicted, see [`RefAVSIoUHead`]. It
             changes no mask.
     """
@@ -198,14 +200,15 @@ class RefAVSGroundingConfig(RefAVSPreTrainedConfig):
     use_audio_memory_cue: bool = False
     use_alignment: bool = False
     vocabulary_size: int = 0
+    alignment_weight: float = 1.0
+    naming_weight: float = 1.0
     use_iou_head: bool = False
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
-        if not math.isfinite(self.object_score_bias):
-            raise ValueError(
-                f"object_score_bias must be a finite number, got {self.object_score_bias}"
-            )
+        for name in ("object_score_bias", "alignment_weight", "naming_weight"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} must be a finite number, got {getattr(self, name)}")
         for name in ("grounding_weight", "use_alignment"):
             if getattr(self, name) and not self.loss_weight:
                 raise ValueError(

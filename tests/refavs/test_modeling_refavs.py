@@ -712,12 +712,20 @@ def test_alignment_is_the_likeness_of_a_token_with_words_and_sound():
     likeness = torch.einsum("etnd,etd->etn", standardised(visual), standardised(audio.squeeze(2)))
     close(head(visual, text, text_mask, audio, heard), 2 * likeness / 32**0.5 * heard[..., None])
     assert not head(visual, text, text_mask, None, heard).any()
+    grounding = {"loss_weight": 1.0, "use_alignment": True, "alignment_weight": 2.5}
+    weighted = make_model(grounding_config=grounding).model.alignment.double()
+    weighted.load_state_dict(head.state_dict())
+    close(
+        weighted(visual, text, text_mask, audio, heard),
+        2.5 * head(visual, text, text_mask, audio, heard),
+    )
 
 
 def test_naming_is_the_probability_of_the_classes_that_the_expression_names(inputs):
     """Ours: of what is seen under a query's mask; added to its object score, and frozen."""
     grounding = {"loss_weight": 1.0, "use_alignment": True}
-    model = make_model(grounding_config={**grounding, "vocabulary_size": 7})
+    named = {"vocabulary_size": 7, "naming_weight": 2.5}
+    model = make_model(grounding_config={**grounding, **named})
     plain = make_model(grounding_config=grounding)
     plain.load_state_dict(model.state_dict(), strict=False)
     head = model.model.naming
@@ -738,7 +746,7 @@ def test_naming_is_the_probability_of_the_classes_that_the_expression_names(inpu
             for frame in range(len(cover)):
                 for query, weights in enumerate(cover[frame]):
                     seen = grid[frame] @ weights / weights.sum().clamp(min=1e-6)
-                    expected = head.classifier(seen).softmax(-1) @ named
+                    expected = 2.5 * head.classifier(seen).softmax(-1) @ named
                     close(added[row, frame, query], torch.stack([expected, 0 * expected]))
     model.train()(**inputs, mask_labels=torch.ones(4, 4, 24, 24)).loss.backward()
 
