@@ -504,6 +504,11 @@ def segment_video(
     store = MaskStore() if store is None else store
     inference = SecondInference(model, processor, info, list(expressions), steps_per_chunk)
     if timeline.frames_per_second != 1:
+        if model.config.model_type != "refavs":
+            raise ValueError(
+                "a rate above 1 asks frames between the seconds with the cues of theirs, which "
+                f"EEMC alone has: a {model.config.model_type} needs rate=1"
+            )
         inference = FrameInference(**vars(inference), frames_per_second=timeline.frames_per_second)
     done, begin = store.duration, time.perf_counter()
     _run(inference, store, progress)

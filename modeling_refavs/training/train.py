@@ -11,10 +11,13 @@ from tokenizers import ByteLevelBPETokenizer
 from transformers import PreTrainedModel, RobertaTokenizer, ViTImageProcessorPil, set_seed
 from transformers.utils import cached_file, logging
 
-from ..configuration_refavs import RefAVSConfig
+from ..avsegformer_refavs import RefAVSAVSegFormerForSegmentation
+from ..baselines_refavs import RefAVSBaseline
 from ..feature_extraction_refavs import RefAVSFeatureExtractor
 from ..modeling_refavs import RefAVSForSegmentation, RefAVSPreTrainedModel
 from ..processing_refavs import RefAVSProcessor
+from ..referformer_refavs import RefAVSReferFormerForSegmentation
+from ..tpavi_refavs import RefAVSTPAVIForSegmentation
 from ..utils.files import lock_folder
 from .arguments import DataArguments, ModelArguments, RefAVSTrainingArguments, read_recipe
 from .augmentation import find_renamed
@@ -34,13 +37,20 @@ from .trainer import RefAVSTrainer
 
 
 logger = logging.get_logger(__name__)
+ModelClass = type[RefAVSPreTrainedModel] | type[RefAVSBaseline]
+MODEL_CLASSES: dict[str, ModelClass] = {  # by the recipe's architecture
+    "eemc": RefAVSForSegmentation,
+    "avsegformer": RefAVSAVSegFormerForSegmentation,
+    "referformer": RefAVSReferFormerForSegmentation,
+    "tpavi": RefAVSTPAVIForSegmentation,
+}
 SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
 
 def start_model(
     arguments: ModelArguments,
     sentences: Sequence[str],
-    kind: type[RefAVSPreTrainedModel] = RefAVSForSegmentation,
+    kind: ModelClass = RefAVSForSegmentation,
 ) -> tuple[RefAVSPreTrainedModel, RefAVSProcessor]:
     """
     Args:
@@ -103,9 +113,9 @@ def _take_class_predictor(model: RefAVSPreTrainedModel, mask2former: str) -> Non
 
 
 def _random_model(
-    kind: type[RefAVSPreTrainedModel], arguments: ModelArguments, sentences: Sequence[str]
+    kind: ModelClass, arguments: ModelArguments, sentences: Sequence[str]
 ) -> tuple[RefAVSPreTrainedModel, RefAVSProcessor]:
-    model = kind(RefAVSConfig(**arguments.config))
+    model = kind(kind.config_class(**arguments.config))
     size = {"height": arguments.image_size, "width": arguments.image_size}
     processor = RefAVSProcessor(
         ViTImageProcessorPil(size=size),
@@ -144,7 +154,7 @@ def run_training(
         ValueError: a recipe, a file or a disk that training cannot work with.
     """
     model_args, data_args, args = read_recipe(recipe, overrides)
-    classes = {"masks": RefAVSForSegmentation, **stage_classes}
+    classes = {"masks": MODEL_CLASSES[model_args.architecture], **stage_classes}
     if model_args.stage not in classes:
         raise ValueError(
             f"stage {model_args.stage} is one of modeling_refavs.research.stages: pass its "
@@ -158,7 +168,7 @@ def train(
     model_args: ModelArguments,
     data_args: DataArguments,
     args: RefAVSTrainingArguments,
-    model_class: type[RefAVSPreTrainedModel] = RefAVSForSegmentation,
+    model_class: ModelClass = RefAVSForSegmentation,
 ) -> str:
     """Train, or go on with a training that was stopped. Returns what became of it in one line.
 
@@ -188,7 +198,7 @@ def _train(
     model_args: ModelArguments,
     data_args: DataArguments,
     args: RefAVSTrainingArguments,
-    model_class: type[RefAVSPreTrainedModel],
+    model_class: ModelClass,
 ) -> str:
     output = Path(args.output_dir)
     checkpoint = last_complete_checkpoint(output)
@@ -212,7 +222,7 @@ def make_trainer(
     model_args: ModelArguments,
     data_args: DataArguments,
     args: RefAVSTrainingArguments,
-    model_class: type[RefAVSPreTrainedModel] = RefAVSForSegmentation,
+    model_class: ModelClass = RefAVSForSegmentation,
 ) -> RefAVSTrainer:
     """The model to start from, the data prepared for it, and a Trainer of both."""
     if model_args.stage != "masks" and data_args.cache_vision:
@@ -223,6 +233,10 @@ def make_trainer(
         raise ValueError(
             f"stage {model_args.stage} trains no masks that could be validated: eval_strategy must "
             "be no"
+        )
+    if model_args.architecture != "eemc" and data_args.cache_cues:
+        raise ValueError(
+            f"{model_args.architecture} has no cues: set cache_vision in place of cache_cues"
         )
     set_seed(args.seed)
     with args.main_process_first(desc="reading and preparing data"):
