@@ -284,11 +284,11 @@ def _write_gallery(
     for choice in choose_clips([record for record in journal.read() if record["split"] == split]):
         clip = clips[choice.index]
         truths = true_masks(clip, conventions.mask_size)
-        probabilities = list(predictor(clip, truths))[choice.sentence]
+        predictions = {"prediction": list(predictor(clip, truths))[choice.sentence]}
         sentence = clip["expressions"][choice.sentence]
         title = f"{split}, {choice.title}"
         panels.append(
-            Panel(title, sentence, clip["frames"], truths[choice.sentence].masks, probabilities)
+            Panel(title, sentence, clip["frames"], truths[choice.sentence].masks, predictions)
         )
     with whole_file(journal.folder / f"clips_{split}.png") as unfinished:
         draw_gallery(panels, conventions).save(unfinished)

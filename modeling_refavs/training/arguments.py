@@ -231,7 +231,10 @@ class RefAVSTrainingArguments(TrainingArguments):
 
     mask2former_lr_scale: float = field(
         default=1.0,
-        metadata={"help": "the pretrained Mask2Former's learning rate, in units of learning_rate"},
+        metadata={
+            "help": "the learning rate of the pretrained Mask2Former, or of another architecture's "
+            "vision encoder, in units of learning_rate"
+        },
     )
     learned: list[str] = field(
         default_factory=list,

@@ -168,13 +168,13 @@ def train(
     model_args: ModelArguments,
     data_args: DataArguments,
     args: RefAVSTrainingArguments,
-    model_class: ModelClass = RefAVSForSegmentation,
+    model_class: ModelClass | None = None,
 ) -> str:
     """Train, or go on with a training that was stopped. Returns what became of it in one line.
 
     Args:
         model_args, data_args, args: see [`read_recipe`].
-        model_class: what is trained.
+        model_class: what is trained; None: what the recipe's architecture says.
 
     Raises:
         ValueError: a recipe, a file or a disk that training cannot work with.
@@ -198,7 +198,7 @@ def _train(
     model_args: ModelArguments,
     data_args: DataArguments,
     args: RefAVSTrainingArguments,
-    model_class: ModelClass,
+    model_class: ModelClass | None,
 ) -> str:
     output = Path(args.output_dir)
     checkpoint = last_complete_checkpoint(output)
@@ -222,9 +222,11 @@ def make_trainer(
     model_args: ModelArguments,
     data_args: DataArguments,
     args: RefAVSTrainingArguments,
-    model_class: ModelClass = RefAVSForSegmentation,
+    model_class: ModelClass | None = None,
 ) -> RefAVSTrainer:
-    """The model to start from, the data prepared for it, and a Trainer of both."""
+    """The model to start from, the data prepared for it, and a Trainer of both; `model_class` as in
+    [`train`]."""
+    model_class = model_class or MODEL_CLASSES[model_args.architecture]
     if model_args.stage != "masks" and data_args.cache_vision:
         raise ValueError(
             f"stage {model_args.stage} decodes nothing: set cache_cues in place of cache_vision"
