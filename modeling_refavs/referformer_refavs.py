@@ -426,7 +426,7 @@ class RefAVSReferFormerForSegmentation(RefAVSBaseline):
         states, classes, boxes = layers[-1]
         masks = self.draw_masks(features, states, boxes.detach()[..., :2])
         real = frame_mask[..., None].to(classes.dtype)
-        scores = (classes.squeeze(-1).sigmoid() * real).sum(dim=1) / real.sum(dim=1)
+        scores = (classes.squeeze(-1).sigmoid() * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
         score, best = scores.max(dim=-1)  # (expressions,)
         mask_logits = masks.take_along_dim(best[:, None, None, None, None], dim=2).squeeze(2)
         presence_logits = mask_logits.amax(dim=(-2, -1))
