@@ -82,6 +82,14 @@ class RefAVSReferFormerConfig(RefAVSBaselineConfig):
     mask_weight: float = 2.0
     dice_weight: float = 5.0
 
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        if self.num_feature_levels < 3:
+            raise ValueError(
+                "num_feature_levels must be at least 3, for strides 8, 16 and 32, got "
+                f"{self.num_feature_levels}"
+            )
+
 
 class RefAVSTextResizer(nn.Module):
     """Words and sentences to the width of the method."""

@@ -395,16 +395,18 @@ def test_bad_input_is_refused(models, inputs, changes, words):
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("name", "fields", "words"),
     [
-        ({"hidden_size": 40}, "hidden_size must be a multiple"),
-        ({"sentence_poling": "mean"}, "did you mean `sentence_pooling`"),
-        ({"sentence_pooling": "last"}, "sentence_pooling"),
+        ("tpavi", {"hidden_size": 40}, "hidden_size must be a multiple"),
+        ("tpavi", {"sentence_poling": "mean"}, "did you mean `sentence_pooling`"),
+        ("tpavi", {"sentence_pooling": "last"}, "sentence_pooling"),
+        ("avsegformer", {"loss": "focal"}, "loss"),
+        ("referformer", {"num_feature_levels": 2}, "num_feature_levels must be at least 3"),
     ],
 )
-def test_bad_configurations_are_refused(fields, words):
+def test_bad_configurations_are_refused(name, fields, words):
     with pytest.raises(Exception, match=words):
-        baseline_config("tpavi", **fields)
+        baseline_config(name, **fields)
 
 
 def test_a_video_at_one_frame_a_second(models, processor):
