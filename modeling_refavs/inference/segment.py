@@ -506,8 +506,8 @@ def segment_video(
     if timeline.frames_per_second != 1:
         if model.config.model_type != "refavs":
             raise ValueError(
-                "a rate above 1 asks frames between the seconds with the cues of theirs, which "
-                f"EEMC alone has: a {model.config.model_type} needs rate=1"
+                "a rate above 1 needs EEMC, where frames between the seconds share the cues of "
+                f"theirs: a {model.config.model_type} needs rate=1"
             )
         inference = FrameInference(**vars(inference), frames_per_second=timeline.frames_per_second)
     done, begin = store.duration, time.perf_counter()

@@ -75,16 +75,19 @@ def compare(
         raise ValueError("recipes must have different file names: each is a folder's name")
     if stages := [name for name, (_, model, _) in read.items() if model.stage != "masks"]:
         raise ValueError(f"{stages[0]}: a recipe of stage masks is needed, the last of several")
+    scored = sorted({data or data_args.data for _, _, data_args in read.values()})
+    if len(scored) > 1:
+        raise ValueError(f"recipes train on {', '.join(scored)}: say with --data what is scored")
     names = _names({name: model for name, (_, model, _) in read.items()})
     reports: Reports = {name: [] for name in names.values()}
     for seed in seeds:
         for stem, (recipe, _, data_args) in read.items():
             folder = output / stem / f"seed{seed}"
             train_apart(recipe, folder, [*overrides, f"--seed={seed}"], processes)
-            scored = replace(data_args, data=data or data_args.data)
-            reports[names[stem]].append(MaskScores(scored, by).report(folder))
+            scores = MaskScores(replace(data_args, data=scored[0]), by)
+            reports[names[stem]].append(scores.report(folder))
     folders = {name: output / stem / f"seed{seeds[0]}" for stem, name in names.items()}
-    _draw_figure(folders, scored.data, output / "figure_4.png")
+    _draw_figure(folders, scored[0], output / "figure_4.png")
     rule = CHOICE_RULE.format(seed=seeds[0])
     text = f"{comparison_text(reports)}\n## Figure 4\n\n{rule}\n\n![Fig. 4](figure_4.png)\n"
     with whole_file(output / "comparison.md") as unfinished:

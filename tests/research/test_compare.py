@@ -97,4 +97,8 @@ def test_mistakes(recipes, started, tmp_path):
         compare([recipes[0], recipes[0]], tmp_path / "out")
     with pytest.raises(ValueError, match="small_eemc: a recipe of stage masks is needed"):
         compare(recipes[:1], tmp_path / "out", overrides=["--stage", "cues"])
+    values = yaml.safe_load(recipes[1].read_text()) | {"data": "elsewhere"}
+    recipes[1].write_text(yaml.safe_dump(values))
+    with pytest.raises(ValueError, match="elsewhere: say with --data what is scored"):
+        compare(recipes, tmp_path / "out")
     assert not started
