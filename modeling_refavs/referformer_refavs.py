@@ -32,7 +32,7 @@ from .baselines_refavs import (
 from .encoders_refavs import audio_size
 from .loss_refavs import RefAVSLossCounts
 from .mask2former_refavs import RefAVSPixels
-from .modeling_outputs_refavs import RefAVSClipFeatures
+from .modeling_outputs_refavs import MIN_PROBABILITY, RefAVSClipFeatures
 
 
 MASK_STRIDE = 4  # pixels of a frame to one of the mask feature
@@ -439,10 +439,10 @@ class RefAVSReferFormerForSegmentation(RefAVSBaseline):
         mask_logits = masks.take_along_dim(best[:, None, None, None, None], dim=2).squeeze(2)
         presence_logits = mask_logits.amax(dim=(-2, -1))
         rejected = score < self.config.min_object_score
-        lowest = torch.finfo(mask_logits.dtype).min
+        nothing = math.log(MIN_PROBABILITY)
         return RefAVSPrediction(
-            mask_logits=mask_logits.masked_fill(rejected[:, None, None, None], lowest),
-            presence_logits=presence_logits.masked_fill(rejected[:, None], lowest),
+            mask_logits=mask_logits.masked_fill(rejected[:, None, None, None], nothing),
+            presence_logits=presence_logits.masked_fill(rejected[:, None], nothing),
             masks_queries_logits=masks,
             class_queries_logits=torch.cat([classes, torch.zeros_like(classes)], dim=-1),
             for_loss=(features, layers),
