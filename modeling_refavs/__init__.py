@@ -11,6 +11,8 @@ __version__ = "0.1.0"
 
 # Imported when asked for: transformers takes seconds, and `refavs --help` needs none of it.
 _ROOMS = {
+    "RefAVSAVSegFormerConfig": "avsegformer_refavs",
+    "RefAVSAVSegFormerForSegmentation": "avsegformer_refavs",
     "RefAVSAudioConfig": "configuration_refavs",
     "RefAVSConfig": "configuration_refavs",
     "RefAVSEfficientNetLiteBackbone": "efficientnet_lite_refavs",
@@ -21,9 +23,13 @@ _ROOMS = {
     "RefAVSModel": "modeling_refavs",
     "RefAVSPipeline": "pipeline_refavs",
     "RefAVSProcessor": "processing_refavs",
+    "RefAVSReferFormerConfig": "referformer_refavs",
+    "RefAVSReferFormerForSegmentation": "referformer_refavs",
     "RefAVSReleasedConfig": "configuration_refavs_released",
     "RefAVSReleasedForSegmentation": "modeling_refavs_released",
     "RefAVSStream": "streaming_refavs",
+    "RefAVSTPAVIConfig": "tpavi_refavs",
+    "RefAVSTPAVIForSegmentation": "tpavi_refavs",
     "RefAVSVggishModel": "modeling_vggish",
     "RefAVSVideoInferenceSession": "video_session_refavs",
     "RefAVSYamnetConfig": "modeling_yamnet",

@@ -7,6 +7,7 @@ so does taking any class of the package.
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .avsegformer_refavs import RefAVSAVSegFormerConfig, RefAVSAVSegFormerForSegmentation
 from .configuration_refavs import TASK, RefAVSAudioConfig, RefAVSConfig
 from .configuration_refavs_released import RefAVSReleasedConfig
 from .feature_extraction_refavs import RefAVSFeatureExtractor
@@ -16,6 +17,8 @@ from .modeling_vggish import RefAVSVggishModel
 from .modeling_yamnet import RefAVSYamnetConfig
 from .pipeline_refavs import RefAVSPipeline
 from .processing_refavs import RefAVSProcessor
+from .referformer_refavs import RefAVSReferFormerConfig, RefAVSReferFormerForSegmentation
+from .tpavi_refavs import RefAVSTPAVIConfig, RefAVSTPAVIForSegmentation
 
 
 AutoConfig.register(RefAVSConfig.model_type, RefAVSConfig)
@@ -24,7 +27,15 @@ AutoModel.register(RefAVSConfig, (RefAVSForSegmentation, RefAVSModel))  # the on
 AutoModel.register(RefAVSAudioConfig, RefAVSVggishModel)
 AutoModel.register(RefAVSReleasedConfig, RefAVSReleasedForSegmentation)
 AutoFeatureExtractor.register(RefAVSYamnetConfig, RefAVSFeatureExtractor)
-for config in (RefAVSConfig, RefAVSReleasedConfig):
+BASELINES = {
+    RefAVSAVSegFormerConfig: RefAVSAVSegFormerForSegmentation,
+    RefAVSReferFormerConfig: RefAVSReferFormerForSegmentation,
+    RefAVSTPAVIConfig: RefAVSTPAVIForSegmentation,
+}
+for config, model in BASELINES.items():
+    AutoConfig.register(config.model_type, config)
+    AutoModel.register(config, model)
+for config in (RefAVSConfig, RefAVSReleasedConfig, *BASELINES):
     AutoFeatureExtractor.register(config, RefAVSFeatureExtractor)
     AutoProcessor.register(config, RefAVSProcessor)
 PIPELINE_REGISTRY.register_pipeline(

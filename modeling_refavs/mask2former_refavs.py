@@ -28,12 +28,10 @@ from transformers.models.mask2former.modeling_mask2former import (
 
 from .deformable_attention import RefAVSDeformableAttention
 from .eemc import choose_attention
-from .encoders_refavs import RefAVSSimplePyramid
+from .encoders_refavs import RefAVSSimplePyramid, encode_frames, frames_at_once, join_parts
 
 
-# On a CPU, how many places of maps pass through a part at a time.
-PIXELS_AT_ONCE = 2 * 384**2  # of frames
-POSITIONS_AT_ONCE = 2 * 96**2  # of Swin's first stage
+POSITIONS_AT_ONCE = 2 * 96**2  # of Swin's first stage, see [`frames_at_once`]
 
 
 class RefAVSAdapter(nn.Module):
@@ -454,33 +452,20 @@ class RefAVSMask2FormerModel(Mask2FormerModel):
 
     def encode_frames(self, frames: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """`(frames, 3, H, W)` -> the encoder's four stages, `(frames, C, h, w)` each."""
-        split = frames.split(_frames_at_once(frames, PIXELS_AT_ONCE))
-        parts = [self.pixel_level_module.encoder(part).feature_maps for part in split]
-        return tuple(map(_join, zip(*parts, strict=True)))
+        return encode_frames(self.pixel_level_module.encoder, frames)
 
     def decode_pixels(self, stages: Sequence[torch.Tensor]) -> RefAVSPixels:
         """The encoder's four stages to the pixel decoder's maps."""
-        count = _frames_at_once(stages[0], POSITIONS_AT_ONCE)
+        count = frames_at_once(stages[0], POSITIONS_AT_ONCE)
         split = zip(*(stage.split(count) for stage in stages), strict=True)
         parts = [self.pixel_level_module.decoder(list(part)) for part in split]
         levels, masks = zip(*parts, strict=True)
-        return RefAVSPixels(tuple(map(_join, zip(*levels, strict=True))), _join(masks))
+        return RefAVSPixels(tuple(map(join_parts, zip(*levels, strict=True))), join_parts(masks))
 
     def forward(self, *args, **kwargs):
         raise NotImplementedError(
             "call encode_frames, decode_pixels, then transformer_module on queries and features"
         )
-
-
-def _frames_at_once(maps: torch.Tensor, places: int) -> int:
-    """As many maps as have so many places, at least one; not on a CPU: all."""
-    return max(
-        1, places // (maps.shape[-1] * maps.shape[-2]) if maps.device.type == "cpu" else len(maps)
-    )
-
-
-def _join(parts: Sequence[torch.Tensor]) -> torch.Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 __all__ = [

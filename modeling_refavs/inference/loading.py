@@ -15,6 +15,7 @@ from .cuda_graphs import record_graphs
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 INT8 = "int8"
 PRECISIONS = (*DTYPES, INT8)
+GRAPHED_TYPES = ("refavs", "refavs_released")  # which never wait for a tensor
 # More than there are; transformers gives layers of all classes one entry, for which torch allows 8.
 NUM_LAYER_SHAPES = 64
 
@@ -46,8 +47,8 @@ def load_model(
         device: see [`choose_device`].
         dtype: of weights and sums: a key of [`DTYPES`]; or int8, see [`quantize`].
         compiled: see [`compile_layers`].
-        graphs: see [`record_graphs`]; False for whoever hooks into layers, since what is replayed
-            calls no Python.
+        graphs: see [`record_graphs`], for [`GRAPHED_TYPES`]; False for whoever hooks into layers,
+            since what is replayed calls no Python.
 
     Raises:
         ValueError: there is no such model, or it cannot be loaded.
@@ -74,7 +75,7 @@ def load_model(
         model = quantize(model)
     if compiled:
         compile_layers(model)
-    if graphs and device.type == "cuda":
+    if graphs and device.type == "cuda" and model.config.model_type in GRAPHED_TYPES:
         record_graphs(model)
     return model, processor
 

@@ -588,10 +588,14 @@ def segment_video(
     info = probe_video(path)
     store = MaskStore() if store is None else store
     inference = SecondInference(model, processor, info, list(expressions), steps_per_chunk)
-    if sees_every_frame(info, rate):
-        inference = FrameInference(**vars(inference), frames_per_second=None)
-    elif seen_rate(info, rate) > 1:
-        inference = FrameInference(**vars(inference), frames_per_second=seen_rate(info, rate))
+    if seen_rate(info, rate) > 1:
+        if model.config.model_type != "refavs":
+            raise ValueError(
+                "a rate above 1 needs EEMC, where frames between the seconds share the cues of "
+                f"theirs: a {model.config.model_type} needs rate=1"
+            )
+        seen = None if sees_every_frame(info, rate) else seen_rate(info, rate)
+        inference = FrameInference(**vars(inference), frames_per_second=seen)
     done, begin = store.duration, time.perf_counter()
     _run(inference, store, progress)
     elapsed = time.perf_counter() - begin

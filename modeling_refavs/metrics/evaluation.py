@@ -320,11 +320,12 @@ def _write_gallery(
     for choice in choose_clips(list(journal.of_splits({split: len(clips)}))):
         clip = clips[choice.index]
         truths = true_masks(clip, conventions.mask_size)
-        probabilities = list(predictor(clip, truths))[choice.sentence].probabilities
+        predicted = list(predictor(clip, truths))[choice.sentence].probabilities
+        predictions = {"prediction": predicted}
         sentence = clip["expressions"][choice.sentence]
         title = f"{split}, {choice.title}"
         panels.append(
-            Panel(title, sentence, clip["frames"], truths[choice.sentence].masks, probabilities)
+            Panel(title, sentence, clip["frames"], truths[choice.sentence].masks, predictions)
         )
     with whole_file(journal.folder / f"clips_{split}.png") as unfinished:
         draw_gallery(panels, conventions).save(unfinished)

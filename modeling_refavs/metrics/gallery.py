@@ -17,6 +17,8 @@ from .scoring import Conventions, Record
 THUMBNAIL_WIDTH = 150  # pixels
 GAP, MARGIN, TEXT, LABEL = 4, 20, 17, 110  # pixels; LABEL is the column of names at the left
 TRUTH, PREDICTION = 1, 0  # numbers of the colours
+JACCARD_SCALE = "(overlap with the truth, 1 is best)"
+NULL_SCALE = "(whatever is predicted is wrong, 0 is best)"
 
 
 @dataclass(frozen=True)
@@ -71,14 +73,14 @@ class Panel:
         sentence: a row's `expression` and `category`.
         frames: pictures.
         masks: `(frames, height, width)` bool, the truth.
-        probabilities: `(frames, height, width)` float32, the prediction.
+        predictions: of each model, by its name, probabilities `(frames, height, width)` float32.
     """
 
     title: str
     sentence: dict[str, Any]
     frames: list[Image.Image]
     masks: np.ndarray
-    probabilities: np.ndarray
+    predictions: dict[str, np.ndarray]
 
     @property
     def is_null(self) -> bool:
@@ -86,8 +88,8 @@ class Panel:
 
 
 def draw_gallery(panels: Sequence[Panel], conventions: Conventions) -> Image.Image:
-    """The panels below each other: the sentence, its truth on every frame, its prediction with the
-    score of each."""
+    """The panels below each other: the sentence, its truth on every frame, and every prediction
+    with the score of each."""
     drawn = [_draw_panel(panel, conventions) for panel in panels]
     sheet = Image.new(
         "RGB", (max(panel.width for panel in drawn), sum(panel.height for panel in drawn)), PAPER
@@ -105,11 +107,17 @@ def _draw_panel(panel: Panel, conventions: Conventions) -> Image.Image:
         round(THUMBNAIL_WIDTH * panel.frames[0].height / panel.frames[0].width),
     )
     sheet_width = 2 * MARGIN + LABEL + len(panel.frames) * (width + GAP) - GAP
-    rows_top = MARGIN + 2 * TEXT + 12
-    sheet = Image.new("RGB", (sheet_width, rows_top + 2 * (height + GAP) + 2 * TEXT), PAPER)
+    rows_top, row_height = MARGIN + 2 * TEXT + 12, height + GAP + 2 * TEXT
+    sheet_height = rows_top + height + GAP + len(panel.predictions) * row_height
+    sheet = Image.new("RGB", (sheet_width, sheet_height), PAPER)
     pen = ImageDraw.Draw(sheet)
-    predicted, captions, score = _judge(panel, conventions)
-    heading = f"{panel.title}, {score}"
+    rows, scores = {}, []
+    for name, probabilities in panel.predictions.items():
+        predicted, captions, score = _judge(panel, probabilities, conventions)
+        rows[name if len(panel.predictions) == 1 else f"{name}: {score}"] = predicted, captions
+        scores.append(score)
+    scale = NULL_SCALE if panel.is_null else JACCARD_SCALE
+    heading = ", ".join([panel.title, *(scores if len(scores) == 1 else [])]) + f" {scale}"
     pen.text((MARGIN, MARGIN), heading, font=font_of(TEXT - 2), fill=FAINT)
     sentence = wrap(
         f"“{panel.sentence['expression']}”",
@@ -118,49 +126,55 @@ def _draw_panel(panel: Panel, conventions: Conventions) -> Image.Image:
         max_lines=1,
     )[0]
     pen.text((MARGIN, MARGIN + TEXT + 3), sentence, font=font_of(TEXT + 1), fill=INK)
-    truth_label = "truth: nothing" if panel.is_null else "truth"
-    for row, (label, colour, masks) in enumerate(
-        ((truth_label, TRUTH, panel.masks), ("prediction", PREDICTION, predicted))
-    ):
-        top = rows_top + row * (height + GAP)
-        pen.text(
-            (MARGIN, top + height / 2 - TEXT / 2),
-            label,
-            font=font_of(TEXT - 2),
-            fill=colour_of(colour),
-        )
-        for column, (frame, mask) in enumerate(zip(panel.frames, masks, strict=True)):
-            corner = (MARGIN + LABEL + column * (width + GAP), top)
-            _paste_frame(
-                sheet, corner, frame.resize((width, height), Image.Resampling.LANCZOS), mask, colour
-            )
-    for column, caption in enumerate(captions):
-        left = MARGIN + LABEL + column * (width + GAP)
-        pen.text((left, rows_top + 2 * (height + GAP)), caption, font=font_of(TEXT - 4), fill=FAINT)
+    pictures = [frame.resize((width, height), Image.Resampling.LANCZOS) for frame in panel.frames]
+    label = "truth: nothing" if panel.is_null else "truth"
+    _draw_row(sheet, rows_top, label, TRUTH, pictures, panel.masks)
+    for number, (label, (predicted, captions)) in enumerate(rows.items()):
+        top = rows_top + height + GAP + number * row_height
+        _draw_row(sheet, top, label, PREDICTION, pictures, predicted)
+        for column, caption in enumerate(captions):
+            left = MARGIN + LABEL + column * (width + GAP)
+            pen.text((left, top + height + GAP), caption, font=font_of(TEXT - 4), fill=FAINT)
     return sheet
 
 
-def _judge(panel: Panel, conventions: Conventions) -> tuple[np.ndarray, list[str], str]:
+def _draw_row(
+    sheet: Image.Image,
+    top: int,
+    label: str,
+    colour: int,
+    pictures: list[Image.Image],
+    masks: np.ndarray,
+) -> None:
+    width, height = pictures[0].size
+    lines = wrap(label, font_of(TEXT - 2), LABEL - GAP, max_lines=3)
+    pen, first = ImageDraw.Draw(sheet), top + (height - len(lines) * TEXT) / 2
+    for number, line in enumerate(lines):
+        place = (MARGIN, first + number * TEXT)
+        pen.text(place, line, font=font_of(TEXT - 2), fill=colour_of(colour))
+    for column, (picture, mask) in enumerate(zip(pictures, masks, strict=True)):
+        _paste_frame(sheet, (MARGIN + LABEL + column * (width + GAP), top), picture, mask, colour)
+
+
+def _judge(
+    panel: Panel, probabilities: np.ndarray, conventions: Conventions
+) -> tuple[np.ndarray, list[str], str]:
     """The predicted masks `(frames, height, width)` bool, a caption for each, and the score of
     all."""
     if panel.is_null:
-        predicted = panel.probabilities > conventions.null_threshold
+        predicted = probabilities > conventions.null_threshold
         shares = predicted.mean(axis=(1, 2))
         captions = [f"{share:.1%} predicted" for share in shares]
-        return (
-            predicted,
-            captions,
-            f"S {np.sqrt(shares.mean()):.3f} (whatever is predicted is wrong, 0 is best)",
-        )
-    predicted = panel.probabilities > conventions.threshold
+        return predicted, captions, f"S {np.sqrt(shares.mean()):.3f}"
+    predicted = probabilities > conventions.threshold
     scores = score_frames(
-        panel.probabilities, panel.masks, conventions.threshold, conventions.empty_truth
+        probabilities, panel.masks, conventions.threshold, conventions.empty_truth
     )
     captions = [
         f"J {score:.2f}{'' if shown else ', object absent'}"
         for score, shown in zip(scores, panel.masks.any(axis=(1, 2)), strict=True)
     ]
-    return predicted, captions, f"J {np.nanmean(scores):.2f} (overlap with the truth, 1 is best)"
+    return predicted, captions, f"J {np.nanmean(scores):.2f}"
 
 
 def _paste_frame(

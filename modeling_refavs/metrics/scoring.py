@@ -209,10 +209,8 @@ class Journal:
         self._file.flush()
 
     def read(self) -> Iterator[Record]:
-        """All clips of all processes, one at a time, in no order."""
-        for path in sorted(self.folder.glob("scores-*.jsonl")):
-            with path.open(encoding="utf-8") as file:
-                yield from (json.loads(line) for line in file if line.endswith("\n"))
+        """See [`read_records`]."""
+        return read_records(self.folder)
 
     def of_splits(self, clips: Mapping[str, int]) -> Iterator[Record]:
         """As [`Journal.read`], of each split in `clips` so many of its first clips alone."""
@@ -232,6 +230,13 @@ class Journal:
                 f"{self.folder} holds scores of another evaluation ({', '.join(changed)} differ): "
                 "give another --output, or remove it"
             )
+
+
+def read_records(folder: str | Path) -> Iterator[Record]:
+    """All clips that the processes of an evaluation scored, one at a time, in no order."""
+    for path in sorted(Path(folder).glob("scores-*.jsonl")):
+        with path.open(encoding="utf-8") as file:
+            yield from (json.loads(line) for line in file if line.endswith("\n"))
 
 
 def _cut_torn_line(path: Path) -> None:

@@ -198,7 +198,7 @@ class GroundingScores:
             "# Ablation",
             "The share of sentences and seconds at which, of the objects in view that a sentence "
             "of the clip means, the right one "
-            f"has the highest grounding logits, where there are two or more{_seeds(seeds)}.",
+            f"has the highest grounding logits, where there are two or more{seeds_text(seeds)}.",
             table(("", *reports), rows),
         ]
         return "\n\n".join(parts) + "\n"
@@ -233,34 +233,34 @@ def ablation_text(reports: Reports) -> str:
         reports: of each variant, one report of `refavs evaluate` for each seed.
     """
     rows = [
-        (VARIANTS[name][1], *_row([scores_of(report) for report in group]))
+        (VARIANTS[name][1], *score_row([scores_of(report) for report in group]))
         for name, group in reports.items()
     ]
     first = next(iter(reports.values()))[0]
     notes = []
     if first["published"]["table_3"]:
         paper = {result.method: result for result in PUBLISHED}
-        rows += [_published_row(paper[VARIANTS[name][1]]) for name in reports]
+        rows += [published_row(paper[VARIANTS[name][1]]) for name in reports]
         notes = ["The paper's rows are in the released pooling (arXiv 2407.10957v1)."]
     seeds = max(len(group) for group in reports.values())
     parts = [
         "# Ablation",
-        f"J and F in % (higher is better), S (lower is better){_seeds(seeds)}.",
+        f"J and F in % (higher is better), S (lower is better){seeds_text(seeds)}.",
         table(("", *COLUMNS), rows),
         *notes,
     ]
     for breakdown in first["breakdowns"]:
-        parts.append(f"## J by {breakdown}\n\n{_breakdown(reports, breakdown)}")
+        parts.append(f"## J by {breakdown}\n\n{breakdown_table(reports, breakdown)}")
     return "\n\n".join(parts) + "\n"
 
 
-def _published_row(result: PublishedResult) -> tuple[str, ...]:
+def published_row(result: PublishedResult) -> tuple[str, ...]:
     pairs = (result.seen, result.unseen, result.mix)
     numbers = (text for jaccard, fscore in pairs for text in (f"{jaccard:.2f}", f"{fscore:.1f}"))
     return f"{result.method}, paper", *numbers, f"{result.null:.3f}"
 
 
-def _breakdown(reports: Reports, breakdown: str) -> str:
+def breakdown_table(reports: Reports, breakdown: str) -> str:
     groups = next(iter(reports.values()))[0]["breakdowns"][breakdown]
     rows = []
     for group in groups:
@@ -280,7 +280,7 @@ def _breakdown(reports: Reports, breakdown: str) -> str:
     return table((breakdown, *reports), rows)
 
 
-def _row(runs: list[Scores]) -> list[str]:
+def score_row(runs: list[Scores]) -> list[str]:
     return [
         _spread([run[column] for run in runs], 3 if column == "Null S" else 2) for column in COLUMNS
     ]
@@ -302,7 +302,7 @@ def _share(counts: list[Sequence[int]]) -> float:
     return float(np.divide(*np.sum(counts, axis=0))) if counts else float("nan")
 
 
-def _seeds(seeds: int) -> str:
+def seeds_text(seeds: int) -> str:
     return f"; mean and standard deviation over {seeds} seeds" if seeds > 1 else "; one seed"
 
 
@@ -367,12 +367,14 @@ def _train_stages(
     start = [] if field is None else [f"--config.{field}=false"]
     for number, recipe in enumerate(recipes, start=1):
         output = folder if number == len(recipes) else folder / f"stage{number}"
-        if not is_finished(output):
-            words = [*overrides, f"--output_dir={output}", f"--seed={seed}", *start]
-            run_apart([*_launcher(processes), str(recipe), *words], f"training {output}")
+        train_apart(recipe, output, [*overrides, f"--seed={seed}", *start], processes)
         start = [f"--model={output}"]
 
 
-def _launcher(processes: int) -> list[str]:
-    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    return [*(torchrun if processes > 1 else []), "-m", "modeling_refavs.cli", "train"]
+def train_apart(recipe: Path, output: Path, words: Sequence[str], processes: int) -> None:
+    """By `refavs train`, with torchrun where there are several processes; not what is trained
+    already."""
+    if not is_finished(output):
+        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        command = [*(torchrun if processes > 1 else []), "-m", "modeling_refavs.cli", "train"]
+        run_apart([*command, str(recipe), *words, f"--output_dir={output}"], f"training {output}")

@@ -12,6 +12,7 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 
+ARCHITECTURES = ("eemc", "avsegformer", "referformer", "tpavi")
 STAGES = ("alignment", "cues", "masks")
 
 
@@ -20,6 +21,10 @@ class ModelArguments:
     """Where training starts: a saved model, pretrained parts, or `config` alone and random
     weights."""
 
+    architecture: str = field(
+        default="eemc",
+        metadata={"help": "eemc, or a method to compare with: avsegformer, referformer, tpavi"},
+    )
     model: str | None = field(
         default=None, metadata={"help": "folder or id of a saved model with its processor"}
     )
@@ -69,12 +74,23 @@ class ModelArguments:
     max_text_length: int = field(default=25, metadata={"help": "tokens of a sentence"})
     sentence_case: bool = field(default=False, metadata={"help": "as in RefAVSProcessor"})
     config: dict | str | None = field(
-        default=None, metadata={"help": "fields of RefAVSConfig, ablations among them"}
+        default=None, metadata={"help": "fields of the model's configuration, ablations among them"}
     )
 
     def __post_init__(self) -> None:
         if self.stage not in STAGES:
             raise ValueError(f"stage must be of {', '.join(STAGES)}, got {self.stage}")
+        if self.architecture not in ARCHITECTURES:
+            raise ValueError(
+                f"architecture must be of {', '.join(ARCHITECTURES)}, got {self.architecture}"
+            )
+        if self.architecture != "eemc" and (
+            self.stage != "masks" or self.projection_init or (self.model and self.mask2former)
+        ):
+            raise ValueError(
+                f"{self.architecture} has neither cues nor the decoders of a Mask2Former: give no "
+                "stage, no projection_init and no mask2former beside model"
+            )
         if self.projection_init not in (None, "class_names"):
             raise ValueError(f"projection_init must be class_names, got {self.projection_init}")
         self.image_classifier = self.image_classifier or self.vision
@@ -216,7 +232,10 @@ class RefAVSTrainingArguments(TrainingArguments):
 
     mask2former_lr_scale: float = field(
         default=1.0,
-        metadata={"help": "the pretrained Mask2Former's learning rate, in units of learning_rate"},
+        metadata={
+            "help": "the learning rate of the pretrained Mask2Former, or of another architecture's "
+            "vision encoder, in units of learning_rate"
+        },
     )
     learned: list[str] = field(
         default_factory=list,

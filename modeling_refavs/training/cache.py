@@ -393,7 +393,7 @@ class Preparation:
 
     def _of_swin(self, name: str, rows: SplitRows, frames: np.ndarray, stages: slice) -> Arrays:
         """Arrays "0", "1", ... of some of Swin's stages, in float16."""
-        swin = self.model.base_model.mask2former.pixel_level_module.encoder
+        swin = self.model.base_model.vision_encoder
         table = pixel_table(self.processor)
 
         @torch.no_grad()

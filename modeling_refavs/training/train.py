@@ -11,10 +11,13 @@ from tokenizers import ByteLevelBPETokenizer
 from transformers import PreTrainedModel, RobertaTokenizer, ViTImageProcessorPil, set_seed
 from transformers.utils import cached_file, logging
 
-from ..configuration_refavs import RefAVSConfig
+from ..avsegformer_refavs import RefAVSAVSegFormerForSegmentation
+from ..baselines_refavs import RefAVSBaseline
 from ..feature_extraction_refavs import RefAVSFeatureExtractor
 from ..modeling_refavs import RefAVSForSegmentation, RefAVSPreTrainedModel
 from ..processing_refavs import RefAVSProcessor
+from ..referformer_refavs import RefAVSReferFormerForSegmentation
+from ..tpavi_refavs import RefAVSTPAVIForSegmentation
 from ..utils.files import lock_folder
 from .arguments import DataArguments, ModelArguments, RefAVSTrainingArguments, read_recipe
 from .augmentation import find_renamed
@@ -36,13 +39,20 @@ from .trainer import RefAVSTrainer
 
 
 logger = logging.get_logger(__name__)
+ModelClass = type[RefAVSPreTrainedModel] | type[RefAVSBaseline]
+MODEL_CLASSES: dict[str, ModelClass] = {  # by the recipe's architecture
+    "eemc": RefAVSForSegmentation,
+    "avsegformer": RefAVSAVSegFormerForSegmentation,
+    "referformer": RefAVSReferFormerForSegmentation,
+    "tpavi": RefAVSTPAVIForSegmentation,
+}
 SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
 
 def start_model(
     arguments: ModelArguments,
     sentences: Sequence[str],
-    kind: type[RefAVSPreTrainedModel] = RefAVSForSegmentation,
+    kind: ModelClass = RefAVSForSegmentation,
 ) -> tuple[RefAVSPreTrainedModel, RefAVSProcessor]:
     """
     Args:
@@ -106,9 +116,9 @@ def _take_class_predictor(model: RefAVSPreTrainedModel, mask2former: str) -> Non
 
 
 def _random_model(
-    kind: type[RefAVSPreTrainedModel], arguments: ModelArguments, sentences: Sequence[str]
+    kind: ModelClass, arguments: ModelArguments, sentences: Sequence[str]
 ) -> tuple[RefAVSPreTrainedModel, RefAVSProcessor]:
-    model = kind(RefAVSConfig(**arguments.config))
+    model = kind(kind.config_class(**arguments.config))
     size = {"height": arguments.image_size, "width": arguments.image_size}
     processor = RefAVSProcessor(
         ViTImageProcessorPil(size=size),
@@ -149,7 +159,7 @@ def run_training(
         ValueError: a recipe, a file or a disk that training cannot work with.
     """
     model_args, data_args, args = read_recipe(recipe, overrides)
-    classes = {"masks": RefAVSForSegmentation, **stage_classes}
+    classes = {"masks": MODEL_CLASSES[model_args.architecture], **stage_classes}
     if model_args.stage not in classes:
         raise ValueError(
             f"stage {model_args.stage} is one of modeling_refavs.research.stages: pass its "
@@ -163,14 +173,14 @@ def train(
     model_args: ModelArguments,
     data_args: DataArguments,
     args: RefAVSTrainingArguments,
-    model_class: type[RefAVSPreTrainedModel] = RefAVSForSegmentation,
+    model_class: ModelClass | None = None,
     announce: Callable[[str], None] = lambda line: None,
 ) -> str:
     """Train, or go on with a training that was stopped. Returns what became of it in one line.
 
     Args:
         model_args, data_args, args: see [`read_recipe`].
-        model_class: what is trained.
+        model_class: what is trained; None: what the recipe's architecture says.
         announce: see [`run_training`].
 
     Raises:
@@ -195,7 +205,7 @@ def _train(
     model_args: ModelArguments,
     data_args: DataArguments,
     args: RefAVSTrainingArguments,
-    model_class: type[RefAVSPreTrainedModel],
+    model_class: ModelClass | None,
     announce: Callable[[str], None],
 ) -> str:
     output = Path(args.output_dir)
@@ -223,9 +233,11 @@ def make_trainer(
     model_args: ModelArguments,
     data_args: DataArguments,
     args: RefAVSTrainingArguments,
-    model_class: type[RefAVSPreTrainedModel] = RefAVSForSegmentation,
+    model_class: ModelClass | None = None,
 ) -> RefAVSTrainer:
-    """The model to start from, the data prepared for it, and a Trainer of both."""
+    """The model to start from, the data prepared for it, and a Trainer of both; `model_class` as in
+    [`train`]."""
+    model_class = model_class or MODEL_CLASSES[model_args.architecture]
     if model_args.stage != "masks" and data_args.cache_vision:
         raise ValueError(
             f"stage {model_args.stage} decodes nothing: set cache_cues in place of cache_vision"
@@ -234,6 +246,10 @@ def make_trainer(
         raise ValueError(
             f"stage {model_args.stage} trains no masks that could be validated: eval_strategy must "
             "be no"
+        )
+    if model_args.architecture != "eemc" and data_args.cache_cues:
+        raise ValueError(
+            f"{model_args.architecture} has no cues: set cache_vision in place of cache_cues"
         )
     set_seed(args.seed)
     with args.main_process_first(desc="reading and preparing data"):

@@ -24,6 +24,7 @@ from transformers import EarlyStoppingCallback, Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
+from ..baselines_refavs import RefAVSBaseline
 from ..loss_refavs import RefAVSLossCounts, count_masks
 from ..modeling_refavs import RefAVSForSegmentation
 from ..utils.files import whole_file
@@ -50,7 +51,9 @@ def parameter_groups(model: nn.Module, args: RefAVSTrainingArguments) -> list[di
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            pretrained = "mask2former." in name and ".adapter." not in name
+            pretrained = name.startswith("vision_encoder.") or (
+                "mask2former." in name and ".adapter." not in name
+            )
             decays = parameter.dim() > 1 and id(parameter) not in embeddings
             groups.setdefault((pretrained, decays), []).append(parameter)
     return [
@@ -176,7 +179,7 @@ class RefAVSTrainer(Trainer):
     ):
         self.data_args = data_args
         table, padding = pixel_table(processor), processor.tokenizer.pad_token_id
-        decodes = isinstance(model, RefAVSForSegmentation)
+        decodes = isinstance(model, (RefAVSForSegmentation, RefAVSBaseline))
         self.eval_collator = eval_split and ClipCollator(eval_split, table, padding)
         super().__init__(
             model=model,

@@ -62,13 +62,19 @@ SWIN_BASE = {
 ROBERTA_BASE = {"max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
 LABELS = {0: "the referred object"}  # Mask2Former's class head: this, or nothing
 TASK = "referring-audio-visual-segmentation"
+PIPELINE_TYPES = ("refavs", "refavs_avsegformer", "refavs_referformer", "refavs_tpavi")
 PIPELINE = {"impl": "pipeline_refavs.RefAVSPipeline", "pt": ["AutoModel"], "type": "multimodal"}
 PAPER = {
     "mask2former_config": {"backbone_config": SWIN_BASE, "id2label": LABELS},
+    "vision_config": SWIN_BASE,
     "text_config": ROBERTA_BASE,
 }
 # What a configuration of an encoder that names no `model_type` is of
-ENCODER_TYPES = {"text_config": "roberta", "audio_config": "refavs_vggish"}
+ENCODER_TYPES = {
+    "vision_config": "swin",
+    "text_config": "roberta",
+    "audio_config": "refavs_vggish",
+}
 NUM_STAGES = 4  # maps of the vision encoder
 
 
@@ -135,6 +141,34 @@ class RefAVSPreTrainedConfig(PreTrainedConfig):
                 logger.warning(message)
 
 
+class RefAVSSegmentationConfig(RefAVSPreTrainedConfig):
+    """What the configurations of EEMC and of the methods that it is compared with share."""
+
+    @property
+    def custom_pipelines(self) -> dict[str, dict]:
+        """Tells `pipeline` which class of a saved folder does the task; nothing where the installed
+        package is registered."""
+        from transformers.pipelines import PIPELINE_REGISTRY  # late: it imports every Auto class
+
+        return {} if TASK in PIPELINE_REGISTRY.get_supported_tasks() else {TASK: dict(PIPELINE)}
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "custom_pipelines": {TASK: dict(PIPELINE)}}
+
+    def _make_sub_configs(self) -> None:
+        """Dicts become configurations, and what is not given the paper's."""
+        for name, config_class in self.sub_configs.items():
+            given = getattr(self, name)
+            if given is None:
+                given = PAPER.get(name, {})
+            if isinstance(given, dict):
+                if name in ENCODER_TYPES:
+                    given = config_class.for_model(**{"model_type": ENCODER_TYPES[name], **given})
+                else:
+                    given = config_class(**given)
+                setattr(self, name, given)
+
+
 @strict
 class RefAVSAudioConfig(RefAVSPreTrainedConfig):
     """VGGish (Hershey et al., 2017), the audio encoder of Sec. 4.2.
@@ -185,6 +219,8 @@ class RefAVSGroundingConfig(RefAVSPreTrainedConfig):
         vocabulary_size: number of classes of a classifier of F_V, by whose names it is told what
             queries' masks show, see [`RefAVSNamingHead`]; 0: there is none. It needs
             `use_alignment`.
+        alignment_weight, naming_weight: how much that likeness and those names count, chosen on a
+            validation split as the bias is.
         use_iou_head: the IoU of each mask with the truth is predicted, see [`RefAVSIoUHead`]. It
             changes no mask.
     """
@@ -198,14 +234,15 @@ class RefAVSGroundingConfig(RefAVSPreTrainedConfig):
     use_audio_memory_cue: bool = False
     use_alignment: bool = False
     vocabulary_size: int = 0
+    alignment_weight: float = 1.0
+    naming_weight: float = 1.0
     use_iou_head: bool = False
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
-        if not math.isfinite(self.object_score_bias):
-            raise ValueError(
-                f"object_score_bias must be a finite number, got {self.object_score_bias}"
-            )
+        for name in ("object_score_bias", "alignment_weight", "naming_weight"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} must be a finite number, got {getattr(self, name)}")
         for name in ("grounding_weight", "use_alignment"):
             if getattr(self, name) and not self.loss_weight:
                 raise ValueError(
@@ -242,7 +279,7 @@ class RefAVSMask2FormerConfig(Mask2FormerConfig):
 
 
 @strict
-class RefAVSConfig(RefAVSPreTrainedConfig):
+class RefAVSConfig(RefAVSSegmentationConfig):
     """EEMC: Expression Enhancing with Multimodal Cues.
 
     Args:
@@ -328,17 +365,6 @@ class RefAVSConfig(RefAVSPreTrainedConfig):
         wanted = self.grounding_config.use_audio_memory_cue
         return wanted and self.use_audio_cues and self.use_cached_memory
 
-    @property
-    def custom_pipelines(self) -> dict[str, dict]:
-        """Tells `pipeline` which class of a saved folder does the task; nothing where the installed
-        package is registered."""
-        from transformers.pipelines import PIPELINE_REGISTRY  # late: it imports every Auto class
-
-        return {} if TASK in PIPELINE_REGISTRY.get_supported_tasks() else {TASK: dict(PIPELINE)}
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**super().to_dict(), "custom_pipelines": {TASK: dict(PIPELINE)}}
-
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """See [`LEGACY_FIELDS`]; both what was saved and what wins over it may have them."""
@@ -350,16 +376,7 @@ class RefAVSConfig(RefAVSPreTrainedConfig):
             self.grounding_config = rename_legacy_fields(given)["grounding_config"]
         vision_config = kwargs.pop("vision_config", None)
         kwargs.pop("custom_pipelines", None)
-        for name, config_class in self.sub_configs.items():
-            given = getattr(self, name)
-            if given is None:
-                given = PAPER.get(name, {})
-            if isinstance(given, dict):
-                if name in ENCODER_TYPES:
-                    given = config_class.for_model(**{"model_type": ENCODER_TYPES[name], **given})
-                else:
-                    given = config_class(**given)
-                setattr(self, name, given)
+        self._make_sub_configs()
         if vision_config is not None:
             if isinstance(vision_config, dict):
                 vision_config = AutoConfig.for_model(**vision_config)
@@ -410,4 +427,9 @@ RefAVSConfig.register_for_auto_class()
 RefAVSAudioConfig.register_for_auto_class()
 
 
-__all__ = ["RefAVSAudioConfig", "RefAVSConfig", "RefAVSGroundingConfig"]
+__all__ = [
+    "RefAVSAudioConfig",
+    "RefAVSConfig",
+    "RefAVSGroundingConfig",
+    "RefAVSSegmentationConfig",
+]

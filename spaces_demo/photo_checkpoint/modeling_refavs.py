@@ -34,7 +34,6 @@ from .encoders_refavs import (
     RefAVSEncodersMixin,
     audio_config_of,
     audio_encoder_class,
-    encode_seconds,
     frozen_names,
     make_text_encoder,
     text_config_of,
@@ -191,7 +190,7 @@ class RefAVSModel(RefAVSPreTrainedModel):
         text_encoder_class(config.text_config)
         audio_encoder = audio_encoder_class(config.audio_config)
         self.mask2former = RefAVSMask2FormerModel(config.mask2former_config, config.adapter_size)
-        channels = self.mask2former.pixel_level_module.encoder.channels[-1]
+        channels = self.vision_encoder.channels[-1]
         self.cue_projection = RefAVSCueProjection(config, channels)
         self.visual_fusion = RefAVSTemporalBimodalTransformer(config)
         self.text_encoder = self.audio_encoder = self.audio_fusion = None
@@ -211,9 +210,13 @@ class RefAVSModel(RefAVSPreTrainedModel):
         self.post_init()
         self._freeze(*frozen_names(self))
 
+    @property
+    def vision_encoder(self) -> nn.Module:
+        return self.mask2former.pixel_level_module.encoder
+
     def get_input_embeddings(self) -> nn.Module:
         """Of the main input, pixels: the vision encoder's patches."""
-        return self.mask2former.pixel_level_module.encoder.get_input_embeddings()
+        return self.vision_encoder.get_input_embeddings()
 
     def encode_clips(
         self,
@@ -420,16 +423,6 @@ class RefAVSModel(RefAVSPreTrainedModel):
         cues, past, memory = self.cached_memory(cues, step_mask, memory)
         return cues.flatten(0, 1), past.flatten(0, 1), memory
 
-    def _encode_frames(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The four stages of the vision encoder."""
-        if pixel_values.dim() != 5:
-            raise ValueError(
-                "pixel_values must be (clips, frames, 3, height, width), got "
-                f"{tuple(pixel_values.shape)}"
-            )
-        stages = self.mask2former.encode_frames(pixel_values.flatten(0, 1))
-        return tuple(stage.unflatten(0, pixel_values.shape[:2]) for stage in stages)
-
     def _decode_pixels(self, stages: Sequence[torch.Tensor]) -> RefAVSPixels:
         """What Mask2Former's pixel decoder makes of the four stages, `(clips * frames, ...)`
         each."""
@@ -442,53 +435,6 @@ class RefAVSModel(RefAVSPreTrainedModel):
             else None
         )
         return audio, self.cue_projection.project_frames(clips.frame_features)
-
-    def _encode_audio(
-        self,
-        steps: torch.Size,
-        input_features: torch.Tensor | None,
-        input_features_mask: torch.Tensor | None,
-        audio_features: torch.Tensor | None,
-    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """F_A and which steps have sound; the ablation without audio has neither, a clip without
-        sound has no such step."""
-        if not self.config.use_audio_cues:
-            return None, None
-        if audio_features is None and input_features is None:
-            size = self.cue_projection.audio.in_features
-            silence = torch.zeros(*steps, size, device=self.device, dtype=self.dtype)
-            return silence, torch.zeros(steps, dtype=torch.bool, device=self.device)
-        audio_features = (
-            encode_seconds(self.audio_encoder, input_features)
-            if audio_features is None
-            else audio_features
-        )
-        if audio_features.shape[:2] != steps:
-            raise ValueError(
-                f"each frame needs one second of sound: got {tuple(steps)} (clips, frames) "
-                f"and {tuple(audio_features.shape[:2])} (clips, log-mel examples)"
-            )
-        return (
-            audio_features,
-            None if input_features_mask is None else input_features_mask.bool().any(dim=-1),
-        )
-
-    def encode_text(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        text_features: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """F_T and which of its tokens are real; the ablation without text has neither."""
-        if not self.config.use_text_cues:
-            return None, None
-        tokens = text_features[..., 0] if input_ids is None else input_ids
-        attention_mask = torch.ones_like(tokens) if attention_mask is None else attention_mask
-        if text_features is None:
-            text_features = self.text_encoder(
-                input_ids, attention_mask=attention_mask
-            ).last_hidden_state
-        return text_features, attention_mask.bool()
 
 
 class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):

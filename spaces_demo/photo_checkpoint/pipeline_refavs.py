@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from transformers import Pipeline
 
+from .configuration_refavs import PIPELINE_TYPES
 from .feature_extraction_refavs import SAMPLING_RATE
 from .mask_rle import encode_rle
 from .modeling_outputs_refavs import RefAVSSegmentationOutput, mask_scores
@@ -46,9 +47,9 @@ class RefAVSPipeline(Pipeline):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        if self.model.config.model_type != "refavs":
+        if (came := self.model.config.model_type) not in PIPELINE_TYPES:
             raise ValueError(
-                f"this task needs a model of type refavs, got {self.model.config.model_type}"
+                f"this task needs a model of type {' or '.join(PIPELINE_TYPES)}, got {came}"
             )
 
     def __call__(self, videos: Any, **kwargs) -> list:

@@ -10,6 +10,7 @@
 import contextlib
 import inspect
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from transformers import AutoModel, AutoModelForTextEncoding, PreTrainedConfig, 
 
 from .modeling_vggish import RefAVSVggishModel
 
+
+PIXELS_AT_ONCE = 2 * 384**2  # of frames, see [`frames_at_once`]
 
 # What FSDP, checkpointing and `torch.compile` put into the name of a module that they wrap.
 WRAPPER = re.compile(r"\._(fsdp_wrapped_module|checkpoint_wrapped_module|orig_mod)(?=\.|$)")
@@ -108,9 +111,31 @@ def encode_seconds(encoder: PreTrainedModel, input_features: torch.Tensor) -> to
     return vectors.unflatten(0, leading)
 
 
+def encode_frames(encoder: PreTrainedModel, frames: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """`(frames, 3, H, W)` -> the backbone's four stages, `(frames, C, h, w)` each."""
+    split = frames.split(frames_at_once(frames, PIXELS_AT_ONCE))
+    parts = [encoder(part).feature_maps for part in split]
+    return tuple(map(join_parts, zip(*parts, strict=True)))
+
+
+def frames_at_once(maps: torch.Tensor, places: int) -> int:
+    """How many maps pass through a part at a time: on a CPU as many as have so many places, at
+    least one, so that its caches hold what one layer hands to the next; elsewhere all."""
+    return max(
+        1, places // (maps.shape[-1] * maps.shape[-2]) if maps.device.type == "cpu" else len(maps)
+    )
+
+
+def join_parts(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
 class RefAVSEncodersMixin:
-    """What is done with the encoders inside of a model: freezing them; and with the embeddings of
-    frames and of words what transformers does with those of a language model."""
+    """What is done with the encoders inside of a model: running and freezing them; and with the
+    embeddings of frames and of words what transformers does with those of a language model.
+
+    Encoders are `vision_encoder`, `text_encoder` and `audio_encoder`; the last two may be None
+    where the configuration's `use_text_cues` and `use_audio_cues` are off."""
 
     _resting = _frozen = frozenset()
 
@@ -130,6 +155,63 @@ class RefAVSEncodersMixin:
             if WRAPPER.sub("", name) in self._frozen:
                 parameter.requires_grad_(False)
         return self
+
+    def _encode_frames(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The four stages of the vision encoder, `(clips, frames, C, h, w)` each."""
+        if pixel_values.dim() != 5:
+            raise ValueError(
+                "pixel_values must be (clips, frames, 3, height, width), got "
+                f"{tuple(pixel_values.shape)}"
+            )
+        stages = encode_frames(self.vision_encoder, pixel_values.flatten(0, 1))
+        return tuple(stage.unflatten(0, pixel_values.shape[:2]) for stage in stages)
+
+    def _encode_audio(
+        self,
+        steps: torch.Size,
+        input_features: torch.Tensor | None,
+        input_features_mask: torch.Tensor | None,
+        audio_features: torch.Tensor | None,
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """F_A and which steps have sound; a model without audio has neither, a clip without
+        sound has no such step."""
+        if not self.config.use_audio_cues:
+            return None, None
+        if audio_features is None and input_features is None:
+            size = audio_size(self.config.audio_config)
+            silence = torch.zeros(*steps, size, device=self.device, dtype=self.dtype)
+            return silence, torch.zeros(steps, dtype=torch.bool, device=self.device)
+        audio_features = (
+            encode_seconds(self.audio_encoder, input_features)
+            if audio_features is None
+            else audio_features
+        )
+        if audio_features.shape[:2] != steps:
+            raise ValueError(
+                f"each frame needs one second of sound: got {tuple(steps)} (clips, frames) "
+                f"and {tuple(audio_features.shape[:2])} (clips, log-mel examples)"
+            )
+        return (
+            audio_features,
+            None if input_features_mask is None else input_features_mask.bool().any(dim=-1),
+        )
+
+    def encode_text(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        text_features: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """F_T and which of its tokens are real; a model without text has neither."""
+        if not self.config.use_text_cues:
+            return None, None
+        tokens = text_features[..., 0] if input_ids is None else input_ids
+        attention_mask = torch.ones_like(tokens) if attention_mask is None else attention_mask
+        if text_features is None:
+            text_features = self.text_encoder(
+                input_ids, attention_mask=attention_mask
+            ).last_hidden_state
+        return text_features, attention_mask.bool()
 
     def resize_token_embeddings(self, *args, **kwargs) -> nn.Embedding:
         """Of the text encoder; see `PreTrainedModel`."""
@@ -218,8 +300,11 @@ __all__ = [
     "audio_config_of",
     "audio_encoder_class",
     "audio_size",
+    "encode_frames",
     "encode_seconds",
+    "frames_at_once",
     "frozen_names",
+    "join_parts",
     "make_text_encoder",
     "text_config_of",
     "text_encoder_class",

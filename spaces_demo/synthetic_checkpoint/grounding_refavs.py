@@ -45,6 +45,7 @@ class RefAVSAlignmentHead(nn.Module):
     def __init__(self, config: RefAVSConfig):
         super().__init__()
         self.gates = nn.Linear(config.hidden_size, 2)
+        self.scale = config.grounding_config.alignment_weight / config.hidden_size**0.5
 
     def forward(
         self,
@@ -69,7 +70,7 @@ class RefAVSAlignmentHead(nn.Module):
         if audio is not None:
             heard = normalise(audio.squeeze(2)) * audio_mask[..., None].to(audio.dtype)
             wanted = wanted + gates[:, :, 1] * heard
-        return (normalise(visual) * wanted[:, :, None]).sum(-1) / visual.shape[-1] ** 0.5
+        return self.scale * (normalise(visual) * wanted[:, :, None]).sum(-1)
 
 
 class RefAVSNamingHead(nn.Module):
@@ -83,6 +84,7 @@ class RefAVSNamingHead(nn.Module):
         classes = config.grounding_config.vocabulary_size
         self.classifier = nn.Linear(visual_channels, classes)
         self.naming = nn.Linear(config.text_config.hidden_size, classes)
+        self.weight = config.grounding_config.naming_weight
 
     def forward(self, features: torch.Tensor, named: torch.Tensor) -> torch.Tensor:
         """
@@ -93,7 +95,8 @@ class RefAVSNamingHead(nn.Module):
         Returns:
             `(frames, num_queries)`.
         """
-        return (self.classifier(features).softmax(-1) @ named.unsqueeze(-1)).squeeze(-1)
+        shown = self.classifier(features).softmax(-1)
+        return self.weight * (shown @ named.unsqueeze(-1)).squeeze(-1)
 
 
 @dataclass

@@ -314,7 +314,7 @@ def test_the_picture_shows_truth_and_prediction():
         {"expression": "the dog", "category": "dog"},
         frames,
         masks,
-        masks[::-1] * 0.9,
+        {"prediction": masks[::-1] * 0.9},
     )
     picture = np.asarray(draw_gallery([panel, panel], Conventions()))
     assert picture.shape[0] % 2 == 0
@@ -326,6 +326,17 @@ def test_the_picture_shows_truth_and_prediction():
         {"expression": "the cat", "category": "null"},
         frames,
         masks & False,
-        masks * 0.9,
+        {"prediction": masks * 0.9},
     )
     assert draw_gallery([null], Conventions()).size == (picture.shape[1], picture.shape[0] // 2)
+
+
+def test_several_predictions_are_below_each_other():
+    masks = np.ones((2, 8, 8), dtype=bool)
+    frames = [Image.new("RGB", (160, 120), (128, 128, 128))] * 2
+    sentence = {"expression": "the dog", "category": "dog"}
+    heights = []
+    for names in (["one"], ["one", "two"], ["one", "two", "three"]):
+        panel = Panel("median", sentence, frames, masks, dict.fromkeys(names, masks * 0.9))
+        heights.append(draw_gallery([panel], Conventions()).height)
+    assert heights[2] - heights[1] == heights[1] - heights[0] > 120

@@ -158,7 +158,7 @@ def test_mistakes(pipe, clip, tmp_path):
         "sampling_rate must be given": lambda: pipe(
             {"frames": clip["frames"], "audio": clip["audio"]}, text="the dog"
         ),
-        "of type refavs, got refavs_released": lambda: RefAVSPipeline(
+        "or refavs_tpavi, got refavs_released": lambda: RefAVSPipeline(
             make_released_model(), processor=pipe.processor
         ),
     }

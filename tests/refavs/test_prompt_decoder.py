@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import Mask2FormerForUniversalSegmentation
 
-from modeling_refavs import RefAVSForSegmentation, mask2former_refavs
+from modeling_refavs import RefAVSForSegmentation, encoders_refavs, mask2former_refavs
 from modeling_refavs.mask2former_refavs import RefAVSMask2FormerModel
 from tests.conftest import make_config, stir
 
@@ -76,7 +76,7 @@ def test_a_few_frames_at_a_time_give_what_all_at_once_give(plain, monkeypatch):
     )
     answers = []
     for frames_at_once in (5, 2, 0):
-        monkeypatch.setattr(mask2former_refavs, "PIXELS_AT_ONCE", frames_at_once * 96 * 96)
+        monkeypatch.setattr(encoders_refavs, "PIXELS_AT_ONCE", frames_at_once * 96 * 96)
         monkeypatch.setattr(mask2former_refavs, "POSITIONS_AT_ONCE", frames_at_once * 24 * 24)
         stages = ours.encode_frames(frames)
         decoded = ours.decode_pixels(stages)

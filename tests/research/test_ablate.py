@@ -73,9 +73,9 @@ def test_every_variant_is_trained_and_scored(commands, recipe, tmp_path, capsys)
     assert training[4:] == [
         "--max_steps",
         "3",
-        f"--output_dir={folder}",
         "--seed=1",
         "--config.use_cached_memory=false",
+        f"--output_dir={folder}",
     ]
     table = capsys.readouterr().out
     assert "| EEMC | 35.00 ± 35.36 | 70.00 ± 70.71 |" in table
@@ -104,8 +104,8 @@ def test_stages_go_on_from_one_another(commands, recipe, tmp_path):
     )
     folder = tmp_path / "no_audio" / "seed0"
     stages = [
-        [str(recipe), f"--output_dir={folder}/stage1", "--seed=0", "--config.use_audio_cues=false"],
-        [str(SMOKE), f"--output_dir={folder}", "--seed=0", f"--model={folder}/stage1"],
+        [str(recipe), "--seed=0", "--config.use_audio_cues=false", f"--output_dir={folder}/stage1"],
+        [str(SMOKE), "--seed=0", f"--model={folder}/stage1", f"--output_dir={folder}"],
     ]
     assert [command[3:] for command in commands[:2]] == stages
     assert commands[2][commands[2].index("--model") + 1] == str(folder)

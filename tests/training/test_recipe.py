@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from modeling_refavs.training.arguments import read_recipe
+from modeling_refavs.training.train import MODEL_CLASSES
 
 from .conftest import SMOKE
 
@@ -35,8 +36,12 @@ def test_every_recipe_is_understood(path, tmp_path):
         "synthetic_alignment": "mask2former",
         "photo_single_step": "vision",
         "refavs_bench": "mask2former",
+        "compare": "vision",
     }
-    assert getattr(model_args, starts.get(path.stem, "model"))
+    method = path.stem.removesuffix(f"_{model_args.architecture}")
+    assert getattr(model_args, starts.get(method, "model"))
+    if model_args.architecture != "eemc":
+        MODEL_CLASSES[model_args.architecture].config_class(**model_args.config)
 
 
 def test_old_name_of_an_option_is_understood(write):

@@ -1,0 +1,104 @@
+"""`refavs compare`: trainings and evaluations of several recipes, and what it makes of them."""
+
+import json
+
+import pytest
+import yaml
+from PIL import Image
+
+from modeling_refavs.cli import main
+from modeling_refavs.research import ablate as ablation
+from modeling_refavs.research.compare import choose_typical, compare, comparison_text
+from tests.research.test_ablate import make_report
+
+
+@pytest.fixture
+def recipes(recipe, tmp_path):
+    """Of EEMC and of TPAVI, one step each."""
+    values = yaml.safe_load(recipe.read_text()) | {"max_steps": 1}
+    config = values["config"]
+    tpavi = {
+        "architecture": "tpavi",
+        "config": {
+            "vision_config": config["mask2former_config"]["backbone_config"],
+            "text_config": config["text_config"],
+            "audio_config": config["audio_config"],
+            "hidden_size": 32,
+        },
+    }
+    paths = [tmp_path / "small_eemc.yaml", tmp_path / "small_tpavi.yaml"]
+    for path, changed in zip(paths, ({}, tpavi), strict=True):
+        path.write_text(yaml.safe_dump({**values, **changed}))
+    return paths
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The words of each command, which runs here and not in a process of its own."""
+    commands = []
+
+    def run_here(words, what):
+        commands.append(list(words[2:]))
+        assert main(words[2:]) == 0, what
+
+    monkeypatch.setattr(ablation, "run_apart", run_here)
+    return commands
+
+
+def test_methods_are_trained_scored_and_shown(recipes, started, tmp_path, capsys):
+    output = tmp_path / "out"
+    words = ["compare", *map(str, recipes), "--output", str(output), "--by", "dimension"]
+    assert main(words) == 0
+    assert [command[0] for command in started] == ["train", "evaluate"] * 2
+    text = (output / "comparison.md").read_text()
+    assert capsys.readouterr().out.endswith(text)
+    for line in ("| EEMC |", "| AVSBench + text |", "| EEMC, paper | 34.20 | 51.3 | 49.54 |"):
+        assert line in text
+    assert "| AVSBench + text, paper | 23.20 | 51.1 | 32.36 | 52.9" not in text
+    assert "| dimension | EEMC | AVSBench + text |" in text
+    assert "AVSegFormer" not in text
+    with Image.open(output / "figure_4.png") as figure:
+        assert figure.width > 1500
+    assert main(words) == 0  # nothing is trained again, and nothing scored
+    assert [command[0] for command in started[4:]] == ["evaluate"] * 2
+    scores = output / "small_tpavi" / "seed0" / "evaluation" / "scores-0.jsonl"
+    assert len(scores.read_text().splitlines()) == 3
+
+
+def test_without_the_added_modality_a_method_has_its_own_name():
+    text = comparison_text({"AVSegFormer": [make_report(0.3)], "EEMC": [make_report(0.4)]})
+    assert "| AVSegFormer | 30.00 |" in text
+    assert "AVSegFormer + text, paper" not in text
+    assert "one seed" in text
+
+
+def test_the_typical_clip_is_the_median_of_the_mean_over_methods(tmp_path):
+    scores = {"a": [0.9, 0.2, 0.4], "b": [0.1, 0.2, 0.9]}  # means 0.5, 0.2, 0.65
+    for name, values in scores.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        lines = [
+            {
+                "split": "test_s",
+                "index": index,
+                "sentences": [
+                    {"category": "dog", "jaccard": 10 * value, "jaccard_frames": 10, "predicted": 0}
+                ],
+            }
+            for index, value in enumerate(values)
+        ]
+        (folder / "scores-0.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    choice = choose_typical([tmp_path / name for name in scores], "test_s")
+    assert (choice.index, choice.title) == (0, "median of 3 clips")
+
+
+def test_mistakes(recipes, started, tmp_path):
+    with pytest.raises(ValueError, match="different file names"):
+        compare([recipes[0], recipes[0]], tmp_path / "out")
+    with pytest.raises(ValueError, match="small_eemc: a recipe of stage masks is needed"):
+        compare(recipes[:1], tmp_path / "out", overrides=["--stage", "cues"])
+    values = yaml.safe_load(recipes[1].read_text()) | {"data": "elsewhere"}
+    recipes[1].write_text(yaml.safe_dump(values))
+    with pytest.raises(ValueError, match="elsewhere: say with --data what is scored"):
+        compare(recipes, tmp_path / "out")
+    assert not started
