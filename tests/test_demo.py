@@ -67,6 +67,22 @@ def test_the_page_opens_with_what_its_model_answers(name):
     assert shares.max() < 0.2
 
 
+def test_the_first_example_is_right_in_every_second():
+    """The bear is at the left until it leaves, the cello at the right once it has come."""
+    answer = segment_video(
+        RefAVSForSegmentation.from_pretrained(PHOTO_FOLDER).eval(),
+        RefAVSProcessor.from_pretrained(PHOTO_FOLDER),
+        draw_examples.EXAMPLES / "bear_first.mp4",
+        ["the bear", "the cello", "the airplane"],
+    )
+    assert [answer.intervals(row) for row in range(3)] == [[(0, 8)], [(3, 10)], []]
+    for row, seconds, columns in ((0, range(8), slice(0, 260)), (1, range(3, 10), slice(260, 480))):
+        masks = np.stack([answer.masks(second)[row] for second in seconds])
+        assert masks[..., columns].sum() > 0.98 * masks.sum()
+        shares = masks.mean((1, 2))
+        assert shares.max() < 2 * shares.min()
+
+
 def test_the_photographic_checkpoint_is_small_and_whole():
     sizes = {path.name: path.stat().st_size for path in PHOTO_FOLDER.iterdir()}
     assert max(sizes.values()) < 45_000_000
