@@ -22,7 +22,7 @@ from dataset_script.schema import NUM_FRAMES, SPLITS
 
 from ..inference.loading import choose_device, load_model
 from ..utils.files import lock_folder, whole_file
-from .gallery import Panel, choose_clips, draw_gallery
+from .gallery import Panel, choose_sentences, draw_gallery
 from .predictors import FolderPredictor, ModelPredictor
 from .report import Pooling, SentenceFacts, build_report, read_splits, report_text
 from .scoring import Conventions, Journal, Truth, score_clip, true_masks
@@ -281,7 +281,8 @@ def _write_gallery(
 ) -> None:
     """`clips_<split>.png`; its few clips go through the predictor once more."""
     panels = []
-    for choice in choose_clips([record for record in journal.read() if record["split"] == split]):
+    records = [record for record in journal.read() if record["split"] == split]
+    for choice in choose_sentences(records):
         clip = clips[choice.index]
         truths = true_masks(clip, conventions.mask_size)
         probabilities = list(predictor(clip, truths))[choice.sentence]
