@@ -25,7 +25,7 @@ SCORES = {
     "eval_jaccard": ("J (higher is better)", "#228833"),
     "eval_null": ("S (lower is better)", "#ee6677"),
 }
-DPI = 110
+SIZE, DPI = (9.2, 3.8), 150  # inches: read at half of its pixels
 
 Log = Sequence[dict[str, Any]]
 
@@ -37,14 +37,12 @@ def draw_curves(log_history: Log, path: str | Path) -> None:
     Args:
         log_history: of a `TrainerState`, as trainer_state.json has it.
     """
-    figure = Figure(figsize=(13, 4.4), dpi=DPI, layout="constrained")
-    panels = zip(
-        figure.subplots(1, 3),
-        (("loss", LOSSES), ("learning rate", RATE), ("validation", SCORES)),
-        strict=True,
-    )
-    for axes, (title, curves) in panels:
-        _draw_panel(axes, title, curves, log_history)
+    panels = {"loss": LOSSES, "learning rate": RATE, "validation": SCORES}
+    logged = {key for entry in log_history for key in entry}
+    panels = {title: curves for title, curves in panels.items() if logged & curves.keys()}
+    figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
+    for number, (title, curves) in enumerate(panels.items(), start=1):
+        _draw_panel(figure.add_subplot(1, len(panels), number), title, curves, log_history)
     with whole_file(path) as unfinished:
         figure.savefig(unfinished, format="png")
 
@@ -69,5 +67,5 @@ def _draw_panel(
     axes.spines[["top", "right"]].set_visible(False)
     if axes.lines:
         axes.legend(
-            frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3
+            frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2
         )  # below, clear of the curves

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from modeling_refavs.training import curves
 from modeling_refavs.training.curves import draw_curves
 
 
@@ -29,11 +30,18 @@ LOG = [
 
 
 @pytest.mark.parametrize("log", [LOG, []], ids=["a run", "nothing"])
-def test_three_panels(log, tmp_path):
+def test_one_wide_picture(log, tmp_path):
     draw_curves(log, tmp_path / "curves.png")
     picture = np.asarray(Image.open(tmp_path / "curves.png").convert("L"))
-    assert picture.shape[1] > 2.5 * picture.shape[0]
+    assert picture.shape[1] > 2 * picture.shape[0]
     assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
+
+
+def test_there_is_no_empty_panel(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(curves, "_draw_panel", lambda axes, title, *_: drawn.append(title))
+    draw_curves(LOG[:1], tmp_path / "curves.png")
+    assert drawn == ["loss", "learning rate"]
 
 
 def test_curves_that_are_there_are_drawn(tmp_path):
