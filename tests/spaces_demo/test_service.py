@@ -4,6 +4,7 @@ import json
 import zipfile
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from limits import LimitError
@@ -79,7 +80,12 @@ def test_a_cut_out_is_what_refavs_segment_writes(service, tmp_path, write_clip):
     output, model = tmp_path / "command.webm", str(FOLDER / "synthetic_checkpoint")
     options = ["--model", model, "--mode", "cutout", "--output", str(output)]
     assert main(["segment", str(clip), "the cat", *options]) == 0
-    assert Path(answer["cutout"]).read_bytes() == output.read_bytes()
+    packets = []
+    for path in (answer["cutout"], output):  # the files hold random numbers of their own
+        with av.open(str(path)) as container:
+            packets.append([bytes(packet) for packet in container.demux()])
+    assert packets[0] == packets[1]
+    assert len(packets[0]) > 3
 
 
 @pytest.mark.parametrize("sound", [True, False])
