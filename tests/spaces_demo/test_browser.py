@@ -111,10 +111,13 @@ def test_an_answered_example_stands_there_before_any_run(open_page, window):
     page = open_page(viewport)
     assert page.locator(".answer b").all_inner_texts() == examples()[0]["sentences"]
     page.wait_for_function("document.querySelector('#overlay video').readyState >= 2")
-    assert page.locator("#cards button").count() == len(examples())
-    assert (
-        page.locator("#cards button").last.evaluate("card => card.getBoundingClientRect().bottom")
-        <= viewport["height"]
+    page.wait_for_function(
+        """([count, height]) => {
+            const cards = [...document.querySelectorAll("#cards button")];
+            return cards.length == count
+                && cards.every(card => card.getBoundingClientRect().bottom <= height);
+        }""",
+        arg=[len(examples()), viewport["height"]],
     )
     take(page, f"opened_{name}")
 
