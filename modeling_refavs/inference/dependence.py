@@ -20,10 +20,12 @@ STEPS_AT_ONCE = 10  # of those before the first that is explained
 @dataclass(frozen=True)
 class Answer:
     """Masks `(variants, steps, h, w)` bool, at the model's resolution and empty where the object is
-    not present, and presence `(variants, steps)`, of one clip."""
+    not present, presence `(variants, steps)`, and of the same shape the IoU that the model predicts
+    for its masks, where it does; of one clip."""
 
     masks: np.ndarray
     presence: np.ndarray
+    quality: np.ndarray | None = None
 
     def loss(self, other: "Answer") -> np.ndarray:
         """How far each of the `other` variants falls from this one: `(variants, steps)` in [0, 1],
@@ -170,7 +172,12 @@ class Question:
     def _read(self, outputs: RefAVSSegmentationOutput) -> Answer:
         presence = outputs.presence_logits.float().sigmoid().cpu().numpy()
         masks = outputs.mask_logits.float().sigmoid().cpu().numpy() > self.threshold
-        return Answer(masks & (presence > self.threshold)[..., None, None], presence)
+        quality = getattr(outputs, "iou_scores", None)
+        return Answer(
+            masks & (presence > self.threshold)[..., None, None],
+            presence,
+            None if quality is None else quality.float().cpu().numpy(),
+        )
 
 
 def measure_dependence(question: Question) -> Dependence:

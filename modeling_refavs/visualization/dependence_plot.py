@@ -29,6 +29,7 @@ TOP, BOTTOM, GAP, BARS, SOUND = 0.85, 0.55, 0.34, 1.25, 1.05  # inches
 MOST_COLUMN = 1.3  # inches, of a second
 WORD, SOUNDS = "#009e73", "#d55e00"
 MAX_FRAME_SIDE = 400  # pixels, at which a frame is drawn
+QUALITY = {"ha": "right", "size": 8, "color": "white", "bbox": {"color": "black", "pad": 1}}
 FOOTNOTE = (
     "An effect is the mean over the seconds shown of the loss of IoU with the answer, or of "
     "presence if that is more: 0 changes nothing, 1 all."
@@ -93,6 +94,9 @@ def _draw(
         for mask, frame in zip(found.answer.masks[0], frames, strict=True)
     ]
     draw_pictures(pictures, frames, masks, found.answer.presence[0].tolist())
+    if found.answer.quality is not None:
+        for second, quality in enumerate(found.answer.quality[0]):
+            pictures.text(second + 0.96, 0.05, f"IoU {quality:.2f}", **QUALITY)
     for axes in maps:
         _draw_grounding(axes, frames, found.grounding)
     _draw_sound(sound, audio, found.by_second)

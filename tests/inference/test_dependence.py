@@ -2,6 +2,7 @@
 cannot do without."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -141,6 +142,21 @@ def test_a_model_without_sound_or_grounding_is_drawn(processor, write_clip):
     assert found.no_sound == found.swapped_sound == found.by_second.max() == 0
     assert found.grounding is None
     assert plot_dependence(model, processor, write_clip("clip.mp4"), "the red circle").axes
+
+
+def test_predicted_quality_is_drawn_where_the_model_has_it(drawn, write_clip, monkeypatch):
+    model, processor = drawn
+    segment = model.segment
+
+    def rated(*args, **kwargs):
+        outputs = SimpleNamespace(**segment(*args, **kwargs))
+        outputs.iou_scores = torch.full_like(outputs.presence_logits, 0.75)
+        return outputs
+
+    monkeypatch.setattr(model, "segment", rated)
+    figure = plot_dependence(model, processor, write_clip("clip.mp4"), "the red cat")
+    texts = [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
+    assert texts.count("IoU 0.75") == 3
 
 
 def test_explain_draws_either(drawn, tmp_path, monkeypatch, write_clip):
