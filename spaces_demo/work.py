@@ -148,6 +148,7 @@ def _first_of(asked: VideoSegmentation, count: int) -> VideoSegmentation:
         asked,
         expressions=asked.expressions[:count],
         presence=asked.presence[:count],
+        quality=None if asked.quality is None else asked.quality[:count],
         store=store,
     )
 

@@ -273,12 +273,16 @@ def _summarize_expression(segmentation: VideoSegmentation, index: int) -> dict[s
         [round(time, 3) for time in interval] for interval in segmentation.intervals(index)
     ]
     presence = segmentation.presence[index].astype(float).round(4)
+    quality = {}
+    if segmentation.quality is not None:  # predicted IoU, per step
+        quality["quality"] = segmentation.quality[index].astype(float).round(4).tolist()
     return {
         "text": segmentation.expressions[index],
         "fits": bool(intervals),
         "intervals": intervals,  # s, end excluded
         "presence": presence.tolist(),  # probability, per step
         "share": segmentation.shares[index].round(6).tolist(),  # of the frame, per step
+        **quality,
     }
 
 

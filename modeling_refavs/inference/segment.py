@@ -214,12 +214,14 @@ def decode_with_cues(
 
 class ChunkOutput(NamedTuple):
     """What the model says of a chunk of a video: mask logits `(expressions, frames, h, w)`,
-    presence logits `(expressions, frames)`, the memory after it, and its length in s."""
+    presence logits `(expressions, frames)`, the memory after it, its length in s, and the IoU that
+    the model predicts for its masks `(expressions, frames)`, where it does."""
 
     mask_logits: torch.Tensor
     presence_logits: torch.Tensor
     memory: RefAVSMemory | None
     duration: float
+    quality: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -266,7 +268,9 @@ class SecondInference:
     ) -> ChunkOutput:
         inputs, duration = chunk
         outputs = self.model(**inputs.to(dtype=self.model.dtype), memory=memory)
-        return ChunkOutput(outputs.mask_logits, outputs.presence_logits, outputs.memory, duration)
+        quality = getattr(outputs, "iou_scores", None)
+        answer = (outputs.mask_logits, outputs.presence_logits, outputs.memory)
+        return ChunkOutput(*answer, duration, quality)
 
 
 @dataclass(frozen=True)
@@ -366,6 +370,7 @@ class VideoSegmentation:
     threshold: float
     processor: Any
     throughput: float | None = None
+    quality: np.ndarray | None = None
 
     @property
     def num_steps(self) -> int:
@@ -506,7 +511,7 @@ def segment_video(
     if timeline.frames_per_second != 1:
         inference = FrameInference(**vars(inference), frames_per_second=timeline.frames_per_second)
     done, begin = store.duration, time.perf_counter()
-    _run(inference, store, progress)
+    quality = _run(inference, store, progress)
     elapsed = time.perf_counter() - begin
     return VideoSegmentation(
         info=info,
@@ -518,6 +523,7 @@ def segment_video(
         threshold=threshold,
         processor=processor,
         throughput=(store.duration - done) / elapsed if store.duration > done else None,
+        quality=None if done or timeline != Timeline() else quality,
     )
 
 
@@ -525,17 +531,22 @@ def _run(
     inference: SecondInference | FrameInference,
     store: MaskStore,
     progress: Callable[[int], None] | None,
-) -> None:
-    """Segment what is not in the store yet, chunk by chunk, and pass the memory on."""
+) -> np.ndarray | None:
+    """Segment what is not in the store yet, chunk by chunk, and pass the memory on. Returns
+    `(expressions, frames)` of it, the predicted quality, if there is one."""
     _report(progress, 0, store.duration)
     device = inference.model.device
     memory = store.memory and store.memory.map(lambda rows: rows.to(device))
+    qualities = []
     for chunk in inference.chunks(skip=len(store)):
         output = inference.segment(chunk, memory)
         memory, before = output.memory, store.duration
         presence = output.presence_logits.float().sigmoid().cpu().numpy()
         store.append(output.mask_logits, presence, memory, output.duration)
         _report(progress, before, store.duration)
+        if output.quality is not None:
+            qualities.append(output.quality.float().cpu().numpy())
+    return np.concatenate(qualities, axis=1) if qualities else None
 
 
 def _presence(store: MaskStore, timeline: Timeline) -> np.ndarray:
