@@ -123,11 +123,8 @@ def _draw_wave(wave: list[float], heard: list[bool] | None) -> str:
 
 
 def python_lines(model: str, video: str, expressions: list[str]) -> str:
-    """What a reader of the page may paste, with the package installed or beside the repository."""
-    folder, root = Path(model), Path(__file__).resolve().parents[1]
-    if folder.is_dir():  # another folder than the repository's is the server's own business
-        folder = folder.resolve()
-        model = str(folder.relative_to(root)) if folder.is_relative_to(root) else folder.name
+    """What a reader of the page may paste, in the repository or a clone of the Space."""
+    model, video = _seen_from_root(model), _seen_from_root(video)
     return f"""\
 from modeling_refavs import RefAVSForSegmentation, RefAVSProcessor
 from modeling_refavs.visualization.render import render_video
@@ -139,3 +136,14 @@ result = segment_video(model, processor, {video!r}, {expressions!r})
 print([result.intervals(number) for number in range(len(result.expressions))])  # when each is seen, in s
 render_video(result, "overlay.mp4")
 """  # noqa: E501
+
+
+def _seen_from_root(path: str) -> str:
+    """A path of the repository as its root sees it; of another, the server's own business, the
+    name; a Hub id as it is."""
+    folder = Path(__file__).resolve().parent
+    root = folder if (folder / "modeling_refavs").is_dir() else folder.parent  # as on a Space
+    if not Path(path).exists():
+        return path
+    whole = Path(path).resolve()
+    return whole.relative_to(root).as_posix() if whole.is_relative_to(root) else whole.name

@@ -151,13 +151,13 @@ class Page:
         texts = self._texts_of(request)
         if not video:
             raise gr.Error(texts["no_video"], print_exception=False)
-
         asked = {"video": video, "expressions": sentences.splitlines()}
-        return self._present(
-            self._ask(texts, _teller(progress, texts), kind="segment", **asked), texts
-        )
+        answer = self._ask(texts, _teller(progress, texts), kind="segment", **asked)
+        return self._present(answer, video, texts)
 
-    def _present(self, answer: dict[str, Any], texts: dict[str, str]) -> tuple[Any, ...]:
+    def _present(
+        self, answer: dict[str, Any], video: str, texts: dict[str, str]
+    ) -> tuple[Any, ...]:
         summary = answer["summary"]
         said = [found["text"] for found in summary["expressions"]]
         return (
@@ -167,7 +167,7 @@ class Page:
             answer["overlay"],
             answer["masks"],
             answer["coco"],
-            python_lines(self.service.model, summary["video"]["name"], said),
+            python_lines(self.service.model, video, said),
             summary,
         )
 
@@ -334,7 +334,9 @@ class Page:
     ) -> tuple[list[gr.Component], list[gr.Component]]:
         """The results, as the API gives them; and all that a run changes."""
         say, texts = self.say, self.texts["en"]
-        html, path, frames, _, masks, coco, code, numbers = self._present(finished, texts)
+        html, path, frames, _, masks, coco, code, numbers = self._present(
+            finished, _path_of(self.examples[0]), texts
+        )
         heading = gr.HTML(draw_heading(texts["finished"]), elem_id="heading", elem_classes="state")
         with gr.Column() as shown:
             overlay = gr.Video(

@@ -92,6 +92,7 @@ def test_the_lines_of_python_run(tmp_path):
         str(FOLDER / "examples" / "bell_first.mp4"),
         ["the drum"],
     )
+    assert "'spaces_demo/examples/bell_first.mp4'" in code
     code = code.replace("overlay.mp4", str(tmp_path / "overlay.mp4"))
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
