@@ -15,8 +15,8 @@ $(VENV)/installed: requirements.lock setup.py
 
 demo: install
 	mkdir -p demo_output
-	$(BIN)/refavs segment spaces_demo/examples/lion_first.mp4 \
-		"the lion" "the bird" "the animal that is making a sound" "the piano" \
+	$(BIN)/refavs segment spaces_demo/examples/bear_first.mp4 \
+		"the bear" "the cello" "the object that is making a sound" "the airplane" \
 		--output demo_output/overlay.mp4 \
 		--contact-sheet demo_output/contact_sheet.png --summary demo_output/summary.json
 	@echo "Look at demo_output/overlay.mp4 and demo_output/contact_sheet.png"

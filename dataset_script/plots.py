@@ -27,7 +27,7 @@ COLOURS = {
     "test_n": "#aaaaaa",
 }
 HERE, PAPER, INK = "#4477aa", "#ccbb44", "#333333"
-DPI = 110
+DPI = 150
 
 
 def draw_plots(statistics: Statistics, output: Path) -> list[Path]:
@@ -41,14 +41,14 @@ def draw_plots(statistics: Statistics, output: Path) -> list[Path]:
     except ImportError as error:
         raise ValueError("plots need matplotlib: pip install matplotlib") from error
     drawings: dict[str, tuple[Callable[[Figure, Statistics], None], tuple[float, float]]] = {
-        "splits": (_draw_splits, (11, 3.6)),
+        "splits": (_draw_splits, (9.2, 3.4)),
         "categories_by_split": (
             _draw_categories,
             (9, 2 + 0.21 * len(statistics.taxonomy.categories)),
         ),
         "objects_per_video": (_draw_objects, (7, 4)),
-        "expressions": (_draw_expressions, (11, 4)),
-        "co_occurrence": (_draw_co_occurrence, (10, 9)),
+        "expressions": (_draw_expressions, (9.2, 4)),
+        "co_occurrence": (_draw_co_occurrence, (9.2, 8.6)),
     }
     paths = []
     for name, (draw, size) in drawings.items():

@@ -1,7 +1,6 @@
-"""An answer as the page shows it: what was found, over the sound, and the Python that finds the
-same."""
+"""An answer as the page shows it: what was found, second by second, over the sound, and the Python
+that finds the same."""
 
-import os
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -9,38 +8,13 @@ from typing import Any
 from modeling_refavs.visualization.overlay import colour_of
 
 
-STYLE = """
-.answer {display: flex; flex-direction: column; gap: 0.9rem}
-.answer .found {font-size: 1.05rem; margin-bottom: 0.25rem}
-.answer .dot {display: inline-block; width: 0.8em; height: 0.8em; border-radius: 50%; margin-right: 0.5em}
-.answer .when {opacity: 0.8; margin-left: 0.5em}
-.answer .nothing {display: block; margin-left: 1.3em}
-.answer .bars {display: flex; align-items: flex-end; height: 2.5rem; border-bottom: 1px solid currentColor}
-.answer .bars i {display: block; box-sizing: border-box; margin-right: 1px; border: 1px solid; min-height: 1px}
-.answer .spectrogram {display: block; width: 100%; height: 5rem}
-.answer .clock {display: flex; justify-content: space-between; font-size: 0.85rem; opacity: 0.8}
-.refused {border-left: 0.3rem solid rgb(213, 94, 0); padding-left: 0.8rem}
-.answer .legend {font-size: 0.85rem; opacity: 0.8}
-#frames .grid-wrap {height: auto !important; min-height: 0; padding-top: 2rem}
-#frames .grid-container {grid-template: none / repeat(auto-fill, minmax(5.5rem, 1fr)); grid-auto-rows: auto}
-#frames .thumbnail-item {aspect-ratio: 4 / 3}
-"""  # noqa: E501
+PEAKS = 25  # of the sound, a second
+HEIGHT = 40  # of a lane, in which the sound is twice its loudness high
 
 
-def draw_answer(answer: dict[str, Any], texts: dict[str, str]) -> str:
-    """HTML: for each sentence when its object is seen and how sure the model is in each second,
-    over the spectrogram.
-
-    Args:
-        answer: of [`work.work`].
-        texts: of one language.
-    """
-    summary = answer["summary"]
-    rows = [
-        _draw_sentence(number, found, summary, texts)
-        for number, found in enumerate(summary["expressions"])
-    ]
-    return f'<div class="answer" role="status">{"".join(rows)}{_draw_sound(answer, texts)}</div>'
+def draw_heading(text: str) -> str:
+    """HTML over an answer."""
+    return f"<h2>{text}</h2>"
 
 
 def draw_refusal(reason: str, texts: dict[str, str]) -> str:
@@ -48,57 +22,109 @@ def draw_refusal(reason: str, texts: dict[str, str]) -> str:
     return f'<div class="refused" role="alert"><b>{texts["refused"]}</b><br>{escape(reason)}</div>'
 
 
+def draw_answer(answer: dict[str, Any], texts: dict[str, str]) -> str:
+    """HTML: for each sentence when its object is seen, how sure the model is in each second, and
+    the sound, in colour where the object is heard.
+
+    Args:
+        answer: of [`work.answer`].
+        texts: of one language.
+    """
+    video = answer["summary"]["video"]
+    lanes = [
+        _draw_sentence(number, found, answer, texts)
+        for number, found in enumerate(answer["summary"]["expressions"])
+    ]
+    clock = f"<span>0 s</span><span>{_time(video['duration'])} s</span>"
+    legend = texts["legend"] if answer["wave"] else texts["no_sound"]
+    style = f"<style>#overlay video {{--ratio: {answer['ratio']:.4f}}}</style>"
+    return (
+        f'{style}<div class="answer" role="status">{"".join(lanes)}'
+        f'<div class="clock">{clock}</div><p class="legend">{legend}</p></div>'
+    )
+
+
+def _time(seconds: float) -> str:
+    return f"{round(seconds, 1):g}"
+
+
 def _draw_sentence(
-    number: int, found: dict[str, Any], summary: dict[str, Any], texts: dict[str, str]
+    number: int, found: dict[str, Any], answer: dict[str, Any], texts: dict[str, str]
 ) -> str:
-    colour = "rgb({}, {}, {})".format(*colour_of(number))
-    when = ", ".join(f"{start:g}-{end:g} s" for start, end in found["intervals"])
-    said = (
-        f'<span class="when">{texts["seen"].format(when=when)}</span>'
-        if when
-        else f'<span class="nothing">{texts["nothing"]}</span>'
+    when = ", ".join(f"{_time(start)}-{_time(end)} s" for start, end in found["intervals"])
+    if when:
+        said = f'<span class="when">{texts["seen"].format(when=when)}</span>'
+    else:
+        said = f'<span class="nothing">{_draw_nothing(answer["nearest"][number], texts)}</span>'
+    text, duration = escape(found["text"]), answer["summary"]["video"]["duration"]
+    percents = ", ".join(str(round(100 * presence)) for presence in found["presence"])
+    label = escape(texts["lane"].format(text=found["text"], percents=percents), quote=True)
+    return (
+        f'<div class="found" style="--colour: rgb{colour_of(number)}">'
+        f'<span class="dot"></span><b>{text}</b> {said}'
+        f'<div class="lane" role="slider" tabindex="0" aria-label="{label}" aria-valuemin="0" '
+        f'aria-valuemax="{_time(duration)}" aria-valuenow="0">'
+        f"{_draw_lane(number, found, answer, texts)}</div></div>"
     )
-    percents = [round(100 * presence) for presence in found["presence"]]
-    lengths = _lengths(summary)
-    bars = "".join(
-        f'<i style="flex: {length:g} 0 0; height: {percent}%; border-color: {colour}; '
-        f'background: {colour if share else "none"}" '
-        f'title="{texts["second"].format(second=second, percent=percent)}"></i>'
-        for second, (percent, share, length) in enumerate(
-            zip(percents, found["share"], lengths, strict=True)
+
+
+def _draw_nothing(nearest: dict[str, Any], texts: dict[str, str]) -> str:
+    facts = {
+        "presence": f"{100 * nearest['presence']:.0f}",
+        "second": nearest["second"],
+        "name": escape(nearest.get("name", "")),
+        "probability": f"{100 * nearest.get('probability', 0):.0f}",
+    }
+    kind = "nothing_named" if "name" in nearest else "nothing"
+    return texts[kind].format(**facts)
+
+
+def _draw_lane(
+    number: int, found: dict[str, Any], answer: dict[str, Any], texts: dict[str, str]
+) -> str:
+    """SVG, a second 10 wide: a bar of how sure the model is, filled where the object is seen, a
+    line for how good it takes its mask to be, where it tells that, and the sound."""
+    duration, parts = answer["summary"]["video"]["duration"], []
+    for second, (presence, share) in enumerate(zip(found["presence"], found["share"], strict=True)):
+        height, kind = max(presence * HEIGHT, 1), "seen" if share else "absent"
+        percent = round(100 * presence)
+        parts.append(
+            f'<rect class="{kind}" x="{10 * second}" y="{HEIGHT - height:.1f}" width="9.6" '
+            f'height="{height:.1f}">'
+            f"<title>{texts['second'].format(second=second, percent=percent)}</title></rect>"
         )
+    if iou_scores := found.get("iou_scores"):
+        heights = [f"{HEIGHT * (1 - value):.1f}" for value in iou_scores]
+        line = " ".join(
+            f"{10 * second},{height} {10 * second + 10},{height}"
+            for second, height in enumerate(heights)
+        )
+        parts.append(f'<polyline class="quality" points="{line}"/>')
+    if answer["wave"]:
+        heard = answer["sounding"] and answer["sounding"][number]
+        parts.append(_draw_wave(answer["wave"], heard))
+    return (
+        f'<svg viewBox="0 0 {10 * duration:.1f} {HEIGHT}" preserveAspectRatio="none" '
+        f'aria-hidden="true">{"".join(parts)}</svg><i class="now"></i>'
     )
-    label = escape(texts["presence"].format(percent=", ".join(map(str, percents))))
-    sentence = (
-        f'<span class="dot" style="background: {colour}"></span><b>{escape(found["text"])}</b>'
+
+
+def _draw_wave(wave: list[float], heard: list[bool] | None) -> str:
+    """Each peak as a stroke around the middle, as high as it is beside the loudest."""
+    loudest, strokes = max(*wave, 1e-3), {"": "", "heard": ""}
+    for index, peak in enumerate(wave):
+        kind = "heard" if heard and heard[min(index // PEAKS, len(heard) - 1)] else ""
+        reach = max(peak / loudest * HEIGHT * 0.48, 0.3)
+        x = (index + 0.5) * 10 / PEAKS
+        strokes[kind] += f"M{x:.1f} {HEIGHT / 2 - reach:.1f}v{2 * reach:.1f}"
+    return "".join(
+        f'<path class="wave {kind}" d="{path}"/>' for kind, path in strokes.items() if path
     )
-    bars = f'<div class="bars" role="img" aria-label="{label}">{bars}</div>'
-    return f'<div><div class="found">{sentence}{said}</div>{bars}</div>'
-
-
-def _lengths(summary: dict[str, Any]) -> list[float]:
-    """Of each step, in s: the last one may be shorter or longer than a second."""
-    video = summary["video"]
-    return [1.0] * (video["steps"] - 1) + [max(video["duration"] - (video["steps"] - 1), 0.1)]
-
-
-def _draw_sound(answer: dict[str, Any], texts: dict[str, str]) -> str:
-    duration = f"{answer['summary']['video']['duration']:g} s"
-    clock = f'<div class="clock"><span>0 s</span><span>{duration}</span></div>'
-    if not answer["spectrogram"]:
-        return f"<div>{clock}<p>{texts['no_sound']}</p></div>"
-    source = f"data:image/png;base64,{answer['spectrogram']}"
-    image = f'<img class="spectrogram" src="{source}" alt="{texts["sound"]}">'
-    return f'<div>{image}{clock}<div class="legend">{texts["sound"]}</div></div>'
 
 
 def python_lines(model: str, video: str, expressions: list[str]) -> str:
-    """What a reader of the page may paste, with this package beside it."""
-    folder = Path(model)
-    if folder.is_dir():  # another folder than the current one is the server's own business
-        model = (
-            os.path.relpath(folder) if folder.resolve().is_relative_to(Path.cwd()) else folder.name
-        )
+    """What a reader of the page may paste, in the repository or a clone of the Space."""
+    model, video = _seen_from_root(model), _seen_from_root(video)
     return f"""\
 from modeling_refavs import RefAVSForSegmentation, RefAVSProcessor
 from modeling_refavs.visualization.render import render_video
@@ -110,3 +136,14 @@ result = segment_video(model, processor, {video!r}, {expressions!r})
 print([result.intervals(number) for number in range(len(result.expressions))])  # when each is seen, in s
 render_video(result, "overlay.mp4")
 """  # noqa: E501
+
+
+def _seen_from_root(path: str) -> str:
+    """A path of the repository as its root sees it; of another, the server's own business, the
+    name; a Hub id as it is."""
+    folder = Path(__file__).resolve().parent
+    root = folder if (folder / "modeling_refavs").is_dir() else folder.parent  # as on a Space
+    if not Path(path).exists():
+        return path
+    whole = Path(path).resolve()
+    return whole.relative_to(root).as_posix() if whole.is_relative_to(root) else whole.name

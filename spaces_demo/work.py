@@ -5,8 +5,6 @@ It is a process of its own so that it can be ended when a file takes too long or
 fail.
 """
 
-import base64
-import io
 import json
 import logging
 import os
@@ -14,26 +12,39 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
+import numpy as np
 from limits import LimitError, Limits, check_sentences, check_video
 from PIL import Image
-from spectrogram import draw_spectrogram
+from suggest import SOUNDING, has_vocabulary, liken, suggest
 
 from modeling_refavs import video_refavs
-from modeling_refavs.inference.export import mask_writer, summarize, to_json, write_outputs
+from modeling_refavs.feature_extraction_refavs import SAMPLING_RATE
+from modeling_refavs.inference.export import (
+    coco_writer,
+    mask_writer,
+    summarize,
+    to_json,
+    write_outputs,
+)
 from modeling_refavs.inference.loading import choose_device, load_model
+from modeling_refavs.inference.mask_store import MaskStore
 from modeling_refavs.inference.segment import MaskedFrame, VideoSegmentation, segment_video
+from modeling_refavs.inference.sounding import find_sounding
+from modeling_refavs.video_refavs import VideoInfo, read_steps, sound_by_second
 from modeling_refavs.visualization.overlay import tint_of
-from modeling_refavs.visualization.render import rendered_video_writer
+from modeling_refavs.visualization.render import lay_out, rendered_video_writer
 
 
 logger = logging.getLogger(__name__)
 
 MAX_FRAMES = 12  # in the gallery
+PEAKS = 25  # of the sound, a second
 FRAME_SIZE = 640  # pixels, the longer side of a frame in the gallery at most
 Progress = Callable[[str, float], None]
 """Takes a stage of the work, a key of the page's texts, and the part of it that is done."""
@@ -42,49 +53,127 @@ Progress = Callable[[str, float], None]
 def work(
     model: Any, processor: Any, request: dict[str, Any], limits: Limits, progress: Progress
 ) -> dict[str, Any]:
-    """Write all that the page shows of one video to the request's folder.
+    """Do what the page asks of one video.
 
     Args:
         model, processor: see [`segment_video`].
-        request: `video`, a path; `expressions`; `folder`, which is empty.
+        request: `video`, a path; `kind`: "segment", "cutout" or "suggest"; but for the last
+            `expressions`, and `folder`, which is empty, for files.
         limits: of what is taken.
         progress: called as each stage goes on.
 
     Returns:
-        `summary`, as `refavs segment` prints it, with the video's `name` in place of its `path`;
-        `overlay` and `masks`, paths; `frames`, pairs of a path and its second; `spectrogram`, a PNG
-        in base 64, None without a sound track.
+        Of "segment" see [`answer`]. Of "cutout" `cutout`, the path of a WebM that is transparent
+        around the objects. Of "suggest" `sentences` to ask.
     """
-    folder = Path(request["folder"])
     progress("looking", 0.0)
-    expressions = check_sentences(request["expressions"], limits)
+    kind = request["kind"]
+    expressions = [] if kind == "suggest" else check_sentences(request["expressions"], limits)
     info = check_video(request["video"], limits)
-    expected = info.duration or limits.seconds
+    if kind == "suggest":
+        return {"sentences": suggest(model, processor, info)}
+    folder, expected = Path(request["folder"]), info.duration or limits.seconds
+    asked = expressions
+    if kind == "segment" and info.has_audio:  # who sounds is marked in what is shown
+        asked = [*expressions, SOUNDING.format("object")]
     segmentation = segment_video(
-        model, processor, info, expressions, progress=_counter(progress, "segmenting", expected)
+        model, processor, info, asked, progress=_counter(progress, "segmenting", expected)
     )
+    if kind == "segment":
+        return answer(model, segmentation, len(expressions), folder, progress)
+    path = folder / "cutout.webm"
+    writers = [rendered_video_writer(segmentation, path, "cutout")]
+    write_outputs(segmentation, writers, _counter(progress, "drawing", segmentation.duration))
+    segmentation.store.remove()
+    return {"cutout": str(path)}
+
+
+def answer(
+    model: Any, asked: VideoSegmentation, count: int, folder: Path, progress: Progress
+) -> dict[str, Any]:
+    """Write all that the page shows of one video to `folder`.
+
+    Args:
+        asked: the segmentation; its sentences after the first `count` are not shown.
+        model, folder, progress: see [`work`].
+
+    Returns:
+        `summary`, as `refavs segment` prints it, with the video's `name` in place of its `path`;
+        `overlay`, `masks` and `coco`, paths; `frames`, pairs of a path and its second; `ratio`,
+        width by height of the overlay without its captions; `wave`, the loudest sample of each
+        1/25 s, of 1, and `sounding`, for each sentence and step whether its object is heard, both
+        None without sound; `nearest`, for each sentence None or, where nothing fits, what was the
+        nearest: `second`, `presence`, and `name` and `probability` if the model knows names.
+    """
+    segmentation = _first_of(asked, count)
     overlay, masks, frames = folder / "overlay.mp4", folder / "masks", []
+    coco = folder / "coco.json"
     writers = [
         mask_writer(segmentation, masks),
+        coco_writer(segmentation, coco),
         _gallery_writer(segmentation, folder, frames),
         rendered_video_writer(segmentation, overlay),
     ]
     write_outputs(segmentation, writers, _counter(progress, "drawing", segmentation.duration))
     progress("packing", 0.0)
-    summary = summarize(segmentation)
+    summary, info = summarize(segmentation), segmentation.info
     # The path is the server's own; gradio's client would take it for a file to download.
     del summary["video"]["path"]
     summary["video"] = {"name": info.file_name, **summary["video"]}
-    spectrogram = draw_spectrogram(info, segmentation.duration)
-    answer = {
+    frame_size, _, canvas = lay_out(info, segmentation.expressions, [[]] * count, 1.0)
+    sounding = find_sounding(asked)
+    result = {
         "summary": summary,
         "overlay": str(overlay),
         "masks": str(_pack_masks(masks, summary)),
-        "spectrogram": spectrogram and _encode(spectrogram),
+        "coco": str(coco),
         "frames": frames,
+        "ratio": canvas[0] / frame_size[1],
+        "wave": _peaks(info, segmentation.num_steps),
+        "sounding": None if sounding is None else sounding[:count].tolist(),
+        "nearest": _find_nearest(model, segmentation),
     }
-    segmentation.store.remove()
-    return answer
+    for store in (segmentation.store, asked.store):
+        store.remove()
+    return result
+
+
+def _first_of(asked: VideoSegmentation, count: int) -> VideoSegmentation:
+    """The same of the first `count` sentences."""
+    store = MaskStore()
+    for index in range(len(asked.store)):
+        logits = asked.store.read(index)[:count, None]
+        store.append(logits, asked.store.presence[:count, index : index + 1], None, 0.0)
+    return replace(
+        asked,
+        expressions=asked.expressions[:count],
+        presence=asked.presence[:count],
+        iou_scores=None if asked.iou_scores is None else asked.iou_scores[:count],
+        store=store,
+    )
+
+
+def _peaks(info: VideoInfo, num_seconds: int) -> list[float] | None:
+    if not info.has_audio:
+        return None
+    peaks = np.zeros((num_seconds, SAMPLING_RATE), dtype=np.float32)
+    for second, audio in zip(peaks, sound_by_second(info, SAMPLING_RATE), strict=False):
+        second[: len(audio)] = np.abs(audio[:SAMPLING_RATE])
+    return peaks.reshape(num_seconds * PEAKS, -1).max(axis=1).round(3).tolist()
+
+
+def _find_nearest(model: Any, segmentation: VideoSegmentation) -> list[dict[str, Any] | None]:
+    found: list[dict[str, Any] | None] = [None] * len(segmentation.expressions)
+    missed = [row for row in range(len(found)) if not segmentation.intervals(row)]
+    wanted = {row: int(segmentation.presence[row].argmax()) for row in missed}
+    steps = read_steps(segmentation.info, SAMPLING_RATE) if missed else ()
+    for number, step in enumerate(steps):
+        for row in (row for row in missed if wanted[row] == number):
+            found[row] = {"second": number, "presence": float(segmentation.presence[row, number])}
+            if has_vocabulary(model):
+                logits = segmentation.logits(number)[row]
+                found[row] |= asdict(liken(model, segmentation.processor, step.frame, logits))
+    return found
 
 
 def _counter(progress: Progress, stage: str, expected: float) -> Callable[[int], None]:
@@ -107,12 +196,6 @@ def _pack_masks(folder: Path, summary: dict[str, Any]) -> Path:
     return Path(archive)
 
 
-def _encode(picture: Image.Image) -> str:
-    png = io.BytesIO()
-    picture.save(png, "PNG")
-    return base64.b64encode(png.getvalue()).decode()
-
-
 @contextmanager
 def _gallery_writer(
     segmentation: VideoSegmentation, folder: Path, frames: list[tuple[str, int]]
@@ -128,8 +211,8 @@ def _gallery_writer(
             picture.thumbnail((FRAME_SIZE, FRAME_SIZE))
             tint = tint_of(segmentation.masks(item.step, picture.size))
             picture.paste(tint, mask=tint)
-            path = folder / f"second_{item.step:05d}.png"
-            picture.save(path)
+            path = folder / f"second_{item.step:05d}.jpg"
+            picture.save(path, quality=90)
             frames.append((str(path), item.step))
 
     yield write
@@ -151,8 +234,8 @@ def requests() -> Iterator[str]:
 
 
 def main(name: str) -> None:
-    """Answer each line of standard input, `{"video": ..., "expressions": [...], "folder": ...}`,
-    with lines of progress and at last a line with `answer`, `refused` or `failed`."""
+    """Answer each line of standard input, `{"kind": ..., "video": ..., ...}` as [`work`] takes
+    it, with lines of progress and at last a line with `answer`, `refused` or `failed`."""
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no reply
 

@@ -8,6 +8,7 @@ import pytest
 from dataset_script.synthetic.drawing import draw
 from modeling_refavs import RefAVSForSegmentation, RefAVSProcessor
 from modeling_refavs.inference.segment import segment_video
+from modeling_refavs.inference.sounding import find_sounding
 from spaces_demo import draw_examples
 
 
@@ -65,6 +66,26 @@ def test_the_page_opens_with_what_its_model_answers(name):
     shares = masks[:2].mean((2, 3))
     assert shares.min() > 0.02
     assert shares.max() < 0.2
+
+
+def test_the_first_example_is_right_in_every_second():
+    """The bear is at the left until it leaves, the cello at the right once it has come; it is heard
+    from half of the clip on."""
+    answer = segment_video(
+        RefAVSForSegmentation.from_pretrained(PHOTO_FOLDER).eval(),
+        RefAVSProcessor.from_pretrained(PHOTO_FOLDER),
+        draw_examples.EXAMPLES / "bear_first.mp4",
+        ["the bear", "the cello", "the object that is making a sound", "the airplane"],
+    )
+    assert [answer.intervals(row) for row in range(4)] == [[(0, 8)], [(3, 10)], [(0, 10)], []]
+    heard = find_sounding(answer)
+    assert heard[0].tolist() == [True] * 5 + [False] * 5
+    assert heard[1].tolist() == [False] * 5 + [True] * 5
+    for row, seconds, columns in ((0, range(8), slice(0, 260)), (1, range(3, 10), slice(260, 480))):
+        masks = np.stack([answer.masks(second)[row] for second in seconds])
+        assert masks[..., columns].sum() > 0.9 * masks.sum()
+        shares = masks.mean((1, 2))
+        assert shares.max() < 2 * shares.min()
 
 
 def test_the_photographic_checkpoint_is_small_and_whole():

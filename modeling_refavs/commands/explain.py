@@ -1,4 +1,4 @@
-"""`refavs explain`: one picture of what the model reads to find an object."""
+"""`refavs explain`: one picture of what an answer depends on."""
 
 import argparse
 from pathlib import Path
@@ -12,9 +12,9 @@ PICTURE_SUFFIXES = (".png", ".pdf", ".svg")
 def add_command(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "explain",
-        help="draw what the model reads to find an object",
-        description="Draw what the model attends to, second by second: sound, places of the "
-        "frame, words.",
+        help="draw what an answer depends on",
+        description="Draw how far an answer falls when a word is masked, a second of sound muted, "
+        "the sound left out or the memory emptied, and where the cues point.",
     )
     parser.add_argument("video", type=Path, help="any video file; it is only read")
     parser.add_argument("expression", metavar="sentence", help='such as "the dog that is barking"')
@@ -34,11 +34,16 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
     )
+    parser.add_argument(
+        "--attention",
+        action="store_true",
+        help="draw instead what the mask queries attend to: sound, places of the frame, words",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
-    """`refavs explain`: draw one sentence's attention.
+    """`refavs explain`: draw what the answer to one sentence depends on, or its attention.
 
     Raises:
         ValueError: any input or output that cannot work.
@@ -47,6 +52,7 @@ def run(args: argparse.Namespace) -> None:
     from ..inference.segment import check_request
     from ..utils.files import whole_file
     from ..video_refavs import probe_video
+    from ..visualization.dependence_plot import plot_dependence
     from ..visualization.explain_plot import plot_cues
 
     if args.output.suffix.lower() not in PICTURE_SUFFIXES:
@@ -56,7 +62,8 @@ def run(args: argparse.Namespace) -> None:
     check_request([args.expression], args.threshold)
     probe_video(args.video)
     model, processor = load_model(args.model, choose_device(args.device), graphs=False)
-    figure = plot_cues(
+    plot = plot_cues if args.attention else plot_dependence
+    figure = plot(
         model,
         processor,
         args.video,

@@ -21,7 +21,7 @@ from dataset_script.schema import NUM_FRAMES, SPLITS
 
 from ..inference.loading import choose_device, load_model
 from ..utils.files import lock_folder, whole_file
-from .gallery import Panel, choose_clips, draw_gallery
+from .gallery import Panel, choose_sentences, draw_gallery
 from .predictors import ModelPredictor, SavingPredictor, open_predictions
 from .report import Pooling, SentenceFacts, build_report, read_splits, report_text
 from .scoring import (
@@ -317,7 +317,7 @@ def _write_gallery(
 ) -> None:
     """`clips_<split>.png`; its few clips go through the predictor once more."""
     panels = []
-    for choice in choose_clips(list(journal.of_splits({split: len(clips)}))):
+    for choice in choose_sentences(list(journal.of_splits({split: len(clips)}))):
         clip = clips[choice.index]
         truths = true_masks(clip, conventions.mask_size)
         predicted = list(predictor(clip, truths))[choice.sentence].probabilities

@@ -1,4 +1,5 @@
-"""A picture of a split's best, median and worst clips: frames, truth, prediction, sentence."""
+"""A picture of a split's best, median and worst sentences and its worst null reference: frames,
+truth, prediction, scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,42 +24,38 @@ NULL_SCALE = "(whatever is predicted is wrong, 0 is best)"
 
 @dataclass(frozen=True)
 class Choice:
-    """A clip by its index in the split, and which of its sentences stands for it."""
+    """A sentence, by the index of its clip in the split and its number in the clip."""
 
     title: str
     index: int
     sentence: int
 
 
-def choose_clips(records: Sequence[Record]) -> list[Choice]:
-    """The clips with the best, the median and the worst mean over sentences, each with its best,
-    its most typical and its worst sentence.
-
-    Ranked by J; null references by 1 - S, so that both lie in [0, 1] and 1 is best.
-    """
-    scores = {
-        record["index"]: [_goodness(sentence) for sentence in record["sentences"]]
-        for record in records
-    }
-    ranked = sorted(scores, key=lambda index: (-np.mean(scores[index]), index))
-    places = {
-        (len(ranked) - 1) // 2: "median",
-        len(ranked) - 1: "worst",
-        0: "best",
-    }  # fewer than three show once
-    choices = []
-    for place, title in sorted(places.items()):
-        values = np.array(scores[ranked[place]])
-        sentence = {
-            "best": values.argmax(),
-            "median": np.abs(values - values.mean()).argmin(),
-            "worst": values.argmin(),
-        }[title]
-        choices.append(Choice(f"{title} of {len(ranked)} clips", ranked[place], int(sentence)))
-    return choices
+def choose_sentences(records: Sequence[Record]) -> list[Choice]:
+    """The sentences with the best, the median and the worst J, and the null reference with the
+    worst S; where all are null references, the best, the median and the worst of them."""
+    scored: dict[bool, list[tuple[float, int, int]]] = {False: [], True: []}
+    for record in records:
+        for number, sentence in enumerate(record["sentences"]):
+            is_null = sentence["category"] == NULL_CATEGORY
+            scored[is_null].append((-goodness_of(sentence), record["index"], number))
+    referring, null = sorted(scored[False]), sorted(scored[True])
+    if not referring:
+        return _choose(null, "null references")
+    return _choose(referring, "sentences") + _choose(null, "null references")[-1:]
 
 
-def _goodness(sentence: dict[str, Any]) -> float:
+def _choose(ranked: list[tuple[float, int, int]], what: str) -> list[Choice]:
+    """Of those from the best to the worst; fewer than three show once."""
+    last = len(ranked) - 1
+    places = {last // 2: "median", last: "worst", 0: "best"} if ranked else {}
+    return [
+        Choice(f"{title} of {len(ranked)} {what}", *ranked[place][1:])
+        for place, title in sorted(places.items())
+    ]
+
+
+def goodness_of(sentence: dict[str, Any]) -> float:
     if sentence["category"] == NULL_CATEGORY:
         return 1 - (sentence["predicted"] / sentence["frames"]) ** 0.5
     return sentence["jaccard"] / max(sentence["jaccard_frames"], 1)
@@ -69,7 +66,7 @@ class Panel:
     """One sentence asked of one clip.
 
     Args:
-        title: which clip this is.
+        title: which sentence this is.
         sentence: a row's `expression` and `category`.
         frames: pictures.
         masks: `(frames, height, width)` bool, the truth.

@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from dataset_script.builder_refavs import load_refavs
 
 from ..inference.loading import load_model
-from ..metrics.gallery import Choice, Panel, choose_clips, draw_gallery
+from ..metrics.gallery import Choice, Panel, draw_gallery, goodness_of
 from ..metrics.predictors import ModelPredictor
 from ..metrics.report import PUBLISHED
 from ..metrics.scoring import Conventions, read_records, true_masks
@@ -145,16 +146,15 @@ def choose_typical(folders: Sequence[Path], split: str) -> Choice:
         for record in read_records(folder):
             if record["split"] == split:
                 clips.setdefault(record["index"], []).append(record["sentences"])
-    means = [
-        {
-            "index": index,
-            "sentences": [_mean(of_methods) for of_methods in zip(*found, strict=True)],
-        }
+    scores = {
+        index: [goodness_of(_mean(of_methods)) for of_methods in zip(*found, strict=True)]
         for index, found in clips.items()
-    ]
-    choices = choose_clips(means)
-    median = [choice for choice in choices if choice.title.startswith("median")]
-    return (median or choices)[0]
+    }
+    ranked = sorted(scores, key=lambda index: (-np.mean(scores[index]), index))
+    median = ranked[(len(ranked) - 1) // 2]
+    values = np.array(scores[median])
+    sentence = int(np.abs(values - values.mean()).argmin())
+    return Choice(f"median of {len(ranked)} clips", median, sentence)
 
 
 def _mean(sentences: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -178,7 +178,7 @@ def _draw_figure(folders: dict[str, Path], data: str, path: Path) -> None:
         clip = load_refavs(data, "clips", split, damaged="trust")[choice.index]
         truths = true_masks(clip, conventions.mask_size)
         predictions = {
-            name: list(predictor(clip, truths))[choice.sentence]
+            name: list(predictor(clip, truths))[choice.sentence].probabilities
             for name, predictor in predictors.items()
         }
         sentence, masks = clip["expressions"][choice.sentence], truths[choice.sentence].masks

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from ..feature_extraction_refavs import SAMPLING_RATE
 from ..inference.segment import MaskedFrame, VideoSegmentation
+from ..inference.sounding import SOUND_NOW, find_sounding
 from ..utils.files import whole_file
 from ..video_refavs import SHORTEST_STEP, VideoInfo, sound_by_second
 from .overlay import FAINT, INK, NOTHING, PAPER, colour_of, font_of, tint_of, wrap
@@ -19,8 +20,9 @@ from .overlay import FAINT, INK, NOTHING, PAPER, colour_of, font_of, tint_of, wr
 
 MAX_COLUMNS = 10
 THUMBNAIL = (160, 200)  # pixels, at most (width, height)
-GAP, MARGIN, TEXT = 4, 16, 17  # pixels
-STRIP_HEIGHT = 56  # pixels, of the waveform
+GAP, MARGIN = 4, 16  # pixels
+TEXT = 17, 27  # pixels, of the narrowest sheet and of one with all columns: read at half the size
+STRIP_HEIGHT = 80  # pixels, of the waveform
 PEAKS = 160  # a second: as many as a thumbnail has columns
 ROUNDING = 1e-6  # s
 
@@ -38,7 +40,8 @@ def contact_sheet_writer(
 
 def draw_contact_sheet(segmentation: VideoSegmentation) -> Image.Image:
     """Draw at most ten evenly spaced seconds of a video, each expression's masks on them, and the
-    whole waveform.
+    whole waveform, in an object's colour where it is heard, if a sentence is about sound: see
+    [`find_sounding`].
 
     The waveform below a frame is the sound from that second to the next one shown.
     """
@@ -118,9 +121,10 @@ class _Sheet:
         self.segmentation, self.columns = segmentation, columns
         picture = columns[0][1]
         self.cell = max(THUMBNAIL[0], picture.width) + GAP
-        self.row = TEXT + 12 + picture.height + 20
         self.width = max(2 * MARGIN + len(columns) * self.cell - GAP, 640)
-        self.height = self.top(len(segmentation.expressions)) + STRIP_HEIGHT + TEXT + MARGIN
+        self.text = round(np.interp(len(columns), (4, MAX_COLUMNS), TEXT))
+        self.row = self.text + 15 + picture.height + 20
+        self.height = self.top(len(segmentation.expressions)) + STRIP_HEIGHT + self.text + MARGIN
         self.masks = [
             segmentation.masks(segmentation.step_at(second), picture.size)
             for second, picture in columns
@@ -130,12 +134,12 @@ class _Sheet:
         return MARGIN + column * self.cell
 
     def top(self, expression: int) -> int:
-        return MARGIN + TEXT + expression * self.row
+        return MARGIN + self.text + expression * self.row
 
     def draw(self, peaks: np.ndarray | None) -> Image.Image:
         """Draw everything; `peaks` of [`read_peaks`]."""
         sheet = Image.new("RGB", (self.width, self.height), PAPER)
-        pen, font = ImageDraw.Draw(sheet), font_of(TEXT - 3)
+        pen, font = ImageDraw.Draw(sheet), font_of(self.text - 4)
         for column, (second, _) in enumerate(self.columns):
             pen.text((self.left(column), MARGIN / 2), _clock(second), font=font, fill=FAINT)
         for expression in range(len(self.segmentation.expressions)):
@@ -147,22 +151,22 @@ class _Sheet:
 
     def _draw_title(self, pen: ImageDraw.ImageDraw, expression: int) -> None:
         """The expression, and when it fits."""
-        top, colour, font = self.top(expression), colour_of(expression), font_of(TEXT)
+        top, colour, font = self.top(expression), colour_of(expression), font_of(self.text)
         intervals = self.segmentation.intervals(expression)
         times = ", ".join(f"{a:g}-{b:g} s" for a, b in np.round(intervals, 1).tolist())
         times = wrap(times or NOTHING, font, self.width / 2, max_lines=1)[0]
         right = self.width - MARGIN - font.getlength(times)
         title = self.segmentation.expressions[expression]
-        title = wrap(title, font, right - MARGIN - 2 * TEXT, max_lines=1)[0]
-        pen.ellipse((MARGIN, top + 3, MARGIN + 14, top + 17), fill=colour)
-        pen.text((MARGIN + 22, top), title, font=font, fill=INK)
+        title = wrap(title, font, right - MARGIN - 2 * self.text, max_lines=1)[0]
+        pen.ellipse((MARGIN, top + 4, MARGIN + self.text - 3, top + 1 + self.text), fill=colour)
+        pen.text((MARGIN + 1.4 * self.text, top), title, font=font, fill=INK)
         pen.text((right, top), times, font=font, fill=colour if intervals else FAINT)
 
     def _draw_cell(
         self, sheet: Image.Image, pen: ImageDraw.ImageDraw, expression: int, column: int
     ) -> None:
         """One frame and its mask; a bar below it says that the object is in it."""
-        corner = (self.left(column), self.top(expression) + TEXT + 9)
+        corner = (self.left(column), self.top(expression) + self.text + 11)
         picture, mask = self.columns[column][1], self.masks[column][expression]
         tint = tint_of(mask[None], first=expression)
         sheet.paste(picture, corner)
@@ -174,15 +178,33 @@ class _Sheet:
 
     def _draw_waveform(self, pen: ImageDraw.ImageDraw, peaks: np.ndarray | None) -> None:
         """The sound under the frames, as loud as the loudest is high."""
-        top, font = self.top(len(self.segmentation.expressions)), font_of(TEXT - 3)
+        top, font = self.top(len(self.segmentation.expressions)), font_of(self.text - 4)
         if peaks is None:
             pen.text((MARGIN, top), "no sound track", font=font, fill=FAINT)
             return
         middle, width = top + STRIP_HEIGHT / 2, len(self.columns) * self.cell - GAP
         edges = np.linspace(0, len(peaks), width + 1).astype(int)
+        colours = self._sound_colours()
         loudest = max(peaks.max(), 1e-3)
         for x in range(width):
             peak = peaks[edges[x] : max(edges[x] + 1, edges[x + 1])].max()
             reach = peak / loudest * STRIP_HEIGHT / 2
-            pen.line((MARGIN + x, middle - reach, MARGIN + x, middle + reach), fill=FAINT)
-        pen.text((MARGIN, top + STRIP_HEIGHT), "sound", font=font, fill=FAINT)
+            ink = colours[min(edges[x] // PEAKS, len(colours) - 1)]
+            pen.line((MARGIN + x, middle - reach, MARGIN + x, middle + reach), fill=ink)
+        said = "sound" if set(colours) == {FAINT} else "sound, in the colour of what is heard"
+        pen.text((MARGIN, top + STRIP_HEIGHT), said, font=font, fill=FAINT)
+
+    def _sound_colours(self) -> list[tuple[int, int, int]]:
+        """Of each second: that of the first sentence whose object is heard, one that is not about
+        sound if there is one."""
+        found, segmentation = find_sounding(self.segmentation), self.segmentation
+        num_seconds = math.ceil(segmentation.duration)
+        if found is None:
+            return [FAINT] * num_seconds
+        said = segmentation.expressions
+        order = sorted(range(len(said)), key=lambda row: bool(SOUND_NOW.search(said[row])))
+        colours = []
+        for second in range(num_seconds):
+            heard = found[:, segmentation.step_at(second)]
+            colours.append(next((colour_of(row) for row in order if heard[row]), FAINT))
+        return colours

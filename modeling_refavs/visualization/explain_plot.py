@@ -1,6 +1,5 @@
-"""The plot of `refavs explain`: rows of frames, places, sound, modalities and words, where a step
-is one
-unit wide in all of them."""
+"""The plot of `refavs explain --attention`: rows of frames, places, sound, modalities and words,
+where a step is one unit wide in all of them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +38,8 @@ FREQUENCIES = (0.25, 1, 4)  # kHz, marked at the spectrogram
 DASHES = (0, (4, 3))
 GAP = 0.02  # s, on both sides of a picture
 LEGIBLE = 0.1  # of a bar; a smaller share has no room for its number
-FAINT, DARK_ORANGE = "#777777", "#a06d00"
+LABEL = "label"  # marks the texts at the left of a row
+FAINT, DARK_ORANGE = "#666666", "#a06d00"
 
 
 def draw_pictures(
@@ -49,19 +49,19 @@ def draw_pictures(
     there."""
     for second, (frame, mask, probability) in enumerate(zip(frames, masks, presence, strict=True)):
         grey = np.asarray(Image.fromarray(frame).convert("L").convert("RGB")) // 2
-        _place(axes, np.where(mask[..., None], frame, grey), second)
+        place_picture(axes, np.where(mask[..., None], frame, grey), second)
         ink = "black" if mask.any() else FAINT
         axes.text(
             second + 0.5,
             -0.04,
-            f"there: {probability:.0%}",
+            f"{probability:.0%}",
             ha="center",
             va="top",
             size=8,
             color=ink,
         )
     axes.set(ylim=(0, 1), yticks=[])
-    _label(axes, "What it finds", "in colour; and the probability\nthat the object is there")
+    label_row(axes, "What it finds", "in colour; below: probability\nthat the object is there")
 
 
 def draw_places(axes: "Axes", frames: list[np.ndarray], visual: np.ndarray) -> None:
@@ -78,9 +78,9 @@ def draw_places(axes: "Axes", frames: list[np.ndarray], visual: np.ndarray) -> N
         colours = Image.fromarray(
             (colormaps["inferno"](np.asarray(heat))[..., :3] * 255).astype(np.uint8)
         )
-        _place(axes, np.asarray(Image.blend(grey, colours, 0.75)), second)
+        place_picture(axes, np.asarray(Image.blend(grey, colours, 0.75)), second)
     axes.set(ylim=(0, 1), yticks=[])
-    _label(
+    label_row(
         axes,
         "Where it attends",
         f"of all attention, a place gets\n{least:.1%} (black) to {most:.1%} (yellow)",
@@ -89,7 +89,7 @@ def draw_places(axes: "Axes", frames: list[np.ndarray], visual: np.ndarray) -> N
 
 def draw_spectrogram(axes: "Axes", audio: list[np.ndarray | None]) -> None:
     """The log-mel spectrogram that VGGish hears."""
-    _label(axes, "What it hears", "log-mel spectrogram, kHz")
+    label_row(axes, "What it hears", "log-mel spectrogram, kHz")
     if all(second is None for second in audio):
         axes.text(len(audio) / 2, 0.5, "no sound track", ha="center", va="center", color=FAINT)
         axes.set(ylim=(0, 1), yticks=[])
@@ -142,7 +142,7 @@ def draw_modalities(axes: "Axes", attention: CueAttention) -> None:
         columnspacing=1.4,
     )
     axes.set(ylim=(0, 1), yticks=[])
-    _label(
+    label_row(
         axes,
         "Which cues",
         "of all attention in a second;\ntags are the learned [aud]\nand [vis] of Eq. 4",
@@ -175,7 +175,7 @@ def draw_words(axes: "Axes", attention: CueAttention) -> None:
     )
 
 
-def _place(axes: "Axes", picture: np.ndarray, second: int) -> None:
+def place_picture(axes: "Axes", picture: np.ndarray, second: int) -> None:
     axes.imshow(
         picture,
         extent=(second + GAP, second + 1 - GAP, 0, 1),
@@ -184,15 +184,26 @@ def _place(axes: "Axes", picture: np.ndarray, second: int) -> None:
     )
 
 
-def _label(axes: "Axes", title: str, remark: str) -> None:
-    """Left of a row."""
+def label_row(axes: "Axes", title: str, remark: str) -> None:
+    """Left of a row, in place of what it had there."""
+    for text in [text for text in axes.texts if text.get_gid() == LABEL]:
+        text.remove()
     place = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "right"}
-    axes.annotate(title, (0, 0.5), (-22, 2), va="bottom", weight="bold", size=9.5, **place)
-    axes.annotate(remark, (0, 0.5), (-22, -2), va="top", size=7.5, color=FAINT, **place)
+    place["gid"] = LABEL
+    axes.annotate(title, (0, 0.5), (-24, 4), va="bottom", weight="bold", size=9.5, **place)
+    axes.annotate(remark, (0, 0.5), (-24, 0), va="top", size=8, color=FAINT, **place)
 
 
 def _mel(hertz: float) -> float:
     return float(np.log1p(hertz / 700))
+
+
+def check_steps(start: int, num_steps: int) -> None:
+    """Raise `ValueError` for steps that no video has."""
+    if start < 0 or num_steps < 1:
+        raise ValueError(
+            f"start must be at least 0 and num_steps at least 1, got {start} and {num_steps}"
+        )
 
 
 def plot_cues(
@@ -224,10 +235,7 @@ def plot_cues(
             another kind, or the video over before `start`.
     """
     check_request([expression], threshold)
-    if start < 0 or num_steps < 1:
-        raise ValueError(
-            f"start must be at least 0 and num_steps at least 1, got {start} and {num_steps}"
-        )
+    check_steps(start, num_steps)
     steps = explain_steps(model, processor, path, expression, start, num_steps, threshold)
     attention = divide_attention(processor, expression, np.stack(steps.weights), steps.segments)
     return _draw(steps, attention, expression, start)

@@ -1,6 +1,7 @@
 """Colours over frames: what is referred to, and by which sentence."""
 
 import math
+import re
 from collections.abc import Sequence
 from functools import cache
 
@@ -23,6 +24,8 @@ COLOURS = (
 PAPER, INK, FAINT = (18, 18, 18), (245, 245, 245), (150, 150, 150)
 FILL = 100  # opacity of a mask inside its contour, of 255
 NOTHING = "nothing fits"
+EAST_ASIAN = re.compile("[\u2e80-\u9fff\uac00-\ud7ff\uff00-\uffef]")
+EAST_ASIAN_FONTS = ("NotoSansCJK-Regular.ttc", "wqy-zenhei.ttc", "DejaVuSans.ttf")
 
 
 def colour_of(expression: int) -> tuple[int, int, int]:
@@ -89,13 +92,15 @@ def _stripes(corner: tuple[int, int], size: tuple[int, int], width: int) -> np.n
 
 
 @cache
-def font_of(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu where the machine has it, for most alphabets; else Pillow's own, which holds little
-    more than ASCII."""
-    try:
-        return ImageFont.truetype("DejaVuSans.ttf", size)
-    except OSError:
-        return ImageFont.load_default(size)
+def font_of(size: int, text: str = "") -> ImageFont.FreeTypeFont:
+    """DejaVu where the machine has it, for most alphabets, or a font for Chinese, Japanese and
+    Korean if `text` needs one; else Pillow's own, which holds little more than ASCII."""
+    for name in EAST_ASIAN_FONTS if EAST_ASIAN.search(text) else ("DejaVuSans.ttf",):
+        try:
+            return ImageFont.truetype(name, size)
+        except OSError:
+            continue
+    return ImageFont.load_default(size)
 
 
 def wrap(text: str, font: ImageFont.FreeTypeFont, width: float, max_lines: int) -> list[str]:
@@ -147,7 +152,7 @@ class Captions:
             duration,
             width,
         )
-        self.font, self.unit = font_of(font_size), font_size
+        self.font, self.unit = font_of(font_size, " ".join(expressions)), font_size
         self.lines = [self._lines(*pair) for pair in zip(expressions, intervals, strict=True)]
         height = self.unit * (0.9 + sum(1.25 * len(lines) + 0.75 for lines in self.lines))
         self.height = 2 * math.ceil(height / 2)  # even, as encoders want it

@@ -226,7 +226,7 @@ def test_explain_writes_a_picture(processor, video, tmp_path, monkeypatch):
         "modeling_refavs.inference.loading.load_model", lambda *_, **__: (make_model(), processor)
     )
     output = tmp_path / "cues.png"
-    arguments = ["explain", str(video), SENTENCE, "--model", "m", "--output"]
+    arguments = ["explain", str(video), SENTENCE, "--attention", "--model", "m", "--output"]
     assert main([*arguments, str(output), "--start", "1", "--seconds", "2"]) == 0
     assert Image.open(output).size[0] > 700
     assert {path.name for path in tmp_path.iterdir()} == {"clip.mp4", "cues.png"}

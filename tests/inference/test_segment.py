@@ -140,3 +140,20 @@ def test_eemc_in_chunks_gives_what_the_whole_gives(clip, processor, steps_per_ch
     )  # half precision
     assert whole.mask_logits.shape == (2, 4, 24, 24)
     assert (whole.mask_logits[0] - whole.mask_logits[1]).abs().max() > 0.01
+
+
+def test_predicted_quality_is_kept_where_the_model_has_it(clip, fake_model, monkeypatch):
+    model, processor = fake_model
+    assert segment_video(model, processor, clip, SENTENCES).iou_scores is None
+    call = type(model).__call__
+
+    def rated(self, **inputs):
+        outputs = call(self, **inputs)
+        outputs.iou_scores = outputs.presence_logits.sigmoid()
+        return outputs
+
+    monkeypatch.setattr(type(model), "__call__", rated)
+    result = segment_video(model, processor, clip, SENTENCES, steps_per_chunk=2)
+    np.testing.assert_allclose(result.iou_scores, result.presence)
+    found = summarize(result)["expressions"][0]
+    assert found["iou_scores"] == found["presence"]

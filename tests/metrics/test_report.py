@@ -9,7 +9,7 @@ from PIL import Image
 
 from modeling_refavs.metrics.calibration import expected_calibration_error, roc_auc
 from modeling_refavs.metrics.evaluation import Journal
-from modeling_refavs.metrics.gallery import Panel, choose_clips, draw_gallery
+from modeling_refavs.metrics.gallery import Panel, choose_sentences, draw_gallery
 from modeling_refavs.metrics.report import (
     PUBLISHED,
     Pooling,
@@ -276,33 +276,38 @@ def test_published_mix_is_the_mean_of_seen_and_unseen():
             assert mixed == pytest.approx((seen + unseen) / 2, abs=0.0501)
 
 
-def test_best_median_and_worst(journal):
-    records = [record for record in journal.read() if record["split"] == "test_u"]
-    choices = choose_clips(records)
-    assert [(choice.title, choice.index) for choice in choices] == [
-        ("best of 3 clips", 2),
-        ("median of 3 clips", 1),
-        ("worst of 3 clips", 0),
-    ]
-    assert [choice.title.split()[0] for choice in choose_clips(records[:2])] == ["best", "worst"]
-    assert [choice.title.split()[0] for choice in choose_clips(records[:1])] == ["best"]
-    null = [record for record in journal.read() if record["split"] == "test_n"]
-    assert [choice.index for choice in choose_clips(null)] == [1, 0]
+def scored(*scores: float) -> list[dict]:
+    return [{"category": "dog", "jaccard": 10 * score, "jaccard_frames": 10} for score in scores]
 
 
-def test_the_worst_clip_shows_its_worst_sentence():
+def empty(predicted: float) -> dict:
+    return {"category": "null", "predicted": 10 * predicted, "frames": 10}
+
+
+def test_best_median_worst_sentence_and_worst_null():
     """A null reference of which nothing is predicted is as good as can be."""
-    null = {"category": "null", "predicted": 0.0, "frames": 10}
-    scored = [
-        {"category": "dog", "jaccard": 10 * score, "jaccard_frames": 10} for score in (0.52, 0.0)
-    ]
     clips = [
-        {"index": 0, "sentences": [null, *scored]},
-        {"index": 1, "sentences": [scored[0], null, {**null, "predicted": 0.1}]},
+        {"index": 0, "sentences": [*scored(0.5, 0.9), empty(0.2)]},
+        {"index": 4, "sentences": [empty(0.0), *scored(0.1, 0.6, 0.4)]},
     ]
-    best, worst = choose_clips(clips)
-    assert (best.index, best.sentence) == (1, 1)
-    assert (worst.index, worst.sentence) == (0, 2)
+    found = [(choice.title, choice.index, choice.sentence) for choice in choose_sentences(clips)]
+    assert found == [
+        ("best of 5 sentences", 0, 1),
+        ("median of 5 sentences", 0, 0),
+        ("worst of 5 sentences", 4, 1),
+        ("worst of 2 null references", 0, 2),
+    ]
+
+
+def test_few_sentences_show_once():
+    def titles(*sentences: dict) -> list[str]:
+        chosen = choose_sentences([{"index": 0, "sentences": [*sentences]}])
+        return [choice.title.split()[0] for choice in chosen]
+
+    assert titles(*scored(0.5, 0.1)) == ["best", "worst"]
+    assert titles(*scored(0.5)) == ["best"]
+    assert titles(empty(0.1), empty(0.3), empty(0.0)) == ["best", "median", "worst"]
+    assert titles() == []
 
 
 def test_the_picture_shows_truth_and_prediction():
@@ -310,7 +315,7 @@ def test_the_picture_shows_truth_and_prediction():
     masks[:2, :4] = True
     frames = [Image.new("RGB", (160, 120), (128, 128, 128))] * 3
     panel = Panel(
-        "best of 9 clips",
+        "best of 9 sentences",
         {"expression": "the dog", "category": "dog"},
         frames,
         masks,
@@ -322,7 +327,7 @@ def test_the_picture_shows_truth_and_prediction():
     coloured = np.ptp(picture[: len(picture) // 2].astype(int), axis=2) > 20
     assert coloured.any(axis=0)[140:].sum() > 3 * 140  # every frame holds a truth or a prediction
     null = Panel(
-        "worst of 9 clips",
+        "worst of 9 null references",
         {"expression": "the cat", "category": "null"},
         frames,
         masks & False,

@@ -1,7 +1,9 @@
 """What the page shows of an answer."""
 
+import re
 import subprocess
 import sys
+from xml.etree import ElementTree as ET
 
 from .conftest import FOLDER, ROOT
 
@@ -24,7 +26,10 @@ def make_answer(text: str = "the cat") -> dict:
     }
     return {
         "summary": {"video": video, "expressions": [seen, nothing]},
-        "spectrogram": "iVBOR",
+        "ratio": 4 / 3,
+        "wave": [0.5, 1.0, 0.1] * 25,
+        "sounding": [[True, False, False], [False] * 3],
+        "nearest": [None, {"second": 1, "presence": 0.1, "name": "barrel", "probability": 0.3}],
     }
 
 
@@ -39,11 +44,36 @@ def test_it_says_when_and_it_says_nothing_plainly():
 
     html = draw_answer(make_answer(), page())
     assert "seen 0-2 s" in html
-    assert "nothing in this video fits" in html
+    assert "Nothing in this video fits. The nearest was at 1 s, with 10 %" in html
+    assert "“barrel”" in html
     assert "second by second: 90, 80, 10" in html
-    assert "data:image/png;base64," in html
-    silent = draw_answer({**make_answer(), "spectrogram": None}, page())
-    assert "no sound track" in silent
+    lanes = [ET.fromstring(svg) for svg in re.findall("<svg.*?</svg>", html)]
+    assert [len(lane.findall("rect[@class='seen']")) for lane in lanes] == [2, 0]
+    strokes = [
+        {path.get("class").strip(): path.get("d").count("M") for path in lane.iter("path")}
+        for lane in lanes
+    ]
+    assert strokes == [{"wave": 50, "wave heard": 25}, {"wave": 75}]  # 25 strokes a second
+
+
+def test_no_name_no_sound_no_strip():
+    from answer import draw_answer
+
+    answer = {**make_answer(), "wave": None, "sounding": None}
+    answer["nearest"] = [None, {"second": 1, "presence": 0.1}]
+    html = draw_answer(answer, page())
+    assert html.count("This video has no sound") == 1
+    assert "<path" not in html
+    assert "looks like" not in html
+
+
+def test_quality_is_a_line_where_it_is_told():
+    from answer import draw_answer
+
+    answer = make_answer()
+    assert "polyline" not in draw_answer(answer, page())
+    answer["summary"]["expressions"][0]["iou_scores"] = [1.0, 0.5, 0.0]
+    assert 'points="0,0.0 10,0.0 10,20.0 20,20.0 20,40.0 30,40.0"' in draw_answer(answer, page())
 
 
 def test_a_sentence_is_text_not_html():
@@ -58,10 +88,11 @@ def test_the_lines_of_python_run(tmp_path):
     from answer import python_lines
 
     code = python_lines(
-        "spaces_demo/synthetic_checkpoint",
+        str(FOLDER / "synthetic_checkpoint"),
         str(FOLDER / "examples" / "bell_first.mp4"),
         ["the drum"],
     )
+    assert "'spaces_demo/examples/bell_first.mp4'" in code
     code = code.replace("overlay.mp4", str(tmp_path / "overlay.mp4"))
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

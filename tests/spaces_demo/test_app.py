@@ -30,9 +30,14 @@ def predict(client, video, sentences=SENTENCES):
 
 def test_gradio_client_gets_what_the_service_gives(client, service, tmp_path, write_clip):
     video = write_clip("my clip.mp4", sound=[(0.0, tone(3))], sound_codec="aac")
-    html, overlay, frames, download, masks, code, numbers = predict(client, video)
+    html, overlay, frames, download, masks, coco, code, numbers = predict(client, video)
     answer = service.ask(
-        {"video": str(video), "expressions": SENTENCES.splitlines(), "folder": str(tmp_path)},
+        {
+            "kind": "segment",
+            "video": str(video),
+            "expressions": SENTENCES.splitlines(),
+            "folder": str(tmp_path),
+        },
         lambda *_: None,
     )
     del numbers["throughput"], answer["summary"]["throughput"]
@@ -45,6 +50,7 @@ def test_gradio_client_gets_what_the_service_gives(client, service, tmp_path, wr
         == Path(answer["overlay"]).read_bytes()
     )
     assert Path(masks).suffix == ".zip"
+    assert json.loads(Path(coco).read_text())["categories"][0]["name"] == "the cat"
     assert len(frames) == 3
     assert "the cat" in html
     assert "segment_video(model, processor, " in code
@@ -139,11 +145,17 @@ def test_a_long_line_is_told_of(site, service):
 def test_files_go_when_their_time_is_over(client, site, write_clip):
     from gradio.route_utils import delete_files_created_by_app
 
+    def files() -> set[Path]:
+        return {path for path in site.folder.rglob("*") if path.is_file()}
+
+    delete_files_created_by_app(site.blocks, age=0)
+    answered = files()  # of the example that the page opens with: they stay
     predict(client, write_clip("clip.mp4"))
-    assert [path for path in site.folder.rglob("*") if path.is_file()]
+    assert files() > answered
     time.sleep(0.1)
     delete_files_created_by_app(site.blocks, age=0)  # what gradio does on schedule
-    assert not [path for path in site.folder.rglob("*") if path.is_file()]
+    assert files() == answered
+    assert any(path.suffix == ".mp4" for path in answered)
 
 
 def test_empty_folders_go_too(client, site, write_clip):

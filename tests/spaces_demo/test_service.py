@@ -1,17 +1,17 @@
 """The working process: the same as `refavs segment`, and never longer than its time."""
 
-import base64
-import io
 import json
 import zipfile
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 from limits import LimitError
-from PIL import Image
 
 from modeling_refavs.cli import main
 
+from ..media_kit import tone
 from .conftest import FOLDER
 from .test_limits import write_bomb
 
@@ -22,7 +22,8 @@ CLIP = FOLDER / "examples" / "bell_first.mp4"
 
 def ask(service, video, folder, sentences=SENTENCES, tell=lambda *_: None):
     folder.mkdir()
-    return service.ask({"video": str(video), "expressions": sentences, "folder": str(folder)}, tell)
+    asked = {"kind": "segment", "video": str(video), "expressions": sentences}
+    return service.ask({**asked, "folder": str(folder)}, tell)
 
 
 def test_it_answers_as_refavs_segment_does(service, tmp_path, capsys):
@@ -63,7 +64,37 @@ def test_it_answers_as_refavs_segment_does(service, tmp_path, capsys):
             assert masks.read(str(path.relative_to(tmp_path / "masks"))) == path.read_bytes()
     assert [stage for stage, part in told if part == 1] == ["segmenting", "drawing"]
     assert [second for _, second in answer["frames"]] == list(range(10))
-    assert Image.open(io.BytesIO(base64.b64decode(answer["spectrogram"]))).height == 64
+    assert len(answer["wave"]) == 250
+    assert max(answer["wave"]) > 0.1
+    assert np.shape(answer["sounding"]) == (2, 10)
+    assert answer["ratio"] == 1  # enlarged twice, and no wider than that
+    coco = json.loads(Path(answer["coco"]).read_text())
+    assert [category["name"] for category in coco["categories"]] == SENTENCES
+    assert answer["nearest"][0] is None
+
+
+def test_a_cut_out_is_what_refavs_segment_writes(service, tmp_path, write_clip):
+    clip = write_clip("clip.mp4")
+    asked = {"kind": "cutout", "video": str(clip), "expressions": ["the cat"]}
+    answer = service.ask({**asked, "folder": str(tmp_path)}, lambda *_: None)
+    output, model = tmp_path / "command.webm", str(FOLDER / "synthetic_checkpoint")
+    options = ["--model", model, "--mode", "cutout", "--output", str(output)]
+    assert main(["segment", str(clip), "the cat", *options]) == 0
+    packets = []
+    for path in (answer["cutout"], output):  # the files hold random numbers of their own
+        with av.open(str(path)) as container:
+            packets.append([bytes(packet) for packet in container.demux()])
+    assert packets[0] == packets[1]
+    assert len(packets[0]) > 3
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_sound_is_suggested_where_there_is_some(service, write_clip, sound):
+    clip = write_clip(
+        "s.mp4", **({"sound": [(0.0, tone(3))], "sound_codec": "aac"} if sound else {})
+    )
+    answer = service.ask({"kind": "suggest", "video": str(clip)}, lambda *_: None)
+    assert answer["sentences"] == (["The object that is making a sound"] if sound else [])
 
 
 def test_it_refuses_and_goes_on(service, tmp_path, write_clip):
@@ -74,7 +105,7 @@ def test_it_refuses_and_goes_on(service, tmp_path, write_clip):
         ask(service, bomb, tmp_path / "2", [" "])
     process = service.process
     answer = ask(service, write_clip("silent.mp4"), tmp_path / "3")
-    assert answer["spectrogram"] is None
+    assert answer["wave"] is answer["sounding"] is None
     assert answer["summary"]["video"]["has_audio"] is False
     assert service.process is process
 

@@ -8,7 +8,15 @@ from PIL import Image
 from modeling_refavs.inference.segment import segment_video
 from modeling_refavs.video_refavs import read_frames, read_sound
 from modeling_refavs.visualization.contact_sheet import MAX_COLUMNS, draw_contact_sheet
-from modeling_refavs.visualization.overlay import COLOURS, NOTHING, Captions, font_of, tint_of, wrap
+from modeling_refavs.visualization.overlay import (
+    COLOURS,
+    FAINT,
+    NOTHING,
+    Captions,
+    font_of,
+    tint_of,
+    wrap,
+)
 from modeling_refavs.visualization.render import MIN_CANVAS, render_frames, render_video
 from tests.media_kit import tone
 
@@ -175,3 +183,18 @@ def test_contact_sheet(write_clip, fake_model, seconds, sound):
     assert first > 40 > -20 > second  # orange, then blue, over the grey picture of the first column
     assert sheet.shape[1] <= 2 * 16 + MAX_COLUMNS * 164
     assert Image.fromarray(sheet).size[0] >= 640
+
+
+def test_the_sound_has_the_colour_of_what_is_heard(write_clip, fake_model):
+    """The object of the first sentence is the left half, that of the second, about sound, the
+    whole: not the same. Then the first is about sound too, and is what is heard."""
+    path = write_clip(times=(0, 1, 2, 3), end=4, sound=[(0.0, tone(4))])
+    for said, colour in (
+        (["the dog", "the thing that is making a sound"], COLOURS[1]),
+        (["the thing that is making a sound", "the dog"], COLOURS[0]),
+        (["the dog", "the cat"], FAINT),
+    ):
+        sheet = np.asarray(draw_contact_sheet(segment_video(*fake_model, path, said)))
+        strip = sheet[-90:-50, 20:120].reshape(-1, 3)
+        values, counts = np.unique(strip[strip.sum(1) > 100], axis=0, return_counts=True)
+        assert tuple(values[counts.argmax()]) == colour
