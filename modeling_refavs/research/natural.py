@@ -1,5 +1,6 @@
-"""A few natural photographs, that nothing is trained on, with masks made by hand: what a user's
-picture would get. They are in Python packages (gradio, scikit-image) and not copied here."""
+"""A few natural photographs, that nothing is trained on, with masks made by hand or with MobileSAM:
+what a user's picture would get. They are in Python packages (gradio, scikit-image) and not copied
+here."""
 
 import json
 from dataclasses import dataclass
