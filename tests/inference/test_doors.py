@@ -85,7 +85,8 @@ def through(model, processor, monkeypatch, tmp_path):
 
             (tmp_path / "page").mkdir(exist_ok=True)
             asked = {"video": str(source), "expressions": [SENTENCE]}
-            work(model, witness, {**asked, "folder": tmp_path / "page"}, Limits(), lambda *_: None)
+            request = {**asked, "kind": "segment", "folder": tmp_path / "page"}
+            work(model, witness, request, Limits(), lambda *_: None)
         return witness.seconds
 
     return take

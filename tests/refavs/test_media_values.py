@@ -46,7 +46,10 @@ FILES = {  # name: pictures' codec, sound's codec, pixel format, sampling rate
     "h264.nut": ("libx264", "pcm_s16le", "yuv420p", 8000),
     "h263.3gp": ("h263", "aac", "yuv420p", 8000),
 }
-SHARP = {"libx264": {"crf": "12"}, "libx265": {"crf": "12", "x265-params": "log-level=none"}}
+SHARP = {
+    "libx264": {"crf": "12"},
+    "libx265": {"crf": "12", "x265-params": "log-level=none:pools=none:frame-threads=1"},
+}
 
 
 def write_counting(path, codec="libx264", sound_codec="aac", pix_fmt="yuv420p", rate=44100):
@@ -163,7 +166,7 @@ def test_hdr_is_tone_mapped(tmp_path, transfer):
         pix_fmt="yuv420p10le",
         matrix="BT2020",
         tags=tags,
-        options={"crf": "4", "x265-params": "log-level=none"},
+        options={"crf": "4", "x265-params": "log-level=none:pools=none:frame-threads=1"},
     )
     shown = next(read_frames(path)).rgb[32, 8::16].astype(int)
     np.testing.assert_allclose(shown[: len(expected), 1], expected, atol=4)

@@ -119,7 +119,7 @@ def test_the_command_trains_goes_on_and_makes_a_part(folders, capsys, tmp_path):
         RefAVSFeatureExtractor(),
         make_tokenizer(["the object"], 300),
     ).save_pretrained(tmp_path / "whole")
-    start = ModelArguments(str(tmp_path / "whole"), mask2former=str(tmp_path / "mask2former"))
+    start = ModelArguments(model=str(tmp_path / "whole"), mask2former=str(tmp_path / "mask2former"))
     started, _ = start_model(start, [])
     head = load_file(tmp_path / "mask2former" / "model.safetensors")["class_predictor.weight"]
     assert torch.equal(started.class_predictor.weight, head)
