@@ -2,7 +2,6 @@
 of Ref-AVS Bench, and a report of what was left out and why (Ref-AVS, Sec. 3.2)."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,7 +36,7 @@ from .schema import CLIP_MS, NUM_FRAMES
 
 
 CLIP_SECONDS = CLIP_MS // 1000
-RECORDS, REPORT = "collected", "collected.md"
+RECORDS, REPORT = "collected", "collected.json"
 KEPT, SPACING = "kept", "too near a better one"
 
 
@@ -71,12 +70,13 @@ def collect_videos(
     `collected/` a record and contact sheets of each video, which a later run finds done.
 
     Args:
-        tree: a new folder, or one of an earlier run with the same options; `collected.md` in it
-            becomes the report of all its videos.
+        tree: a new folder, or one of an earlier run with the same options; `collected.json` and
+            `collected.md` in it become the report of all its videos.
         hear: see [`measure_video`].
 
     Returns:
-        `records`, of every video of the tree, and `unread`, {video: error} of this run.
+        What `collected.json` holds: `options`, `rules`, `clips` {source: ids} and `left_out`
+        {rule: candidates} of all videos of the tree, and `unread` {video: error} of this run.
 
     Raises:
         ValueError: the tree is of other options, or another process writes it.
@@ -95,13 +95,10 @@ def collect_videos(
                 if not _is_done(tree, source, Path(video).stat().st_size):
                     _collect(info, source, tree, options, rules, hear)
             except (ValueError, OSError) as error:
-                if isinstance(error, OSError) and error.filename != os.fspath(video):
+                if isinstance(error, OSError) and error.filename != str(Path(video)):
                     raise  # of the output
                 unread[name_of(video)] = str(error)
-        records = _read_records(tree)
-        with whole_file(tree / REPORT) as unfinished:
-            unfinished.write_text(format_report(records, unread, rules), encoding="utf-8")
-    return {"records": records, "unread": unread}
+        return _write_report(tree, options, unread)
 
 
 def _name_source(video: Path) -> str:
@@ -128,12 +125,15 @@ def _read_records(tree: Path) -> list[dict[str, Any]]:
 
 
 def _check_options(tree: Path, options: CollectOptions) -> None:
-    for record in _read_records(tree):
-        if record["options"] != json.loads(json.dumps(vars(options))):
-            raise ValueError(
-                f"{tree}: its clips were collected with other options, {record['options']}: "
-                "repeat them, or give a new folder"
-            )
+    """Clips of two sets of options would not be told apart: the first run sets them."""
+    if not (tree / REPORT).exists():
+        _write_report(tree, options, {})
+    before = json.loads((tree / REPORT).read_text(encoding="utf-8"))["options"]
+    if before != json.loads(json.dumps(vars(options))):
+        raise ValueError(
+            f"{tree}: its clips were collected with other options, {before}: repeat them, or give "
+            "a new folder"
+        )
 
 
 def _is_done(tree: Path, source: str, size: int) -> bool:
@@ -166,8 +166,6 @@ def _collect(
         "video": info.name,
         "bytes": Path(info.path).stat().st_size,
         "duration": round(video.duration, 3),
-        "options": vars(options),
-        "limits": {name: rule.limit for name, rule in rules.items()},
         "clips": [_clip_id(source, candidate.start) for candidate in chosen],
         "candidates": [
             {
@@ -180,9 +178,7 @@ def _collect(
         ],
         "heard": [[name for name, _ in second.heard] for second in video.seconds],
     }
-    with whole_file(_record_path(tree, source)) as unfinished:
-        text = json.dumps(record, indent=1, ensure_ascii=False)
-        unfinished.write_text(text + "\n", encoding="utf-8")
+    _write_json(_record_path(tree, source), record)
 
 
 def _outcome(candidate: Candidate, chosen: Sequence[Candidate]) -> list[str]:
@@ -212,6 +208,33 @@ def _write_clips(info: VideoInfo, source: str, starts: Sequence[int], tree: Path
 
 
 # The report
+
+
+def _write_report(tree: Path, options: CollectOptions, unread: Mapping[str, str]) -> dict[str, Any]:
+    records, rules = _read_records(tree), make_rules(options.limits)
+    report = {
+        "options": vars(options),
+        "rules": {name: rule._asdict() for name, rule in rules.items()},
+        "clips": {record["source"]: record["clips"] for record in records},
+        "left_out": Counter(
+            name
+            for record in records
+            for one in record["candidates"]
+            for name in one["outcome"]
+            if name != KEPT
+        ),
+        "unread": dict(unread),
+    }
+    with whole_file(tree / "collected.md") as unfinished:
+        unfinished.write_text(format_report(records, unread, rules), encoding="utf-8")
+    _write_json(tree / REPORT, report)
+    return report
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    with whole_file(path) as unfinished:
+        text = json.dumps(content, indent=1, ensure_ascii=False)
+        unfinished.write_text(text + "\n", encoding="utf-8")
 
 
 def format_report(

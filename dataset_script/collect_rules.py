@@ -29,6 +29,7 @@ DOMINANT_COLOURS = 32
 SAME_SHADE = 1  # of 255; neighbouring pixels that differ by no more are flat
 SILENCE = -100.0  # dB, of what is quieter or not there
 LIKELY, UNLIKELY = 0.3, 0.1  # probability of a class of sound
+VOICES = {"Beatboxing", "A capella"}  # which AudioSet has among the genres
 ROUNDING = 1e-6  # s
 
 Hearing = Callable[[np.ndarray], dict[str, float]]
@@ -141,7 +142,8 @@ def split_classes(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
             f"the classifier of sounds must know AudioSet's classes, and lacks {sorted(missing)}"
         )
     first, last = names.index("Pop music"), names.index("Scary music")
-    music = ["Music", *names[first : last + 1]]
+    genres = [name for name in names[first : last + 1] if name not in VOICES]
+    music = ["Music", *genres]
     known = {*music, "Musical instrument"}  # which of them is not known
     return music, [name for name in names[: names.index("Silence")] if name not in known]
 

@@ -45,12 +45,12 @@ def run(args: argparse.Namespace) -> int:
         from ..inference.loading import load_sound_classifier
 
         hear = load_sound_classifier(args.audio_classifier)
-    done = collect_videos(args.videos, args.output, options, hear, progress=True)
-    clips = sum(len(record["clips"]) for record in done["records"])
-    print(f"{args.output}: {clips} clips of {len(done['records'])} videos; see collected.md there")
-    for error in done["unread"].values():
+    report = collect_videos(args.videos, args.output, options, hear, progress=True)
+    clips = sum(map(len, report["clips"].values()))
+    print(f"{args.output}: {clips} clips of {len(report['clips'])} videos; see collected.md there")
+    for error in report["unread"].values():
         print(f"not read: {error}")
-    return 1 if len(done["unread"]) == len(args.videos) else 0
+    return 1 if len(report["unread"]) == len(args.videos) else 0
 
 
 def _read_limits(words: list[str]) -> dict[str, float]:

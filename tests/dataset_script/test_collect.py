@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from dataset_script import collect
+from dataset_script.annotations import Clip
 from dataset_script.collect import CollectOptions, collect_videos
 from dataset_script.collect_rules import (
     RULES,
@@ -31,6 +32,7 @@ from dataset_script.collect_rules import (
     measure_video,
     split_classes,
 )
+from dataset_script.media_files import clip_problems
 from modeling_refavs.cli import main
 from modeling_refavs.feature_extraction_refavs import RefAVSFeatureExtractor
 from modeling_refavs.inference.loading import load_sound_classifier
@@ -213,6 +215,7 @@ def test_clips_hold_the_frames_and_the_sound_of_their_seconds(tmp_path):
     collect_videos([path], tree := tmp_path / "tree", CollectOptions(12, limits))
     assert len(clips(tree)) == 2
     for clip in clips(tree):
+        assert clip_problems(tree, Clip(clip, "train", ())) == []
         assert clip.startswith("a.b_c_")
         start = int(clip.split("_")[-2]) // 1000
         folder = tree / "media" / clip
