@@ -20,7 +20,6 @@ from modeling_refavs.video_refavs import VideoInfo, name_of, probe_video, read_s
 
 from .annotations import split_clip_id
 from .collect_rules import (
-    RULES,
     Candidate,
     Hearing,
     Measured,
@@ -75,8 +74,9 @@ def collect_videos(
         hear: see [`measure_video`].
 
     Returns:
-        What `collected.json` holds: `options`, `rules`, `clips` {source: ids} and `left_out`
-        {rule: candidates} of all videos of the tree, and `unread` {video: error} of this run.
+        What `collected.json` holds: `options`, `rules`, `clips` {source: ids} and `candidates`
+        {rule or what became of them: how many} of all videos of the tree, and `unread` {video:
+        error} of this run.
 
     Raises:
         ValueError: the tree is of other options, or another process writes it.
@@ -117,18 +117,21 @@ def _record_path(tree: Path, source: str) -> Path:
     return tree / RECORDS / f"{source}.json"
 
 
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def _read_records(tree: Path) -> list[dict[str, Any]]:
-    return [
-        json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted((tree / RECORDS).glob("*.json"))
-    ]
+    """Of the videos that are done."""
+    records = map(_read_json, sorted((tree / RECORDS).glob("*.json")))
+    return [record for record in records if "candidates" in record]
 
 
 def _check_options(tree: Path, options: CollectOptions) -> None:
     """Clips of two sets of options would not be told apart: the first run sets them."""
     if not (tree / REPORT).exists():
         _write_report(tree, options, {})
-    before = json.loads((tree / REPORT).read_text(encoding="utf-8"))["options"]
+    before = _read_json(tree / REPORT)["options"]
     if before != json.loads(json.dumps(vars(options))):
         raise ValueError(
             f"{tree}: its clips were collected with other options, {before}: repeat them, or give "
@@ -140,9 +143,20 @@ def _is_done(tree: Path, source: str, size: int) -> bool:
     path = _record_path(tree, source)
     if not path.exists():
         return False
-    if json.loads(path.read_text(encoding="utf-8"))["bytes"] != size:
+    record = _read_json(path)
+    if record["bytes"] != size:
         raise ValueError(f"{path} is of another video of that name: rename one, or remove it")
-    return True
+    return "candidates" in record
+
+
+def _begin(tree: Path, source: str, size: int, clips: Sequence[str]) -> None:
+    """Before the first clip the record says whose they are."""
+    if _record_path(tree, source).exists():
+        return  # a run that was killed
+    for clip in clips:
+        if (tree / "media" / clip).exists():
+            raise ValueError(f"{tree}: it holds a clip {clip} of another origin: rename the video")
+    _write_json(_record_path(tree, source), {"source": source, "bytes": size})
 
 
 def _collect(
@@ -153,10 +167,13 @@ def _collect(
     rules: Mapping[str, Rule],
     hear: Hearing | None,
 ) -> None:
-    """One video; its record comes last, and says that all the rest is there."""
+    """One video; its record is complete when all the rest is there."""
+    size = Path(info.path).stat().st_size
     video = measure_video(info, hear)
     candidates = list_candidates(video, rules, with_classes=hear is not None)
     chosen = choose(candidates, options.every)
+    clips = [_clip_id(source, candidate.start) for candidate in chosen]
+    _begin(tree, source, size, clips)
     _write_clips(info, source, [candidate.start for candidate in chosen], tree)
     for page, sheet in enumerate(draw_sheets(source, video, candidates, chosen, rules)):
         with whole_file(tree / RECORDS / f"{source}_{page}.jpg") as unfinished:
@@ -164,9 +181,9 @@ def _collect(
     record = {
         "source": source,
         "video": info.name,
-        "bytes": Path(info.path).stat().st_size,
+        "bytes": size,
         "duration": round(video.duration, 3),
-        "clips": [_clip_id(source, candidate.start) for candidate in chosen],
+        "clips": clips,
         "candidates": [
             {
                 "start": candidate.start,
@@ -176,7 +193,10 @@ def _collect(
             }
             for candidate in candidates
         ],
-        "heard": [[name for name, _ in second.heard] for second in video.seconds],
+        "heard": [
+            [[name, round(probability, 3)] for name, probability in second.heard]
+            for second in video.seconds
+        ],
     }
     _write_json(_record_path(tree, source), record)
 
@@ -216,13 +236,7 @@ def _write_report(tree: Path, options: CollectOptions, unread: Mapping[str, str]
         "options": vars(options),
         "rules": {name: rule._asdict() for name, rule in rules.items()},
         "clips": {record["source"]: record["clips"] for record in records},
-        "left_out": Counter(
-            name
-            for record in records
-            for one in record["candidates"]
-            for name in one["outcome"]
-            if name != KEPT
-        ),
+        "candidates": _count_outcomes(records),
         "unread": dict(unread),
     }
     with whole_file(tree / "collected.md") as unfinished:
@@ -241,9 +255,7 @@ def format_report(
     records: Sequence[Mapping[str, Any]], unread: Mapping[str, str], rules: Mapping[str, Rule]
 ) -> str:
     """Markdown: the rules, and for each video what was kept, and what was not, beside the limit."""
-    outcomes = Counter(
-        name for record in records for one in record["candidates"] for name in one["outcome"]
-    )
+    outcomes = _count_outcomes(records)
     lines = [
         f"# Collected: {outcomes[KEPT]} clips of {len(records)} videos",
         "",
@@ -267,6 +279,12 @@ def format_report(
     if unread:
         lines += ["", "## Not read", "", *(f"- {error}" for error in unread.values())]
     return "\n".join(lines) + "\n"
+
+
+def _count_outcomes(records: Sequence[Mapping[str, Any]]) -> Counter[str]:
+    return Counter(
+        name for record in records for one in record["candidates"] for name in one["outcome"]
+    )
 
 
 def _report_rows(
@@ -362,4 +380,4 @@ def _font() -> ImageFont.FreeTypeFont:
     return ImageFont.load_default(TEXT - 2)
 
 
-__all__ = ["RULES", "CollectOptions", "collect_videos", "draw_sheets", "format_report"]
+__all__ = ["CollectOptions", "collect_videos", "draw_sheets", "format_report"]

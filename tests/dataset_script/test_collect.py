@@ -267,6 +267,16 @@ def test_bad_files_are_reported_and_skipped(two_scenes, tmp_path, capsys):
     assert main(["collect", videos[0], "--output", str(tmp_path / "none")]) == 1
 
 
+def test_a_clip_of_another_origin_is_left_alone(two_scenes, tmp_path):
+    collect_videos([two_scenes], whole := tmp_path / "whole")
+    there = tmp_path / "tree" / "media" / clips(whole)[0]
+    there.mkdir(parents=True)
+    report = collect_videos([two_scenes], tmp_path / "tree")
+    assert "of another origin" in report["unread"][str(two_scenes)]
+    assert clips(tmp_path / "tree") == [there.name]
+    assert not list(there.iterdir())
+
+
 def test_wrong_options_are_refused(two_scenes, tmp_path, capsys):
     command = ["collect", str(two_scenes), "--output", str(tmp_path / "tree")]
     for words, message in (
@@ -317,8 +327,13 @@ def test_a_run_that_was_stopped_goes_on(two_scenes, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         collect_videos([two_scenes], tree)
     assert len(clips(tree)) == 1
-    assert not list((tree / "collected").iterdir())
+    (tmp_path / "other").mkdir()
+    other = write(tmp_path / "other" / "two.mp4", scene(5, 26), tone(26))
+    report = collect_videos([other], tree)
+    assert "of another video of that name" in report["unread"][str(other)]
+    assert report["clips"] == {}
     collect_videos([two_scenes], tree)
+    collect_videos([two_scenes], tree)  # the report is no longer of the other
     assert contents(tree) == contents(whole)
     assert len(calls) == 3  # the first clip was not written again
     monkeypatch.setattr(collect, "measure_video", None)
