@@ -3,7 +3,6 @@ Bench."""
 
 import json
 import shutil
-import wave
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,18 +16,20 @@ from modeling_refavs.utils.files import is_new, whole_folder
 
 from .annotations import Annotation, split_clip_id, write_annotations
 from .media_files import (
+    SAMPLING_RATE,
     SOUND_TOLERANCE_MS,
     frame_paths,
     mask_paths,
     read_sound_header,
+    save_frame,
     write_mask,
+    write_sound,
 )
 from .schema import CLIP_MS, NUM_FRAMES, SPLITS
 from .taxonomy import NULL_CATEGORY, PAPER_TAXONOMY, TAXONOMY_FILE
 from .video_forms import Sentence, Video, frame_number, read_videos
 
 
-SAMPLING_RATE = 16_000  # Hz, of sound that is cut
 OBJECT = "object"  # category and super-category of what a file does not name
 PICTURES, VIDEOS = (".jpg", ".jpeg", ".png"), (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v")
 
@@ -141,7 +142,7 @@ class _ClipWriter:
             if isinstance(sound, Path):
                 shutil.copyfile(sound, draft / "audio.wav")
             else:
-                _write_wav(draft / "audio.wav", sound)
+                write_sound(draft / "audio.wav", sound)
             if null:
                 name = clip_id if clip_id.startswith("null_") else f"null_c-{clip_id}"
                 self._take(draft, name)
@@ -316,13 +317,13 @@ def _read_video_file(path: Path, numbers: list[int], rate: float | None) -> Iter
 def _save_picture(picture: Any, path: Path, where: str) -> None:
     """A video's frame, or a file: a JPEG stays as it is."""
     if not isinstance(picture, Path):
-        Image.fromarray(picture.rgb).save(path, quality=95)
+        save_frame(path, picture.rgb)
     elif picture.suffix.lower() != ".png":
         shutil.copyfile(picture, path)
     else:
         try:
             with Image.open(picture) as image:
-                image.convert("RGB").save(path, quality=95)
+                save_frame(path, np.asarray(image.convert("RGB")))
         except OSError as error:
             raise ValueError(f"{where}: {picture}: cannot be read as a picture: {error}") from error
 
@@ -345,13 +346,6 @@ def _read_samples(path: Path) -> np.ndarray:
     start = probe_video(path).start_time if path.suffix.lower() in VIDEOS else 0.0
     blocks = [block[0] for block in read_sound(path, SAMPLING_RATE, "mono", start)]
     return np.concatenate(blocks) if blocks else np.zeros(0, dtype=np.float32)
-
-
-def _write_wav(path: Path, samples: np.ndarray) -> None:
-    """`(samples,)`, full scale at 1, as 16 bit."""
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, SAMPLING_RATE, 0, "NONE", ""))
-        file.writeframes(np.rint(samples.clip(-1, 1) * 32767).astype("<i2").tobytes())
 
 
 def _find_frames(root: Path, name: str) -> Path | None:

@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import wave
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from PIL import Image
 
 from .annotations import Clip, split_clip_id
 from .schema import CLIP_MS, NUM_FRAMES
+
+
+SAMPLING_RATE = 16_000  # Hz, of sound that is written
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,18 @@ def read_mask(path: str | Path) -> np.ndarray:
 def write_mask(path: str | Path, mask: np.ndarray) -> None:
     """Write a mask (height, width) of 0 and anything else as an 8-bit PNG of 0 and 255."""
     Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(path, format="PNG")
+
+
+def save_frame(path: str | Path, rgb: np.ndarray) -> None:
+    """Write `(height, width, 3)` uint8 as a JPEG."""
+    Image.fromarray(rgb).save(path, quality=95)
+
+
+def write_sound(path: str | Path, samples: np.ndarray) -> None:
+    """Write `(samples,)`, full scale at 1, as a WAV file of 16 kHz, 16 bit and one channel."""
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, SAMPLING_RATE, 0, "NONE", ""))
+        file.writeframes(np.rint(samples.clip(-1, 1) * 32767).astype("<i2").tobytes())
 
 
 def empty_mask_png(width: int, height: int) -> bytes:

@@ -30,6 +30,7 @@ COMMANDS = {
     "train": "train {recipe} --output_dir OUT/run",
     "evaluate": "evaluate --model {model} --data {tree} --splits test_s --output OUT/scores "
     "--mask-size 64 --draws 20",
+    "collect": "collect {clip} --output OUT/tree --limit few_colours=1 flat_areas=1 loudness=-200",
     "synthesize": "synthesize OUT/tree --clips 10 --size 48x64 --workers 2",
     "export": "dataset export {tree} OUT/parquet --configurations clips expressions --shard-mb 1",
 }

@@ -2,9 +2,11 @@
 
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 from torch import nn
@@ -78,6 +80,41 @@ def load_model(
     if graphs and device.type == "cuda" and model.config.model_type in GRAPHED_TYPES:
         record_graphs(model)
     return model, processor
+
+
+def load_sound_classifier(folder: str) -> Callable[[np.ndarray], dict[str, float]]:
+    """What says how likely each class of a `RefAVSYamnetForAudioClassification` is in a second of
+    sound, `(16000,)` float32.
+
+    Args:
+        folder: of the model and its feature extractor, as `refavs parts fetch` writes `audio`.
+
+    Raises:
+        ValueError: there is no such model in it.
+    """
+    if not (Path(folder) / "config.json").is_file():
+        raise ValueError(
+            f"--audio-classifier {folder}: no folder with a config.json: `refavs parts fetch DIR` "
+            "writes one, DIR/audio"
+        )
+    from ..feature_extraction_refavs import SAMPLING_RATE, RefAVSFeatureExtractor
+    from ..modeling_yamnet import RefAVSYamnetForAudioClassification
+
+    try:
+        extractor = RefAVSFeatureExtractor.from_pretrained(folder)
+        model = RefAVSYamnetForAudioClassification.from_pretrained(folder).eval()
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"--audio-classifier {folder}: cannot be loaded: {reason}") from error
+    names = [model.config.id2label[index] for index in range(model.config.num_labels)]
+
+    @torch.no_grad()
+    def hear(samples: np.ndarray) -> dict[str, float]:
+        inputs = extractor(samples, SAMPLING_RATE, num_examples=1, return_tensors="pt")
+        logits = model(inputs["input_features"]).logits[0, 0]
+        return dict(zip(names, logits.sigmoid().tolist(), strict=True))
+
+    return hear
 
 
 def compile_layers(model: nn.Module) -> None:
