@@ -7,15 +7,15 @@ is the only tie between steps, so a running sum and a count carry a clip of any 
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 from transformers import PreTrainedConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerSinePositionEmbedding
+from transformers.utils import ModelOutput
 
 from .configuration_refavs import RefAVSConfig
 from .encoders_refavs import audio_size
@@ -240,53 +240,45 @@ class RefAVSTemporalBimodalTransformer(nn.Module):
         return hidden_states
 
 
-class RefAVSCueMemory(NamedTuple):
+@dataclass
+class RefAVSCueMemory(ModelOutput):
     """What one modality remembers: `total (expressions, S, D)`, the sum of F^_M over past steps,
     and `count (expressions,)`."""
 
-    total: torch.Tensor
-    count: torch.Tensor
+    total: torch.FloatTensor | None = None
+    count: torch.FloatTensor | None = None
 
 
-class RefAVSMemory(NamedTuple):
-    """The whole state between two calls of the model."""
+@dataclass
+class RefAVSMemory(ModelOutput):
+    """The whole state between two calls of the model; without audio cues `audio` is None."""
 
-    audio: RefAVSCueMemory | None
-    visual: RefAVSCueMemory
+    audio: RefAVSCueMemory | None = None
+    visual: RefAVSCueMemory | None = None
 
     def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "RefAVSMemory":
         """The memory with `change` done to each of its tensors, whose rows are expressions."""
-        return RefAVSMemory(*(part and RefAVSCueMemory(*map(change, part)) for part in self))
+        return RefAVSMemory.from_dict(
+            {name: change(tensor) for name, tensor in self.to_dict().items()}
+        )
 
     def to_dict(self) -> dict[str, torch.Tensor]:
         """Its tensors by name, such as `visual.total`."""
-        parts = {
-            modality: part._asdict()
-            for modality, part in self._asdict().items()
-            if part is not None
-        }
         return {
-            f"{modality}.{name}": value
-            for modality, part in parts.items()
-            for name, value in part.items()
+            f"{modality}.{name}": tensor
+            for modality, part in self.items()
+            for name, tensor in part.items()
         }
 
     @classmethod
     def from_dict(cls, tensors: dict[str, torch.Tensor]) -> "RefAVSMemory | None":
         """The inverse of `to_dict`; None if there is nothing to remember."""
-        parts = (
-            [tensors[f"{modality}.{name}"] for name in RefAVSCueMemory._fields]
+        parts = {
+            modality: RefAVSCueMemory(tensors[f"{modality}.total"], tensors[f"{modality}.count"])
+            for modality in ("audio", "visual")
             if f"{modality}.total" in tensors
-            else None
-            for modality in cls._fields
-        )
-        return cls(*(part and RefAVSCueMemory(*part) for part in parts)) if tensors else None
-
-
-# A program that torch.export makes is saved with the types of its outputs
-for memory_class in (RefAVSCueMemory, RefAVSMemory):
-    name = f"{memory_class.__module__}.{memory_class.__qualname__}"
-    pytree._register_namedtuple(memory_class, serialized_type_name=name)
+        }
+        return cls(**parts) if parts else None
 
 
 class RefAVSCachedMemory(nn.Module):

@@ -302,7 +302,7 @@ class FakeModel:
     device, dtype = torch.device("cpu"), torch.float32
 
     def __call__(self, pixel_values, input_ids, memory):
-        total, count = memory.visual if memory else (torch.zeros(1), torch.zeros(1))
+        total, count = memory.visual.to_tuple() if memory else (torch.zeros(1), torch.zeros(1))
         mask_logits = torch.full((len(input_ids), pixel_values.shape[1], 6, 8), -8.0)
         for step, grey in enumerate(pixel_values[0]):
             mask_logits[0, step, :, :4] = (grey - total / count.clamp(min=1)) * 100

@@ -286,7 +286,7 @@ def test_steps_that_are_not_wanted_only_feed_the_memory(model, inputs, outputs, 
     labels, index = square_labels(), torch.tensor(steps)
     answer = ask(model, inputs, step_index=index, mask_labels=labels[:, steps])
     same(answer, outputs, frames=steps)
-    for ours, theirs in zip(answer.memory, outputs.memory, strict=True):
+    for ours, theirs in zip(answer.memory.values(), outputs.memory.values(), strict=True):
         close(ours.total, theirs.total)
     maps = (
         outputs.masks_queries_logits[:, steps].flatten(0, 1),

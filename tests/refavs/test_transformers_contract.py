@@ -262,3 +262,31 @@ def test_an_exported_program_answers_alike(inputs, tmp_path):
     exported.save_pretrained(tmp_path)
     answer = type(exported).from_pretrained(tmp_path)(**inputs)
     torch.testing.assert_close(answer["mask_logits"], ask(model, inputs).mask_logits)
+
+
+def test_an_onnx_program_answers_alike(inputs, tmp_path):
+    """Probabilities: of one that is almost 0 or 1 a logit magnifies the rounding."""
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
+
+    model = make_model()
+    exported = OnnxExporter().export(model, dict(inputs), config=OnnxConfig())
+    exported.save_pretrained(tmp_path)
+    answer, expected = type(exported).from_pretrained(tmp_path)(**inputs), ask(model, inputs)
+    for name in ("mask_logits", "presence_logits"):
+        torch.testing.assert_close(
+            torch.as_tensor(answer[name]).sigmoid(), expected[name].sigmoid(), rtol=0, atol=1e-4
+        )
+
+
+def test_int8_weights_are_saved_and_read_back(inputs, tmp_path):
+    quantization = pytest.importorskip("torchao.quantization")
+    from transformers import TorchAoConfig
+
+    make_model().save_pretrained(tmp_path / "whole")
+    config = TorchAoConfig(quantization.Int8WeightOnlyConfig())
+    model = AutoModel.from_pretrained(tmp_path / "whole", quantization_config=config)
+    model.save_pretrained(tmp_path / "int8")
+    again = AutoModel.from_pretrained(tmp_path / "int8")
+    assert torch.equal(ask(again, inputs).mask_logits, ask(model, inputs).mask_logits)
