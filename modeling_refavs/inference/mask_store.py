@@ -150,8 +150,12 @@ class PersistentMaskStore(MaskStore):
             unfinished.write_text(json.dumps(claims), encoding="utf-8")
 
     def remove(self) -> None:
-        """As in [`MaskStore`]; the folder is removed."""
+        """As in [`MaskStore`]; the folder is removed, last of all what it claims: killed before, a
+        later run may still replace that."""
         super().remove()
+        for path in self.folder.iterdir():
+            if path.name != CLAIMS:
+                path.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
