@@ -461,7 +461,7 @@ def _timed(
     time, length, index = -usual, usual, -1
     for index, (now, picture) in enumerate(_on_one_clock(stamped, info)):
         if now > time:  # else a second frame for the same moment
-            time, length = now, float((picture.duration or 0) * picture.time_base) or usual
+            time, length = now, float((picture.duration or 0) * (picture.time_base or 0)) or usual
             yield time, index, picture
     yield time + length, index + 1, None
 

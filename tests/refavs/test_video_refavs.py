@@ -263,6 +263,15 @@ def test_which_time_stamps_are_believed(before, now, declared, broke):
     assert video_refavs.clock_broke(before, now, declared) == broke
 
 
+def test_a_picture_without_a_time_base_lasts_as_long_as_usual(tmp_path):
+    info = probe_video(write_movie(tmp_path / "a.mp4", [counter(0)] * 2))  # 25 frames/s
+    picture = av.VideoFrame(16, 16)
+    picture.duration = 7
+    assert picture.time_base is None
+    times = list(video_refavs._timed(iter([(info.start_time, picture)]), info))
+    assert [time for time, _, _ in times] == pytest.approx([0, 1 / info.frame_rate])
+
+
 def test_pictures_are_given_back_at_once(tmp_path):
     """PyAV's side data holds its picture in a cycle, which the collector comes by late."""
     path = write_movie(tmp_path / "a.mp4", [counter(number) for number in range(40)])
