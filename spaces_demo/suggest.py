@@ -58,7 +58,7 @@ def _class_names(model: Any) -> list[str]:
 
 @torch.inference_mode()
 def suggest(model: Any, processor: Any, info: VideoInfo) -> list[str]:
-    """Sentences on what is seen and heard, the surest first; what is heard comes last.
+    """Sentences on what is seen and heard, the most probable first; what is heard comes last.
 
     Args:
         model, processor: see [`segment_video`].

@@ -160,7 +160,7 @@ def copy_checkpoint(folder: Path) -> None:
 
 
 def bring_videos(folder: Path, tree: Path) -> None:
-    """Videos of a stranger's, in another data set's form."""
+    """Videos of one's own, in another data set's form."""
     export_videos("ref-youtube-vos", tree, folder / "own")
     (folder / "own_test").symlink_to(folder / "own")
 

@@ -21,3 +21,26 @@ def add_model_option(parser: argparse.ArgumentParser) -> None:
         help="folder of a model, or its id on the Hub (default: REFAVS_MODEL, or the checkpoint of "
         "the repository)",
     )
+
+
+def add_training_options(parser: argparse.ArgumentParser) -> None:
+    """Of commands that train several recipes and score them."""
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="default: 0")
+    parser.add_argument(
+        "--by",
+        nargs="+",
+        default=[],
+        metavar="WHAT",
+        help="as in refavs evaluate: grade, dimension, ...",
+    )
+    parser.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="of each training, by torchrun"
+    )
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        nargs=argparse.REMAINDER,
+        default=[],
+        metavar="--name value",
+        help="last: what wins over all recipes, such as --set --max_steps 1000",
+    )

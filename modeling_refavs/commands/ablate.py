@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from . import add_training_options
+
 
 def add_command(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
@@ -25,7 +27,6 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--output", type=Path, default=Path("ablation"), metavar="OUT", help="default: %(default)s"
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="default: 0")
     parser.add_argument(
         "--only",
         nargs="+",
@@ -33,24 +34,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         metavar="VARIANT",
         help="default: %(default)s",
     )
-    parser.add_argument(
-        "--by",
-        nargs="+",
-        default=[],
-        metavar="WHAT",
-        help="as in refavs evaluate: grade, dimension, ...",
-    )
-    parser.add_argument(
-        "--processes", type=int, default=1, metavar="N", help="of each training, by torchrun"
-    )
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        nargs=argparse.REMAINDER,
-        default=[],
-        metavar="--name value",
-        help="last: what wins over the recipe, such as --set --max_steps 1000",
-    )
+    add_training_options(parser)
     parser.set_defaults(run=run)
 
 
