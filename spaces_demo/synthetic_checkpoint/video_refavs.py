@@ -39,6 +39,11 @@ VideoSource = Union[str, Path, bytes, "VideoInfo"]
 DEFAULT_FRAME_RATE = 25.0  # frames/s, for files that declare none
 CLOCK_RESTART = 1.0  # s; a clock that falls back further was restarted: two files glued together
 CLOCK_LEAP = 60.0  # s; a clock that leaps further, and past all that the file declares, is damaged
+LONGEST_GAP = 3600.0  # s; likewise of a file that declares no length
+# What a file says is not believed beyond these.
+LONGEST_DURATION = 864_000.0  # s, ten days
+LOWEST_FRAME_RATE = 1e-3  # frames/s
+WIDEST_PIXEL = 16  # times as wide as high, or as high as wide
 # Of a frame; a larger one is never decoded, wherever in a file it comes. As Pillow's own, to be
 # set for a whole process.
 MAX_PICTURE_PIXELS = 2**27
@@ -101,17 +106,23 @@ def probe_video(source: VideoSource) -> VideoInfo:
             )
         width, height = displayed_size(picture, stream)
         duration = stream.duration and float(stream.duration * stream.time_base)
-        if duration is None and container.duration is not None:
-            duration = container.duration / av.time_base
+        if duration is None:
+            duration = container.duration and container.duration / av.time_base
+        rate = float(stream.average_rate or 0)
         return VideoInfo(
             path=source if isinstance(source, bytes) else Path(source),
             width=width,
             height=height,
-            frame_rate=float(stream.average_rate or DEFAULT_FRAME_RATE),
-            duration=duration,
+            frame_rate=rate if rate >= LOWEST_FRAME_RATE else DEFAULT_FRAME_RATE,
+            duration=_believe(duration),
             has_audio=sound_stream(container) is not None,
             start_time=stamp or 0.0,
         )
+
+
+def _believe(duration: float | None) -> float | None:
+    """A length (s) that a file declares; None where it declares none that can be true."""
+    return duration if duration is not None and 0 <= duration <= LONGEST_DURATION else None
 
 
 def open_media(source: VideoSource, containers: Sequence[str] = ()) -> InputContainer:
@@ -223,8 +234,9 @@ def _demux(container: InputContainer, stream: Stream) -> Iterator[av.Packet]:
 def displayed_size(picture: av.VideoFrame, stream: Stream) -> tuple[int, int]:
     """(width, height) in square pixels, upright."""
     width, height = picture.width, picture.height
-    if stream.sample_aspect_ratio:
-        width = max(1, round(width * stream.sample_aspect_ratio))
+    aspect_ratio = stream.sample_aspect_ratio
+    if aspect_ratio and 1 / WIDEST_PIXEL <= aspect_ratio <= WIDEST_PIXEL:
+        width = max(1, round(width * aspect_ratio))
     return (height, width) if orientation_of(picture)[0] else (width, height)
 
 
@@ -308,8 +320,8 @@ def _light_of(transfer: int) -> np.ndarray:
 def clock_broke(before: float, now: float, declared: float | None) -> bool:
     """Whether a time stamp `now` after `before` (s) cannot be meant, in a file that declares a
     length (s)."""
-    leapt = declared is not None and now > max(before, declared) + CLOCK_LEAP
-    return leapt or now < before - CLOCK_RESTART
+    latest = before + LONGEST_GAP if declared is None else max(before, declared) + CLOCK_LEAP
+    return now > latest or now < before - CLOCK_RESTART
 
 
 @cache
@@ -461,7 +473,8 @@ def _timed(
     time, length, index = -usual, usual, -1
     for index, (now, picture) in enumerate(_on_one_clock(stamped, info)):
         if now > time:  # else a second frame for the same moment
-            time, length = now, float((picture.duration or 0) * (picture.time_base or 0)) or usual
+            length = float((picture.duration or 0) * (picture.time_base or 0))
+            time, length = now, length if 0 < length <= LONGEST_GAP else usual
             yield time, index, picture
     yield time + length, index + 1, None
 
@@ -479,9 +492,9 @@ def _on_one_clock(
 
     def release() -> Iterator[tuple[float, av.VideoFrame]]:
         nonlocal start, time
-        if held and clock_broke(time, held[0][0] - start, info.duration):
-            start = held[0][0] - (time + usual)
         for stamp, picture in held:
+            if clock_broke(time, stamp - start, info.duration):
+                start = stamp - (time + usual)
             time = max(time, stamp - start)
             yield stamp - start, picture
         held.clear()
@@ -528,7 +541,7 @@ def read_sound(
         stream = sound_stream(container)
         if stream is None:
             return
-        declared = container.duration and container.duration / av.time_base
+        declared = _believe(container.duration and container.duration / av.time_base)
         written, resampler = 0, SoundResampler(sampling_rate, layout)
         for frame in chain(decode(container, stream), [None]):
             for time, samples in resampler.push(frame):
@@ -539,7 +552,10 @@ def read_sound(
                     )
                 before = written / sampling_rate
                 now = before if time is None else time - start_time
-                if written and (abs(now - before) <= JITTER or clock_broke(before, now, declared)):
+                is_early = not written and now < 0  # from before the first frame
+                if (abs(now - before) <= JITTER and written) or (
+                    clock_broke(before, now, declared) and not is_early
+                ):
                     now = before
                 shift = round(now * sampling_rate) - written
                 for block in _placed(samples, shift, sampling_rate):

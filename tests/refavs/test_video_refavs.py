@@ -4,6 +4,7 @@ ones."""
 import gc
 import io
 import logging
+from fractions import Fraction
 from itertools import pairwise
 
 import av
@@ -257,10 +258,31 @@ def test_animated_gif(tmp_path):
         (5.0, 600.0, None, False),
         (5.0, 600.0, 10.0, True),
         (80.0, 80.04, 10.0, False),  # longer than declared is not damage
+        (5.0, 4000.0, None, True),
     ],
 )
 def test_which_time_stamps_are_believed(before, now, declared, broke):
     assert video_refavs.clock_broke(before, now, declared) == broke
+
+
+def test_stamps_that_leap_for_ever_do_not_make_a_video_long(tmp_path):
+    info = probe_video(write_movie(tmp_path / "a.mp4", [counter(0)] * 2))  # 25 frames/s
+    pictures = [av.VideoFrame(16, 16) for _ in range(4)]
+    pictures[-1].duration, pictures[-1].time_base = 10**9, Fraction(1)
+    stamps = [info.start_time + number * 1e9 for number in range(4)]
+    times = list(video_refavs._timed(iter(zip(stamps, pictures, strict=True)), info))
+    assert [time for time, _, _ in times] == pytest.approx(np.arange(5) / info.frame_rate)
+
+
+def test_sound_that_leaps_for_ever_is_put_where_it_ends(write_clip):
+    path = write_clip(sound=[(0.0, tone(1)), (2e6, tone(1))])
+    assert probe_video(path).duration is None
+    heard = np.concatenate(list(read_sound(path, 16000)), axis=1)
+    assert heard.shape[1] == pytest.approx(2 * 16000, abs=1000)
+
+
+def test_pixels_that_are_no_pixels_are_taken_for_square(write_clip):
+    assert probe_video(write_clip("oblong.mp4", aspect=20)).size == (64, 48)
 
 
 def test_a_picture_without_a_time_base_lasts_as_long_as_usual(tmp_path):
