@@ -7,13 +7,23 @@ DATA = ["datasets>=5.0", "matplotlib", "pyyaml"]
 METRICS = ["evaluate>=0.4.6"]
 TRAIN = ["accelerate>=1.10", "filelock", "tensorboard", *DATA, *METRICS]
 DEMO = ["gradio>=6.0"]
+ANNOTATE = ["opencv-python-headless>=4.10", *DEMO]
 BROWSER = [
     "playwright>=1.50"
 ]  # 165 MB: the page's browser tests run where it and Chromium are, and are skipped elsewhere
 KERNELS = [
     "triton; sys_platform == 'linux'"
 ]  # torch for CUDA brings its own; elsewhere to interpret them in tests
-DEV = ["pycocotools", "pytest>=8.0", "pytest-xdist", "ruff", "setuptools", *KERNELS, *TRAIN, *DEMO]
+DEV = [
+    "pycocotools",
+    "pytest>=8.0",
+    "pytest-xdist",
+    "ruff",
+    "setuptools",
+    *KERNELS,
+    *TRAIN,
+    *ANNOTATE,
+]
 
 setup(
     name="modeling_refavs",
@@ -52,6 +62,7 @@ setup(
         "metrics": METRICS,
         "train": TRAIN,
         "demo": DEMO,
+        "annotate": ANNOTATE,
         "browser": BROWSER,
         "dev": DEV,
     },
