@@ -31,6 +31,7 @@ from .tree import (
 
 
 MAX_CANDIDATES = 20
+UNLIKELY = 0.02  # of the likeliest one's score; candidates below it would cover the frame
 DIRECTIONS = ("both", "forward", "backward")
 
 
@@ -325,7 +326,9 @@ class Desk:
         def work(job: Job) -> None:
             found = detector.detect(self.frames(annotation.clip_id)[step], text)
             job.advance(1)
-            shown = [_describe_candidate(one) for one in found[:MAX_CANDIDATES] if one.mask.any()]
+            found = [one for one in found[:MAX_CANDIDATES] if one.mask.any()]
+            least = UNLIKELY * max((one.score for one in found), default=0.0)
+            shown = [_describe_candidate(one) for one in found if one.score >= least]
             job.result = {"step": step, "candidates": shown}
 
         return work

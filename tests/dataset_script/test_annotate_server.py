@@ -227,7 +227,7 @@ def test_not_visible_in_a_whole_shot_but_where_there_is_a_mask(marked):
 
 
 def test_every_key_is_in_the_document():
-    page = (server.PAGE / "page.js").read_text()
+    page = (server.PAGE / "keys.js").read_text()
     keys = re.findall(r'^    \["([^"]+)", "', page, re.MULTILINE)
     assert len(keys) > 30
     text = DOCUMENT.read_text()
