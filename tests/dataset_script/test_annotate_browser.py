@@ -136,10 +136,12 @@ def sit_down(browser, tmp_path) -> Iterator[Callable]:
     """A person in front of a new tree, or of the same again."""
     opened = []
 
-    def sit_down(name: str = "ann", *options: str) -> Annotator:
+    def sit_down(name: str = "ann", *options: str, module: str = KIT) -> Annotator:
         if not opened:
             draw_clip(tmp_path, CLIP)
-        command = [sys.executable, "-m", KIT, str(tmp_path), name, *options]
+        command = [sys.executable, "-m", module, str(tmp_path), name, *options]
+        if module != KIT:
+            command[3:5] = ["annotate", str(tmp_path), "--annotator", name]
         opened.append(Annotator(browser, tmp_path, command))
         return opened[-1]
 
@@ -366,3 +368,49 @@ def test_everything_has_a_name_and_fits_the_window(sit_down):
     person.take("keys")
     assert controls.evaluate_all(outside) == []
     person.press("Escape")
+
+
+def test_models_of_transformers_by_their_folders(sit_down, tmp_path_factory, monkeypatch):
+    """Tiny ones with random weights: what they find means nothing, and the journey is the same."""
+    pytest.importorskip("cv2")
+    from ..inference.test_annotation_sam import save_grounding_dino, save_sam
+
+    folder = tmp_path_factory.mktemp("models")
+    options = {
+        "segmenter": save_sam(folder / "segmenter", "Sam2", video=False),
+        "tracker": save_sam(folder / "tracker", "Sam2", video=True),
+        "detector": save_grounding_dino(folder / "detector"),
+    }
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    monkeypatch.setenv("REFAVS_MODEL", str(ROOT / "spaces_demo" / "synthetic_checkpoint"))
+    person = sit_down("ann", *words, module="modeling_refavs.cli")
+    page, mouse = person.page, person.page.mouse
+    person.press("/")
+    page.keyboard.type("dog. piano.")
+    person.press("Enter")
+    page.get_by_role("button", name=re.compile(r"^1 (dog|piano)?")).first.wait_for()
+    person.change(lambda: person.press("Enter"), changes=2)
+    person.press("n")
+    page.keyboard.type("block")
+    person.press("Tab")
+    page.keyboard.type("thing")
+    person.change(lambda: person.press("Enter"))
+    for step, x in ((1, 119), (8, 94)):
+        person.press(str(step), "p")
+        person.change(lambda x=x: mouse.click(*person.place(x, 85)))
+        person.press("r")  # a random mask may be empty
+        person.change(lambda x=x: mouse.click(*person.place(x, 85)))
+        person.change(lambda: person.press("t"))
+    person.press("j", "8")
+    person.change(lambda: mouse.click(*person.place(60, 40)))
+    person.change(lambda: person.press("t"))
+    person.press("0")
+    person.change(lambda: person.press("t"))
+    for text in SENTENCES:
+        person.press("s")
+        page.keyboard.type(text)
+        person.change(lambda: person.press("Enter"))
+        person.press("Escape")
+    person.press("W")
+    page.get_by_text("The tree is written and can be trained on").wait_for()
+    assert check_tree(person.tree).can_train
