@@ -18,7 +18,7 @@ from ..synthetic.sentences import (
 )
 from .annotated_world import AnnotatedWorld
 from .annotation import Annotation, SentenceAnnotation
-from .sentence_parser import ANYTHING, RELATIONS, Statement, parse_sentence
+from .sentence_parser import ANYTHING, NO_NOUNS, RELATIONS, Statement, parse_sentence
 
 
 PRONOUNS, NEGATIONS = (
@@ -231,7 +231,8 @@ def suggest_sentences(annotation: Annotation, fid: int) -> list[str]:
     world = AnnotatedWorld(annotation)
     target = [other.fid for other in annotation.objects].index(thing.fid)
     kinds = {other.category: (other.category,) for other in annotation.objects}
-    groups = {other.super_category: (other.super_category,) for other in annotation.objects}
+    nouns = sorted({other.super_category for other in annotation.objects} - NO_NOUNS)
+    groups = {group: ("person" if group == "human" else group,) for group in nouns}
     words = {
         slot: {value: (word,) for value, word in named.items()} for slot, named in SLOTS.items()
     }

@@ -104,7 +104,7 @@ def test_mistakes_are_named_and_nothing_is_changed(text, words, tree, tmp_path):
 
 
 def test_files_that_are_not_there(tree, tmp_path):
-    with pytest.raises(ValueError, match="no .vtt is in it"):
+    with pytest.raises(ValueError, match=r"no \.vtt is in it"):
         import_vtt(tree, tree, "ann")
     with pytest.raises(ValueError, match="has no clip away"):
         import_vtt(tmp_path / "away.vtt", tree, "ann")
