@@ -110,14 +110,9 @@ def _necessity_remarks(world: AnnotatedWorld, statement: Statement, target: int)
 
 
 def _is_alone(world: AnnotatedWorld, conditions: tuple[Condition, ...], target: int) -> bool:
-    """Is all else excluded? What a sentence names as a landmark it does not mean."""
-    landmarks = {world.refer(condition.landmark) for condition in conditions if condition.landmark}
+    """Is all else excluded? Of a landmark its own relation is never true."""
     margins = world.together(conditions)
-    return all(
-        margins[index] <= -1
-        for index in range(len(world.objects))
-        if index != target and index not in landmarks
-    )
+    return bool((np.delete(margins, target) <= -1).all())
 
 
 def _null_remarks(world: AnnotatedWorld, statement: Statement) -> list[str]:

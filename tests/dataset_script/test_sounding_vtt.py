@@ -64,6 +64,15 @@ def test_there_and_back(tree, tmp_path):
     assert store.read(CLIP) == before
 
 
+def test_cues_in_any_order(tree, tmp_path):
+    path = tmp_path / f"{CLIP}.vtt"
+    later, earlier = CUE.replace("01.0", "03.0").replace("02.0", "04.0"), CUE
+    path.write_text(f"WEBVTT\n\n{later}\n\n{earlier}\n", encoding="utf-8")
+    import_vtt(path, tree, "ann")
+    cello = AnnotationStore(tree, "ann").read(CLIP).find(0)
+    assert cello.sounding == ((1.0, 2.0), (3.0, 4.0))
+
+
 def test_commands(tree, tmp_path, capsys):
     annotate(tree)
     out = str(tmp_path / "out")
