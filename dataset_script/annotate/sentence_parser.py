@@ -115,6 +115,7 @@ ANYTHING, SAYS_NOTHING = (
         "where show me find segment you can see please to",
     )
 )
+NO_NOUNS = frozenset({"silent", "tonal", "percussive", "noisy", "voiced"})  # super-categories
 PEOPLE = {"person": "human", "people": "human", "human": "human"}
 
 
@@ -148,7 +149,8 @@ def parse_sentence(text: str, kinds: Iterable[tuple[str, str]] = ()) -> Statemen
     nouns = {word: Condition("group", group) for word, group in PEOPLE.items()}
     named = {**PAPER_TAXONOMY.categories, **{n: c.super_category for n, c in CATEGORIES.items()}}
     named |= dict(kinds)
-    nouns |= {_token(group): Condition("group", group) for group in named.values()}
+    groups = set(named.values()) - NO_NOUNS
+    nouns |= {_token(group): Condition("group", group) for group in groups}
     nouns |= {_token(name): Condition("category", name) for name in named}
     words = " ".join(re.sub(r"[^\w\s'-]|_", " ", text.lower()).split())
     words = re.sub(r"\bfinal\b", "last", re.sub(r"\binitial\b", "first", words))

@@ -18,7 +18,7 @@ from ..synthetic.sentences import (
 )
 from .annotated_world import AnnotatedWorld
 from .annotation import Annotation, SentenceAnnotation
-from .sentence_parser import ANYTHING, RELATIONS, Statement, parse_sentence
+from .sentence_parser import ANYTHING, NO_NOUNS, RELATIONS, Statement, parse_sentence
 
 
 PRONOUNS, NEGATIONS = (
@@ -110,14 +110,9 @@ def _necessity_remarks(world: AnnotatedWorld, statement: Statement, target: int)
 
 
 def _is_alone(world: AnnotatedWorld, conditions: tuple[Condition, ...], target: int) -> bool:
-    """Is all else excluded? What a sentence names as a landmark it does not mean."""
-    landmarks = {world.refer(condition.landmark) for condition in conditions if condition.landmark}
+    """Is all else excluded? Of a landmark its own relation is never true."""
     margins = world.together(conditions)
-    return all(
-        margins[index] <= -1
-        for index in range(len(world.objects))
-        if index != target and index not in landmarks
-    )
+    return bool((np.delete(margins, target) <= -1).all())
 
 
 def _null_remarks(world: AnnotatedWorld, statement: Statement) -> list[str]:
@@ -231,7 +226,8 @@ def suggest_sentences(annotation: Annotation, fid: int) -> list[str]:
     world = AnnotatedWorld(annotation)
     target = [other.fid for other in annotation.objects].index(thing.fid)
     kinds = {other.category: (other.category,) for other in annotation.objects}
-    groups = {other.super_category: (other.super_category,) for other in annotation.objects}
+    nouns = sorted({other.super_category for other in annotation.objects} - NO_NOUNS)
+    groups = {group: ("person" if group == "human" else group,) for group in nouns}
     words = {
         slot: {value: (word,) for value, word in named.items()} for slot, named in SLOTS.items()
     }

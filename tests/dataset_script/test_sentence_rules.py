@@ -223,6 +223,10 @@ def test_suggestions():
             assert remarks(text, fid) == ""
             for other in set(found) - {fid}:
                 assert remarks(text, other), text
+    assert not {"The silent.", "The silent chair."} & set(found[6])
+    people = clip(thing(0, "man", 5, group="human"), thing(1, "cat", 60))
+    assert suggest_sentences(people, 0)[:1] == ["The man."]
+    assert "The person." in suggest_sentences(people, 0)
     taken = Annotation(
         DOGS.clip_id, SIZE, objects=DOGS.objects, sentences=(SentenceAnnotation("The cat.", 5),)
     )
