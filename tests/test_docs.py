@@ -110,6 +110,7 @@ MARKS = (
     "needs an account on the Hub",
     "needs a camera",
     "needs a running page",
+    "needs a person at the page",
     "needs PEFT",
     "needs the network",
     "needs COCO",
