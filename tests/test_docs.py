@@ -114,6 +114,7 @@ MARKS = (
     "needs PEFT",
     "needs the network",
     "needs COCO",
+    "needs a library",
     "takes hours",
 )
 SLOW = os.environ.get("REFAVS_SLOW_TESTS") == "1"  # every block as it is written
