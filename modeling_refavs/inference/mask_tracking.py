@@ -24,7 +24,8 @@ MAX_COLOUR = 30.0  # of CIELAB's units as OpenCV has them: colours that differ b
 MAX_SHIFT = (20.0, 6.0, 6.0)  # of an object's colours since the pivot, as light may shift them
 NEAREST = 3  # proposals that are tried
 MAX_SCALE = 2.5  # by which a feature match may make an object larger or smaller
-SEEN = 0.72  # score of what is not hidden of a guess, from which the object is there
+SEEN = 0.62  # score of a guess, from which the object is there
+PARTLY_SEEN = 0.84  # likewise of what is not hidden of it
 LEAST = 0.35  # of the object, that is not hidden
 VISIBLE = 0.3  # agreement, smoothed, from which a pixel shows the object and not what is before it
 REFINED = 2  # guesses that are bent by flow, the best so far
@@ -270,13 +271,13 @@ def _compare(
 
 
 def _is_seen(template: Template, view: View, guess: Guess | None) -> bool:
-    """Whether what is not hidden of the object looks like it, and is not too little."""
-    if guess is None:
-        return False
+    """Whether the whole looks like the object, or, more so, what is not hidden of it."""
+    if guess is None or guess.score >= SEEN:
+        return guess is not None
     shown = guess.mask & (_smooth(guess.agreement) > VISIBLE)
     if shown.sum() < max(MIN_PIXELS, LEAST * guess.mask.sum()):
         return False
-    return _compare(template, view, guess.places, shown)[1] >= SEEN
+    return _compare(template, view, guess.places, shown)[1] >= PARTLY_SEEN
 
 
 def _follow(view: View, last: View, last_places: np.ndarray) -> np.ndarray:
