@@ -7,6 +7,7 @@ DATA = ["datasets>=5.0", "matplotlib", "pyyaml"]
 METRICS = ["evaluate>=0.4.6"]
 TRAIN = ["accelerate>=1.10", "filelock", "tensorboard", *DATA, *METRICS]
 DEMO = ["gradio>=6.0"]
+ANNOTATE = ["opencv-python-headless>=4.10", "starlette", "uvicorn"]
 BROWSER = [
     "playwright>=1.50"
 ]  # 165 MB: the page's browser tests run where it and Chromium are, and are skipped elsewhere
@@ -14,6 +15,7 @@ KERNELS = [
     "triton; sys_platform == 'linux'"
 ]  # torch for CUDA brings its own; elsewhere to interpret them in tests
 DEV = ["pycocotools", "pytest>=8.0", "pytest-xdist", "ruff", "setuptools", *KERNELS, *TRAIN, *DEMO]
+DEV += ANNOTATE
 
 setup(
     name="modeling_refavs",
@@ -36,7 +38,7 @@ setup(
             "research/recipes/*.yaml",
             "training/recipes/*.yaml",
         ],
-        "dataset_script": ["py.typed", "synthetic/library.yaml"],
+        "dataset_script": ["py.typed", "annotate/page/*", "synthetic/library.yaml"],
     },
     install_requires=[
         "torch>=2.6",
@@ -52,6 +54,7 @@ setup(
         "metrics": METRICS,
         "train": TRAIN,
         "demo": DEMO,
+        "annotate": ANNOTATE,
         "browser": BROWSER,
         "dev": DEV,
     },

@@ -115,6 +115,31 @@ def split_clip_id(clip_id: str) -> dict[str, str | int | None]:
     }
 
 
+def null_clip_id(clip_id: str) -> str:
+    """The folder of a clip's null references, which borrow its frames and its sound."""
+    return clip_id if clip_id.startswith("null_") else f"null_c-{clip_id}"
+
+
+def lending_clip_id(clip_id: str) -> str:
+    """The clip whose frames and sound a folder of null references borrows; any other is its own."""
+    return re.sub(r"^null_[^-/]+-", "", clip_id)
+
+
+def clip_rows(
+    clip_id: str, split: str, sentences: Iterable[tuple[str, int, str]]
+) -> list[Annotation]:
+    """Rows of (sentence, fid, category), numbered within their category as the official ones
+    are."""
+    counts: Counter[str] = Counter()
+    rows, vid = [], split_clip_id(clip_id)["source"]
+    for text, fid, category in sentences:
+        counts[category] += 1
+        rows.append(
+            Annotation(0, f"{clip_id}_{category}_{counts[category]}", vid, split, fid, text)
+        )
+    return rows
+
+
 def read_annotations(path: str | Path) -> Annotations:
     """Read a metadata.csv, with or without a byte-order mark, LF or CRLF.
 

@@ -1,5 +1,5 @@
-"""`refavs dataset export --form`: a tree in the form of Ref-YouTube-VOS, MeViS, YouTube-VIS or
-COCO."""
+"""`refavs dataset export --form`: a tree in the form of Ref-YouTube-VOS, MeViS, YouTube-VIS, COCO
+or CVAT."""
 
 import json
 import shutil
@@ -15,9 +15,11 @@ from modeling_refavs.mask_rle import encode_rle
 from modeling_refavs.utils.files import is_new, whole_folder
 
 from .annotations import Clip
+from .cvat_xml import CvatObject, CvatVideo, write_cvat
 from .examples import open_tree, usable_part
 from .media_files import frame_paths, mask_paths, read_mask, sound_path
 from .schema import NUM_FRAMES
+from .taxonomy import NULL_CATEGORY
 from .video_forms import CATEGORIES, FORMS, INSTANCES, MASK_DICT, META
 
 
@@ -230,7 +232,40 @@ def _coco_mask(mask: np.ndarray) -> dict[str, Any] | None:
     return {"segmentation": encode_rle(mask), "bbox": box, "area": int(mask.sum())}
 
 
+class _CvatWriter:
+    """`<clip>.xml` for each clip."""
+
+    def __init__(self, folder: Path, form: str):
+        self.folder = folder
+
+    def add(self, clip: Clip, _: dict[str, str], objects: dict[int, _Object]) -> None:
+        with Image.open(self.folder / "JPEGImages" / clip.clip_id / f"{FRAMES[0]}.jpg") as image:
+            size = image.height, image.width
+        said: dict[int | None, list[tuple[int, str]]] = {}
+        for place, row in enumerate(clip.rows, start=1):
+            said.setdefault(None if row.is_null else row.fid + 1, []).append(
+                (place, row.raw_expression)
+            )
+        null = [CvatObject(None, NULL_CATEGORY, {}, said[None])] if None in said else []
+        things = [
+            CvatObject(
+                number,
+                thing.category,
+                {step: mask for step, mask in enumerate(thing.masks) if mask.any()},
+                said[number],
+            )
+            for number, thing in objects.items()
+        ]
+        frames = list(range(NUM_FRAMES))
+        video = CvatVideo(clip.clip_id, size, frames, things + null, clip.split, FRAME_RATE)
+        write_cvat(self.folder / f"{clip.clip_id}.xml", video)
+
+    def finish(self) -> None:
+        """Each file is whole already."""
+
+
 _WRITERS = {
+    "cvat": _CvatWriter,
     "ref-youtube-vos": _MetaWriter,
     "mevis": _MetaWriter,
     "youtube-vis": _InstancesWriter,

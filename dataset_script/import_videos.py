@@ -1,9 +1,7 @@
 """`refavs dataset import`: videos with masks and sentences become a tree in the layout of Ref-AVS
 Bench."""
 
-import json
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,13 @@ from tqdm import tqdm
 
 from modeling_refavs.utils.files import is_new, whole_folder
 
-from .annotations import Annotation, split_clip_id, write_annotations
+from .annotations import (
+    Annotation,
+    clip_rows,
+    null_clip_id,
+    split_clip_id,
+    write_annotations,
+)
 from .media_files import (
     SAMPLING_RATE,
     SOUND_TOLERANCE_MS,
@@ -26,7 +30,7 @@ from .media_files import (
     write_sound,
 )
 from .schema import CLIP_MS, NUM_FRAMES, SPLITS
-from .taxonomy import NULL_CATEGORY, PAPER_TAXONOMY, TAXONOMY_FILE
+from .taxonomy import NULL_CATEGORY, PAPER_TAXONOMY, write_taxonomy
 from .video_forms import Sentence, Video, frame_number, read_videos
 
 
@@ -110,9 +114,7 @@ def _divide(videos: list[Video], split: str, val_share: float) -> None:
 def _write_taxonomy(tree: Path, rows: Iterable[Annotation], groups: dict[str, str]) -> None:
     known = PAPER_TAXONOMY.categories | groups
     names = sorted({row.category for row in rows} - {NULL_CATEGORY})
-    categories = {name: known.get(name, OBJECT) for name in names}
-    text = json.dumps({"categories": categories, "unseen": []}, indent=1, ensure_ascii=False)
-    (tree / TAXONOMY_FILE).write_text(text + "\n", encoding="utf-8")
+    write_taxonomy(tree, {name: known.get(name, OBJECT) for name in names})
 
 
 class _ClipWriter:
@@ -144,7 +146,7 @@ class _ClipWriter:
             else:
                 write_sound(draft / "audio.wav", sound)
             if null:
-                name = clip_id if clip_id.startswith("null_") else f"null_c-{clip_id}"
+                name = null_clip_id(clip_id)
                 self._take(draft, name)
                 rows[name] = self._rows(name, [(s, 0, NULL_CATEGORY) for s in null])
             if real:
@@ -264,13 +266,8 @@ class _ClipWriter:
         return names.pop() if len(names) == 1 else OBJECT
 
     def _rows(self, clip_id: str, about: list[tuple[Sentence, int, str]]) -> list[Annotation]:
-        counts: Counter[str] = Counter()
-        rows, vid = [], split_clip_id(clip_id)["source"]
-        for sentence, fid, category in about:
-            counts[category] += 1
-            uid = f"{clip_id}_{category}_{counts[category]}"
-            rows.append(Annotation(0, uid, vid, self.video.split, fid, sentence.text))
-        return rows
+        sentences = [(sentence.text, fid, category) for sentence, fid, category in about]
+        return clip_rows(clip_id, self.video.split, sentences)
 
 
 def _number_objects(sentences: list[Sentence]) -> dict[tuple[int, ...], int]:

@@ -2,8 +2,11 @@
 training never shows."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from modeling_refavs.utils.files import whole_file
 
 
 NULL_CATEGORY = "null"  # a sentence that is true of nothing in its clip
@@ -59,6 +62,16 @@ def read_taxonomy(root: str | Path) -> Taxonomy:
             f"{path} calls {', '.join(unknown)} unseen, but does not list it among its categories"
         )
     return Taxonomy(categories=categories, unseen=frozenset(unseen))
+
+
+def write_taxonomy(
+    root: str | Path, categories: dict[str, str], unseen: Iterable[str] = ()
+) -> None:
+    """Write the file that [`read_taxonomy`] reads."""
+    content = {"categories": categories, "unseen": sorted(unseen)}
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    with whole_file(Path(root) / TAXONOMY_FILE) as unfinished:
+        unfinished.write_text(text + "\n", encoding="utf-8")
 
 
 def _paper_taxonomy() -> Taxonomy:

@@ -1,5 +1,5 @@
 """Videos with masks and sentences as other data sets' files have them (docs/finetuning.md):
-Ref-YouTube-VOS, MeViS, YouTube-VIS, COCO."""
+Ref-YouTube-VOS, MeViS, YouTube-VIS, COCO, CVAT."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -13,11 +13,12 @@ from PIL import Image
 
 from modeling_refavs.mask_rle import decode_rle
 
+from .cvat_xml import CvatVideo, read_cvat
 from .schema import SPLITS
 from .taxonomy import NULL_CATEGORY
 
 
-FORMS = ("ref-youtube-vos", "mevis", "youtube-vis", "coco")
+FORMS = ("ref-youtube-vos", "mevis", "youtube-vis", "coco", "cvat")
 META, MASK_DICT, INSTANCES = "meta_expressions.json", "mask_dict.json", "instances.json"
 CATEGORIES = "meta.json"  # of Ref-YouTube-VOS: what each object is
 REFERRED = "referred object"  # supercategory of `refavs segment --coco`: the name is the sentence
@@ -373,7 +374,43 @@ def _read_coco(source: Path) -> Forms:
     return tables.path.parent, videos, tables.groups()
 
 
+def _read_cvat(source: Path) -> Forms:
+    """An XML, or all in a folder."""
+    paths = sorted(source.glob("*.xml")) if source.is_dir() else [source]
+    if not paths:
+        raise ValueError(f"{source}: no .xml is in it")
+    videos = [_cvat_video(path, read_cvat(path)) for path in paths]
+    return source if source.is_dir() else source.parent, videos, {}
+
+
+def _cvat_video(path: Path, video: CvatVideo) -> Video:
+    where = f"{path}: {video.name}"
+    masks = {thing.number: thing.masks for thing in video.objects}
+    said = [
+        (
+            place,
+            _sentence({"exp": text}, lambda _, meant=thing.number: (meant,) * bool(meant), where),
+        )
+        for thing in video.objects
+        for place, text in thing.sentences
+    ]
+    return Video(
+        video.name,
+        [f"{number:05d}" for number in video.frames],
+        [sentence for _, sentence in sorted(said, key=lambda pair: pair[0])],
+        lambda number, place: masks[number].get(video.frames[place]),
+        where,
+        {
+            thing.number: _category_name(thing.category, where)
+            for thing in video.objects
+            if thing.number is not None
+        },
+        **_split_and_rate({"split": video.split, "fps": video.rate}, where),
+    )
+
+
 _READERS = {
+    "cvat": _read_cvat,
     "ref-youtube-vos": _read_ref_youtube_vos,
     "mevis": _read_mevis,
     "youtube-vis": _read_youtube_vis,

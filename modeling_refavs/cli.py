@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from .commands import (
     ablate,
+    annotate,
     benchmark,
     card,
     collect,
@@ -34,6 +35,7 @@ COMMANDS = (  # in the order of the help
     explain,
     demo,
     collect,
+    annotate,
     dataset,
     library,
     synthesize,

@@ -216,8 +216,8 @@ def test_one_owner(what):
     assert len(owners) == 1, owners
 
 
-def test_there_are_at_most_182_python_files():
+def test_there_are_at_most_199_python_files():
     folders = ("modeling_refavs", "dataset_script", "spaces_demo")
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     files = [path for path in files if not path.parent.name.endswith("_checkpoint")]  # copies
-    assert len(files) + 1 <= 182  # and setup.py
+    assert len(files) + 1 <= 199  # and setup.py

@@ -110,9 +110,11 @@ MARKS = (
     "needs an account on the Hub",
     "needs a camera",
     "needs a running page",
+    "needs a person at the page",
     "needs PEFT",
     "needs the network",
     "needs COCO",
+    "needs a library",
     "takes hours",
 )
 SLOW = os.environ.get("REFAVS_SLOW_TESTS") == "1"  # every block as it is written

@@ -14,15 +14,17 @@ from modeling_refavs.mask_rle import decode_rle, encode_rle
 from modeling_refavs.utils.files import whole_file
 
 from ..schema import CLIP_MS, NUM_FRAMES, SPLITS
+from ..taxonomy import NULL_CATEGORY
 
 
 FOLDER = "annotations"  # of a tree: annotations/<annotator>/<clip id>.json
 HISTORY = ".history"  # annotations/<annotator>/.history/<clip id>/: what undo goes back to
 MAX_HISTORY = 200  # changes of a clip that can be undone
+MAX_SIDE = 2**14  # pixels of a frame
 _ANNOTATOR = re.compile(r"[\w-]{1,40}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ObjectAnnotation:
     """One object of a clip.
 
@@ -44,6 +46,16 @@ class ObjectAnnotation:
     masks: dict[int, np.ndarray] = field(default_factory=dict)
     corrected: frozenset[int] = frozenset()
     sounding: tuple[tuple[float, float], ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ObjectAnnotation):
+            return NotImplemented
+        facts = [{**vars(thing), "masks": thing.masks.keys()} for thing in (self, other)]
+        return facts[0] == facts[1] and all(
+            np.array_equal(mask, other.masks[step]) for step, mask in self.masks.items()
+        )
+
+    __hash__ = None  # masks can be changed in place
 
 
 @dataclass(frozen=True)
@@ -101,6 +113,7 @@ def _check(annotation: Annotation) -> None:
         raise ValueError(f"{annotation.clip_id}: {reason}")
 
     fids = [thing.fid for thing in annotation.objects]
+    check_clip_id(annotation.clip_id)
     if annotation.split not in SPLITS:
         fail(f"split must be one of {', '.join(SPLITS)}, got {annotation.split!r}")
     if list(annotation.shots) != sorted(set(annotation.shots) & set(range(1, NUM_FRAMES))):
@@ -110,7 +123,8 @@ def _check(annotation: Annotation) -> None:
     for thing in annotation.objects:
         name = f"object {thing.fid}"
         for kind, text in (("category", thing.category), ("group", thing.super_category)):
-            if not text or text != " ".join(text.split()) or set("_/") & set(text):
+            tidy = text and text == " ".join(text.split()) and text.isprintable()
+            if not tidy or set("_/") & set(text) or text == NULL_CATEGORY:
                 fail(f"{name}: {text!r} cannot be the name of a {kind}")
         if not re.fullmatch(r"#[0-9a-f]{6}", thing.colour):
             fail(f"{name}: its colour must be such as #e6194b, got {thing.colour!r}")
@@ -123,8 +137,8 @@ def _check(annotation: Annotation) -> None:
         if times != sorted(set(times)) or not all(0 <= time <= CLIP_MS / 1000 for time in times):
             fail(f"{name}: its sounding intervals must be in order and apart: {thing.sounding}")
     for sentence in annotation.sentences:
-        if not sentence.text.strip():
-            fail("a sentence is empty")
+        if not sentence.text.strip() or len(sentence.text.splitlines()) > 1:
+            fail(f"a sentence must be one line, got {sentence.text!r}")
         if sentence.fid is not None and sentence.fid not in fids:
             fail(f"{sentence.text!r} means object {sentence.fid}, which is not there")
 
@@ -132,11 +146,21 @@ def _check(annotation: Annotation) -> None:
 # Files
 
 
+def check_clip_id(clip_id: str) -> None:
+    """
+    Raises:
+        ValueError: it cannot be a folder's name.
+    """
+    if not clip_id or clip_id.startswith(".") or "/" in clip_id or not clip_id.isprintable():
+        raise ValueError(f"{clip_id!r} cannot be a clip's name: it is a folder of media/")
+
+
 def annotation_path(tree: str | Path, annotator: str, clip_id: str) -> Path:
     """
     Raises:
-        ValueError: the annotator's name cannot be a folder's.
+        ValueError: the annotator's or the clip's name cannot be a folder's.
     """
+    check_clip_id(clip_id)
     if not _ANNOTATOR.fullmatch(annotator):
         raise ValueError(
             f"an annotator's name must be up to 40 letters, digits, _ or -, got {annotator!r}"
@@ -196,6 +220,8 @@ def _to_json(annotation: Annotation) -> dict[str, Any]:
 
 def _from_json(content: dict[str, Any]) -> Annotation:
     size = tuple(content["size"])
+    if len(size) != 2 or not all(type(side) is int and 0 < side <= MAX_SIDE for side in size):
+        raise ValueError(f"size must be (height, width) in pixels, up to {MAX_SIDE}, got {size}")
 
     def mask(counts: str) -> np.ndarray:
         return decode_rle({"size": size, "counts": counts})
@@ -250,22 +276,39 @@ class AnnotationStore:
         return annotation_path(self.tree, self.annotator, clip_id)
 
     def clip_ids(self) -> list[str]:
-        return sorted(path.stem for path in (self.tree / FOLDER / self.annotator).glob("*.json"))
+        paths = (self.tree / FOLDER / self.annotator).glob("*.json")
+        return sorted(path.stem for path in paths if not path.name.startswith("."))
 
     def read(self, clip_id: str) -> Annotation | None:
-        """None where nothing was said of the clip yet."""
+        """None where nothing was said of the clip yet.
+
+        Raises:
+            ValueError: as [`read_annotation`]; or the file is of another clip.
+        """
+        path = self.path(clip_id)
         try:
-            return read_annotation(self.path(clip_id))
+            annotation = read_annotation(path)
         except FileNotFoundError:
             return None
+        if annotation.clip_id != clip_id:
+            raise ValueError(f"{path}: it is of the clip {annotation.clip_id}: rename the file")
+        return annotation
 
     def save(self, annotation: Annotation) -> None:
-        """What was there before is what `undo` brings back; what was undone is gone."""
+        """What was there before is what `undo` brings back; what was undone is gone. Nothing
+        happens where nothing is new.
+
+        A process that is killed on the way leaves the last annotation or this one, and nothing of
+        what can be undone is lost.
+        """
         clip_id = annotation.clip_id
+        present = self.read(clip_id)
+        if present == annotation:
+            return
+        self._keep(clip_id, "undo", present)
+        write_annotation(self.path(clip_id), annotation)
         for path in self._versions(clip_id, "redo"):
             path.unlink()
-        self._keep(clip_id, "undo", self.read(clip_id))
-        write_annotation(self.path(clip_id), annotation)
 
     def undo(self, clip_id: str) -> Annotation | None:
         """The annotation as it was before the last change; unchanged if there is no earlier."""
@@ -282,23 +325,24 @@ class AnnotationStore:
     def _step(self, clip_id: str, source: str, target: str) -> Annotation | None:
         present = self.read(clip_id)
         versions = list(self._versions(clip_id, source))
+        while versions and _read_version(versions[-1]) == present:
+            versions.pop().unlink()  # a process was killed between keeping it and going on
         if not versions:
             return present
-        text = versions[-1].read_text(encoding="utf-8")
+        wanted = _read_version(versions[-1])
         self._keep(clip_id, target, present)
-        if text:
-            write_annotation(self.path(clip_id), read_annotation(versions[-1]))
-        else:
+        if wanted is None:
             self.path(clip_id).unlink(missing_ok=True)
+        else:
+            write_annotation(self.path(clip_id), wanted)
         versions[-1].unlink()
-        return self.read(clip_id)
+        return wanted
 
     def _versions(self, clip_id: str, kind: str) -> Iterator[Path]:
         folder = self.path(clip_id).parent / HISTORY / clip_id
         return iter(sorted(folder.glob(f"{kind}_*.json")))
 
     def _keep(self, clip_id: str, kind: str, annotation: Annotation | None) -> None:
-        """An empty file stands for the time before the first change."""
         versions = list(self._versions(clip_id, kind))
         number = int(versions[-1].stem.rpartition("_")[2]) + 1 if versions else 0
         path = self.path(clip_id).parent / HISTORY / clip_id / f"{kind}_{number:06d}.json"
@@ -307,5 +351,10 @@ class AnnotationStore:
             path.touch()
         else:
             write_annotation(path, annotation)
-        for old in versions[: len(versions) + 1 - MAX_HISTORY]:
+        for old in versions[: max(0, len(versions) + 1 - MAX_HISTORY)]:
             old.unlink()
+
+
+def _read_version(path: Path) -> Annotation | None:
+    """None for the time before the first change, which an empty file stands for."""
+    return read_annotation(path) if path.stat().st_size else None

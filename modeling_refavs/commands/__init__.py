@@ -10,10 +10,13 @@ PRECISIONS = ("float32", "bf16", "fp16", "int8")
 SHIPPED = Path(__file__).parents[2] / "spaces_demo" / "photo_checkpoint"
 
 
+def default_model() -> str | None:
+    """What the variable `REFAVS_MODEL` names, or the checkpoint that comes with the repository."""
+    return os.environ.get("REFAVS_MODEL") or (str(SHIPPED) if SHIPPED.is_dir() else None)
+
+
 def add_model_option(parser: argparse.ArgumentParser) -> None:
-    """Without `--model`: what the variable `REFAVS_MODEL` names, or the checkpoint that comes with
-    the repository."""
-    default = os.environ.get("REFAVS_MODEL") or (str(SHIPPED) if SHIPPED.is_dir() else None)
+    default = default_model()
     parser.add_argument(
         "--model",
         default=default,

@@ -39,21 +39,26 @@ def _add_stats(actions: argparse._SubParsersAction) -> None:
     stats.set_defaults(run=_run_stats)
 
 
-FORMS = ("ref-youtube-vos", "mevis", "youtube-vis", "coco")
+FORMS = ("ref-youtube-vos", "mevis", "youtube-vis", "coco", "cvat")
+INTERVALS = "webvtt"  # of sounding intervals, which are in annotations and not in a tree's layout
 
 
 def _add_import(actions: argparse._SubParsersAction) -> None:
     load = actions.add_parser(
         "import", help="own videos with masks and sentences, as a tree in the layout of Ref-AVS"
     )
-    load.add_argument("form", choices=FORMS, help="of the annotations: see docs/finetuning.md")
+    load.add_argument(
+        "form", choices=(*FORMS, INTERVALS), help="of the annotations: see docs/finetuning.md"
+    )
     load.add_argument(
         "source",
         metavar="SOURCE",
         help="folder of annotations, JPEGImages/<video>/ or videos/<video>.mp4, and "
-        "audio/<video>.wav; or the JSON in it",
+        "audio/<video>.wav; or the JSON or XML in it",
     )
-    load.add_argument("tree", metavar="TREE", help="a new folder")
+    load.add_argument(
+        "tree", metavar="TREE", help="a new folder; for webvtt one that holds the clips"
+    )
     load.add_argument(
         "--fps",
         type=float,
@@ -67,7 +72,14 @@ def _add_import(actions: argparse._SubParsersAction) -> None:
     load.add_argument(
         "--val-share", type=float, default=0.0, help="of these, for val; default: %(default)s"
     )
+    _add_annotator(load)
     load.set_defaults(run=_run_import)
+
+
+def _add_annotator(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--annotator", metavar="NAME", help="for webvtt: whose annotations (refavs annotate)"
+    )
 
 
 def _add_export(actions: argparse._SubParsersAction) -> None:
@@ -80,7 +92,7 @@ def _add_export(actions: argparse._SubParsersAction) -> None:
     export.add_argument(
         "--form",
         default="parquet",
-        choices=["parquet", *FORMS],
+        choices=["parquet", *FORMS, INTERVALS],
         help="default: %(default)s, which the options below are of",
     )
     export.add_argument("output", metavar="OUT", help="a new folder, or that of an earlier export")
@@ -106,6 +118,7 @@ def _add_export(actions: argparse._SubParsersAction) -> None:
     export.add_argument(
         "--shard-mb", type=int, default=128, help="MiB of media in a shard; default: 128"
     )
+    _add_annotator(export)
     export.set_defaults(run=_run_export)
 
 
@@ -125,7 +138,20 @@ def _run_stats(args: argparse.Namespace) -> None:
     print(write_statistics(args.tree, args.output, progress=True))
 
 
+def _annotator(args: argparse.Namespace) -> str:
+    if (args.form == INTERVALS) != (args.annotator is not None):
+        raise ValueError("--annotator NAME belongs to the form webvtt, which needs it")
+    return args.annotator
+
+
 def _run_import(args: argparse.Namespace) -> None:
+    annotator = _annotator(args)
+    if args.form == INTERVALS:
+        from dataset_script.annotate.sounding_vtt import import_vtt
+
+        counts = import_vtt(args.source, args.tree, annotator)
+        print(f"{args.tree}: {counts['intervals']} intervals of {counts['clips']} clips")
+        return
     from dataset_script.import_videos import import_videos
 
     counts = import_videos(
@@ -144,6 +170,13 @@ def _run_import(args: argparse.Namespace) -> None:
 
 
 def _run_export(args: argparse.Namespace) -> None:
+    annotator = _annotator(args)
+    if args.form == INTERVALS:
+        from dataset_script.annotate.sounding_vtt import export_vtt
+
+        counts = export_vtt(args.tree, annotator, args.output)
+        print(f"{args.output}: {counts['intervals']} intervals of {counts['clips']} clips")
+        return
     if args.form != "parquet":
         from dataset_script.export_videos import export_videos
 

@@ -55,7 +55,7 @@ def load_model(
     Raises:
         ValueError: there is no such model, or it cannot be loaded.
     """
-    _check_model(name)
+    check_model(name)
     if dtype == INT8 and device.type != "cpu":
         raise ValueError(f"--dtype {INT8} is for the CPU, not for {device.type}: use bf16 or fp16")
     from transformers import AutoModel  # seconds, and only for a request that can work
@@ -138,14 +138,18 @@ def _holds_stacks(module: nn.ModuleList) -> bool:
     return any(isinstance(part, nn.ModuleList) for part in module.modules() if part is not module)
 
 
-def _check_model(name: str) -> None:
+def check_model(name: str, option: str = "--model") -> None:
     """Ask once whether the model is there: `from_pretrained` would ask an unreachable Hub for
-    minutes."""
+    minutes.
+
+    Raises:
+        ValueError: it is not; names the option that asked for it.
+    """
     if (Path(name) / "config.json").is_file():
         return
     if Path(name).exists() or not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name):
         raise ValueError(
-            f"--model {name}: no folder with a config.json: give one, or a model's id on the Hub"
+            f"{option} {name}: no folder with a config.json: give one, or a model's id on the Hub"
         )
     if isinstance(try_to_load_from_cache(name, "config.json"), str):
         return
@@ -154,5 +158,5 @@ def _check_model(name: str) -> None:
     except Exception as error:  # whatever the network's client of the day raises
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(
-            f"--model {name}: no such folder, and the Hub does not answer for it: {reason}"
+            f"{option} {name}: no such folder, and the Hub does not answer for it: {reason}"
         ) from error

@@ -2,6 +2,7 @@
 
 import json
 import wave
+import xml.etree.ElementTree as ET
 from fractions import Fraction
 from pathlib import Path
 
@@ -447,6 +448,119 @@ def test_a_mistake_names_file_and_entry_and_leaves_nothing(mistake, source, tmp_
     assert capsys.readouterr().err.strip().splitlines()[-1].startswith("refavs dataset: ")
     assert not (tmp_path / "tree").exists()
     assert {path.name for path in tmp_path.iterdir()} == {"own"}
+
+
+CVAT = """<annotations><version>1.1</version><meta><task>
+<name>kitchen task</name><source>kitchen.mkv</source>
+<start_frame>0</start_frame><stop_frame>80</stop_frame><frame_filter>step=8</frame_filter>
+<original_size><width>64</width><height>48</height></original_size></task></meta>
+<track id="0" label="kettle" source="manual">
+<polygon frame="0" outside="0" keyframe="1" points="4.0,4.0;19.0,4.0;19.0,9.0;4.0,9.0">
+<attribute name="sentences">the kettle\nthe first to whistle</attribute></polygon>
+<polygon frame="16" outside="0" keyframe="1" points="30,4;39,4;39,9;30,9"/>
+<polygon frame="32" outside="1" keyframe="1" points="30,4;39,4;39,9;30,9"/></track>
+<track id="1" label="red_cat" group_id="4">
+<mask frame="8" outside="0" rle="1, 2, 3" left="10" top="20" width="3" height="2">
+<attribute name="sentences">2. the cat</attribute></mask>
+<mask frame="16" outside="1" rle="1, 2, 3" left="10" top="20" width="3" height="2"/></track>
+<track id="2" label="red_cat" group_id="4">
+<mask frame="8" outside="0" rle="0, 2" left="40" top="20" width="3" height="2"/>
+<mask frame="9" outside="1" rle="0, 2" left="40" top="20" width="3" height="2"/></track>
+<track id="3" label="null"><points frame="0" points="0,0">
+<attribute name="sentences">1. the dog</attribute></points></track></annotations>"""
+
+
+@pytest.fixture
+def kitchen(tmp_path):
+    """A task of a video file, of which every eighth frame was annotated."""
+    folder = tmp_path / "own"
+    (folder / "videos").mkdir(parents=True)
+    write_movie(folder / "videos/kitchen.mkv", [counter(n) for n in range(81)], rate=8)
+    (folder / "annotations.xml").write_text(CVAT, encoding="utf-8")
+    return folder
+
+
+def test_polygons_and_masks_of_cvat(kitchen, tmp_path):
+    tree = tmp_path / "tree"
+    import_videos("cvat", kitchen / "annotations.xml", tree)
+    clip_id = "kitchen_0_10000"
+    assert rows_of(tree)[0][2:] == (f"null_c-{clip_id}_null_1", 0, "the dog")
+    assert [row[2:] for row in rows_of(tree)[1:4]] == [
+        (f"{clip_id}_kettle_1", 0, "the kettle"),
+        (f"{clip_id}_kettle_2", 0, "the first to whistle"),
+        (f"{clip_id}_red cat_1", 1, "the cat"),
+    ]
+    assert shown(tree, clip_id) == list(range(0, 80, 8))
+    # a shape stays until the next; PIL fills corners and edges
+    assert widths(tree, clip_id, 0) == [16, 16, 10, 10, 0, 0, 0, 0, 0, 0]
+    cat = [read_mask(path) for path in mask_paths(tree, clip_id, 1)]
+    assert [mask.any() for mask in cat] == [False, True] + [False] * 8
+    assert np.argwhere(cat[1]).tolist() == [[20, 11], [20, 12], [20, 40], [20, 41]]
+    assert check_tree(tree).can_train
+
+
+def test_what_cvat_reads_of_a_tree(apart, tmp_path):
+    """Each mask is in its box, along the rows; its object is an attribute and a group."""
+    clip_id = "-aaaaaaaaaa_0_10000"
+    for path in mask_paths(apart, clip_id, 0):
+        corner = np.add.outer(range(36), range(48)) < 20
+        write_mask(path, read_mask(path) & corner)
+    export_videos("cvat", apart, tmp_path / "out")
+    root = ET.parse(tmp_path / f"out/{clip_id}.xml").getroot()
+    assert root.findtext("meta/task/name") == clip_id
+    tracks = [track for track in root.findall("track") if track.get("group_id") == "1"]
+    assert [int(track[0].get("frame")) for track in tracks] == list(range(10))
+    for track in tracks:
+        shape, end = track[0], track[1] if len(track) > 1 else None
+        assert end is None or (end.get("outside"), int(end.get("frame"))) == (
+            "1",
+            int(shape.get("frame")) + 1,
+        )
+        left, top, width, height = (
+            int(shape.get(key)) for key in ("left", "top", "width", "height")
+        )
+        truth = read_mask(mask_paths(apart, clip_id, 0)[int(shape.get("frame"))])
+        box, value = [], 0
+        for run in shape.get("rle").split(", "):
+            box += [value] * int(run)
+            value = 1 - value
+        drawn = np.zeros(truth.shape, dtype=bool)
+        drawn[top : top + height, left : left + width] = np.reshape(box, (height, width))
+        np.testing.assert_array_equal(drawn, truth)
+        values = {element.get("name"): element.text for element in shape}
+        assert values["object"] == "1"
+        lines = values["sentences"].splitlines()
+        assert [line[:3] for line in lines] == ["1. ", "2. ", "3. "]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("</annotations>", "", "cannot be read as XML"),
+        ("annotations>", "notes>", "it is not of CVAT for video"),
+        ("<start_frame>0</start_frame>", "", "must say start_frame"),
+        ('rle="1, 2, 3"', 'rle="1, 2, 9"', "track 1: the mask of frame 8 does not fit its box"),
+        ('left="10"', 'left="62"', "track 1: the mask of frame 8 does not fit"),
+        ('rle="0, 2"', 'rle="0, x"', "track 2: invalid literal"),
+        ('frame="16" outside="0"', 'outside="0"', "track 0: 'frame'"),
+        ('id="2" label="red_cat"', 'id="2" label="dog"', "track 2: object 4 is red_cat and dog"),
+        ("polygon", "box", "its shapes must be masks or polygons, got box"),
+    ],
+)
+def test_mistakes_in_cvat(old, new, words, kitchen, tmp_path):
+    path = kitchen / "annotations.xml"
+    path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    with pytest.raises(ValueError, match=words):
+        import_videos("cvat", kitchen, tmp_path / "tree")
+    assert not (tmp_path / "tree").exists()
+
+
+def test_cvat_keeps_an_object_that_is_never_seen(apart, tmp_path):
+    for path in mask_paths(apart, "bbb_bbbbbbb_5000_15000", 0):
+        write_mask(path, read_mask(path) & False)
+    export_videos("cvat", apart, tmp_path / "out")
+    import_videos("cvat", tmp_path / "out", tmp_path / "back")
+    assert rows_of(tmp_path / "back") == rows_of(apart)
 
 
 RLE = {"size": [48, 64], "counts": [0, 48 * 64]}
