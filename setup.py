@@ -7,7 +7,7 @@ DATA = ["datasets>=5.0", "matplotlib", "pyyaml"]
 METRICS = ["evaluate>=0.4.6"]
 TRAIN = ["accelerate>=1.10", "filelock", "tensorboard", *DATA, *METRICS]
 DEMO = ["gradio>=6.0"]
-ANNOTATE = ["starlette", "uvicorn"]
+ANNOTATE = ["opencv-python-headless>=4.10", "starlette", "uvicorn"]
 BROWSER = [
     "playwright>=1.50"
 ]  # 165 MB: the page's browser tests run where it and Chromium are, and are skipped elsewhere

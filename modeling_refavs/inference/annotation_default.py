@@ -278,7 +278,8 @@ def _mark(
 
 
 def _cut(picture: np.ndarray, marks: np.ndarray) -> np.ndarray:
-    """GrabCut; the marks' own mask where they leave one side empty, as it then cannot be run."""
+    """GrabCut; the marks' own mask where they leave one side empty, as it then cannot be run, or
+    where nothing would be left."""
     object_marks = (marks == cv2.GC_FGD) | (marks == cv2.GC_PR_FGD)
     if object_marks.all() or not object_marks.any():
         return object_marks
@@ -286,7 +287,8 @@ def _cut(picture: np.ndarray, marks: np.ndarray) -> np.ndarray:
     cv2.setRNGSeed(0)  # of its mixtures' start: the same clicks give the same mask
     models = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.grabCut(picture, marks, None, *models, ROUNDS, cv2.GC_INIT_WITH_MASK)
-    return (marks == cv2.GC_FGD) | (marks == cv2.GC_PR_FGD)
+    found = (marks == cv2.GC_FGD) | (marks == cv2.GC_PR_FGD)
+    return found if found.any() else object_marks
 
 
 def _with_clicks(mask: np.ndarray, prompt: Prompt) -> np.ndarray:

@@ -364,6 +364,8 @@ class BoxDetector:
             if box[0] < box[2] and box[1] < box[3]:
                 mask = self.segmenter.segment(frame, Prompt(box=box))
                 score = float(found["scores"][place])
-                candidates.append(Candidate(mask, found["text_labels"][place] or "", score))
+                said = found["text_labels"][place] or ""  # tokens, of one phrase or more
+                label = next((phrase for phrase in phrases if phrase in said), "")
+                candidates.append(Candidate(mask, label, score))
         candidates = [candidate for candidate in candidates if candidate.mask.any()]
         return [candidates[place] for place in drop_doubles([c.mask for c in candidates])]
