@@ -60,7 +60,8 @@ class Annotator:
             self.errors.append(request.url)
 
     def start(self) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
         self.server = subprocess.Popen(
             self.command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
         )

@@ -206,7 +206,10 @@ WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "dog", "piano", "object",
 
 @pytest.fixture(scope="module")
 def grounding_dino(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("grounding_dino")
+    return save_grounding_dino(tmp_path_factory.mktemp("grounding_dino"))
+
+
+def save_grounding_dino(folder: Path) -> str:
     text = BertConfig(
         vocab_size=len(WORDS),
         hidden_size=16,
