@@ -42,6 +42,8 @@ class RefAVSAVSegFormerConfig(RefAVSBaselineConfig):
         generator_size: feed-forward width of the query generator.
         query_mixer_size: width of the MLP that turns the maps of the queries into channels.
         upsampling: of the mask feature before the last layers.
+        mask_head_size: channels of the last layers but one, whose two convolutions take most of the
+            time where the rest is narrow.
         words_as_keys: ours: words are keys of the query generator beside the audio token. Without
             them its cross-attention has one key, and so is a constant (docs/baselines.md).
         loss: "dice" is published: where a frame shows no object its gradient is 0, so that null
@@ -57,6 +59,7 @@ class RefAVSAVSegFormerConfig(RefAVSBaselineConfig):
     generator_size: int = 1024
     query_mixer_size: int = 2048
     upsampling: int = 4
+    mask_head_size: int = 128
     words_as_keys: bool = False
     loss: Literal["dice", "dice+bce"] = "dice"
     mix_weight: float = 0.1
@@ -119,15 +122,19 @@ class RefAVSChannelMixer(nn.Module):
 
 
 class RefAVSMaskHead(nn.Sequential):
-    """A map of features to one of mask logits, `upsampling` times as large."""
+    """A map of features to one of mask logits, `upsampling` times as large.
 
-    def __init__(self, channels: int, upsampling: int, bias: bool = False):
+    Args:
+        size: channels after the first convolution, 128 as published; after the second a quarter.
+    """
+
+    def __init__(self, channels: int, size: int, upsampling: int, bias: bool = False):
         super().__init__(
-            nn.Conv2d(channels, 128, kernel_size=3, padding=1),
+            nn.Conv2d(channels, size, kernel_size=3, padding=1),
             nn.Upsample(scale_factor=upsampling, mode="bilinear"),
-            nn.Conv2d(128, 32, kernel_size=3, padding=1),
+            nn.Conv2d(size, size // 4, kernel_size=3, padding=1),
             nn.ReLU(),
-            nn.Conv2d(32, 1, kernel_size=1, bias=bias),
+            nn.Conv2d(size // 4, 1, kernel_size=1, bias=bias),
         )
 
 
@@ -187,7 +194,7 @@ class RefAVSAVSegFormerForSegmentation(RefAVSBaseline):
             nn.ReLU(),
             nn.Conv2d(config.query_mixer_size, size, kernel_size=1),
         )
-        self.mask_head = RefAVSMaskHead(size, config.upsampling)
+        self.mask_head = RefAVSMaskHead(size, config.mask_head_size, config.upsampling)
         self.loss_names = ("loss_dice", "loss_mix")
         if config.loss == "dice+bce":
             self.loss_names += ("loss_mask",)

@@ -30,12 +30,16 @@ class RefAVSTPAVIConfig(RefAVSBaselineConfig):
     Args:
         matching_weight: lambda of the loss by which the mean feature under the predicted mask is to
             resemble the sound; 0.5 is of the setting with several sources.
+        upsampling, mask_head_size: as in [`RefAVSAVSegFormerConfig`], of the map that has twice the
+            height and width of the finest level.
     """
 
     model_type = "refavs_tpavi"
     own_modality = "audio"
 
     matching_weight: float = 0.5
+    upsampling: int = 2
+    mask_head_size: int = 128
 
 
 class RefAVSDilatedNeck(nn.ModuleList):
@@ -152,7 +156,7 @@ class RefAVSTPAVIForSegmentation(RefAVSBaseline):
         self.fusion_blocks = nn.ModuleList(
             RefAVSFusionBlock(size, is_first=number == 3) for number in range(4)
         )
-        self.mask_head = RefAVSMaskHead(size, upsampling=2, bias=True)
+        self.mask_head = RefAVSMaskHead(size, config.mask_head_size, config.upsampling, bias=True)
         self.post_init()
         self._freeze_encoders()
 

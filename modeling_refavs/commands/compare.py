@@ -34,6 +34,12 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         metavar="OUT",
         help="default: %(default)s",
     )
+    parser.add_argument(
+        "--then",
+        type=Path,
+        metavar="RECIPE",
+        help="one that every method goes on with, from what its own left",
+    )
     add_training_options(parser)
     parser.set_defaults(run=run)
 
@@ -49,5 +55,6 @@ def run(args: argparse.Namespace) -> None:
         args.by,
         args.processes,
         args.overrides,
+        args.then,
     )
     print(text, end="")

@@ -130,8 +130,9 @@ class MaskScores:
             "--splits",
             *SPLITS,
         ]
+        by = ["--by", *self.by] if self.by else []
         run_apart(
-            ["-m", "modeling_refavs.cli", "evaluate", *words, "--by", *self.by],
+            ["-m", "modeling_refavs.cli", "evaluate", *words, *by],
             f"evaluating {folder}",
         )
         return json.loads((output / "report.json").read_text(encoding="utf-8"))
@@ -190,7 +191,7 @@ class GroundingScores:
         }
         columns = list(next(iter(scores.values()))[0])
         rows = [
-            (column, *(_spread([run[column] for run in runs], 2) for runs in scores.values()))
+            (column, *(spread([run[column] for run in runs], 2) for runs in scores.values()))
             for column in columns
         ]
         seeds = max(len(group) for group in reports.values())
@@ -219,10 +220,10 @@ def scores_of(report: Report) -> Scores:
     scores = {}
     for name, part in parts.items():
         scores |= {
-            f"{name} J": 100 * _value(part, "jaccard"),
-            f"{name} F": 100 * _value(part, "fscore"),
+            f"{name} J": 100 * value_of(part, "jaccard"),
+            f"{name} F": 100 * value_of(part, "fscore"),
         }
-    return {**scores, "Null S": _value(splits["test_n"], "null")}
+    return {**scores, "Null S": value_of(splits["test_n"], "null")}
 
 
 def ablation_text(reports: Reports) -> str:
@@ -272,7 +273,7 @@ def breakdown_table(reports: Reports, breakdown: str) -> str:
             (
                 group,
                 *(
-                    _spread([100 * _value(part, "jaccard") for part in parts], 2)
+                    spread([100 * value_of(part, "jaccard") for part in parts], 2)
                     for parts in tables.values()
                 ),
             )
@@ -282,18 +283,18 @@ def breakdown_table(reports: Reports, breakdown: str) -> str:
 
 def score_row(runs: list[Scores]) -> list[str]:
     return [
-        _spread([run[column] for run in runs], 3 if column == "Null S" else 2) for column in COLUMNS
+        spread([run[column] for run in runs], 3 if column == "Null S" else 2) for column in COLUMNS
     ]
 
 
-def _spread(values: list[float], digits: int) -> str:
+def spread(values: list[float], digits: int) -> str:
     if not np.isfinite(values).all():
         return "-"
     mean = f"{np.mean(values):.{digits}f}"
     return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.{digits}f}"
 
 
-def _value(part: dict[str, Any], name: str) -> float:
+def value_of(part: dict[str, Any], name: str) -> float:
     return float("nan") if part.get(name) is None else part[name]["value"]
 
 

@@ -3,6 +3,7 @@ own."""
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ from .ablate import (
     score_row,
     scores_of,
     seeds_text,
+    spread,
     train_apart,
+    value_of,
 )
 
 
@@ -40,6 +43,7 @@ METHODS = {
     "referformer": ("ReferFormer", "use_audio", "ReferFormer + audio"),
     "tpavi": ("AVSBench", "use_text", "AVSBench + text"),
 }
+OVERLAP_SPLIT, OVERLAP_CLIPS = "test_s", 100  # of the masks that two objects of a clip are given
 CHOICE_RULE = (
     "Of each test split the clip whose mean score over the methods and sentences is the median, "
     "and of its sentences the one nearest to that mean; seed {seed}."
@@ -54,6 +58,7 @@ def compare(
     by: Sequence[str] = (),
     processes: int = 1,
     overrides: Sequence[str] = (),
+    then: Path | None = None,
 ) -> str:
     """Train and score every recipe; run again, it goes on where it was stopped. Returns the tables
     as Markdown.
@@ -66,6 +71,8 @@ def compare(
         by: breakdowns, as in `refavs evaluate`.
         processes: of each training, by torchrun.
         overrides: words that win over all recipes.
+        then: a recipe that every method goes on with, from the model that its own recipe left in
+            `<recipe>/seed<n>/stage1`.
 
     Raises:
         ValueError: an input that cannot work, before anything is trained; or a training that
@@ -81,16 +88,22 @@ def compare(
         raise ValueError(f"recipes train on {', '.join(scored)}: say with --data what is scored")
     names = _names({name: model for name, (_, model, _) in read.items()})
     reports: Reports = {name: [] for name in names.values()}
+    overlaps: dict[str, list[float]] = {name: [] for name in names.values()}
     for seed in seeds:
-        for stem, (recipe, _, data_args) in read.items():
-            folder = output / stem / f"seed{seed}"
-            train_apart(recipe, folder, [*overrides, f"--seed={seed}"], processes)
+        for stem, (recipe, model, data_args) in read.items():
+            folder, words = output / stem / f"seed{seed}", [*overrides, f"--seed={seed}"]
+            train_apart(recipe, folder / "stage1" if then else folder, words, processes)
+            if then:
+                start = [f"--architecture={model.architecture}", f"--model={folder / 'stage1'}"]
+                train_apart(then, folder, [*words, *start], processes)
             scores = MaskScores(replace(data_args, data=scored[0]), by)
             reports[names[stem]].append(scores.report(folder))
+            overlaps[names[stem]].append(measure_overlap(_load_predictor(folder), scored[0]))
     folders = {name: output / stem / f"seed{seeds[0]}" for stem, name in names.items()}
     _draw_figure(folders, scored[0], output / "figure_4.png")
     rule = CHOICE_RULE.format(seed=seeds[0])
-    text = f"{comparison_text(reports)}\n## Figure 4\n\n{rule}\n\n![Fig. 4](figure_4.png)\n"
+    text = f"{comparison_text(reports)}\n{answers_text(reports, overlaps)}"
+    text += f"\n## Figure 4\n\n{rule}\n\n![Fig. 4](figure_4.png)\n"
     with whole_file(output / "comparison.md") as unfinished:
         unfinished.write_text(text, encoding="utf-8")
     return text
@@ -135,6 +148,57 @@ def comparison_text(reports: Reports) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def answers_text(reports: Reports, overlaps: dict[str, list[float]]) -> str:
+    """Whether the methods follow the sentence, and whether they answer.
+
+    Args:
+        overlaps: of each method, what `measure_overlap` gave for each seed.
+    """
+    rows = []
+    for name, group in reports.items():
+        parts = [[report["splits"][split] for report in group] for split in SPLITS]
+        kinds = ("t_acc", "t_acc", "n_acc")
+        shares = [
+            spread([100 * value_of(part, kind) for part in runs], 1)
+            for runs, kind in zip(parts, kinds, strict=True)
+        ]
+        rows.append((name, spread(overlaps[name], 3), *shares))
+    return (
+        "## Masks for two objects, and answers\n\n"
+        "IoU: the mean over pairs of sentences about different objects of a clip, of the masks "
+        "that both are given; 1 where all sentences have the same masks, 0 for true ones "
+        f"({OVERLAP_SPLIT}, {OVERLAP_CLIPS} clips at most). T-acc: references answered, N-acc: "
+        "null references left empty, in %.\n\n"
+        f"{table(('', 'IoU', 'Seen T-acc', 'Unseen T-acc', 'N-acc'), rows)}\n"
+    )
+
+
+@torch.inference_mode()
+def measure_overlap(predictor: ModelPredictor, data: str) -> float:
+    """Does a method follow the sentence? The mean IoU of the masks of every two sentences of a
+    clip that mean different objects, over the frames where not both masks are empty; NaN where
+    there is none."""
+    conventions, ious = Conventions(), []
+    clips = load_refavs(data, "clips", OVERLAP_SPLIT, damaged="trust")
+    for clip in clips.select(range(min(OVERLAP_CLIPS, len(clips)))):
+        truths = true_masks(clip, conventions.mask_size)
+        fids = [sentence["fid"] for sentence in clip["expressions"]]
+        masks = [
+            prediction.probabilities > conventions.threshold
+            for prediction in predictor(clip, truths)
+        ]
+        for first, second in combinations(range(len(fids)), 2):
+            if fids[first] != fids[second]:
+                either = (masks[first] | masks[second]).sum(axis=(1, 2))
+                both = (masks[first] & masks[second]).sum(axis=(1, 2))
+                ious += (both[either > 0] / either[either > 0]).tolist()
+    return float(np.mean(ious)) if ious else float("nan")
+
+
+def _load_predictor(folder: Path) -> ModelPredictor:
+    return ModelPredictor(*load_model(str(folder), torch.device("cpu")))
+
+
 def choose_typical(folders: Sequence[Path], split: str) -> Choice:
     """See `CHOICE_RULE`.
 
@@ -169,10 +233,7 @@ def _mean(sentences: Sequence[dict[str, Any]]) -> dict[str, Any]:
 @torch.inference_mode()
 def _draw_figure(folders: dict[str, Path], data: str, path: Path) -> None:
     conventions, panels = Conventions(), []
-    predictors = {
-        name: ModelPredictor(*load_model(str(folder), torch.device("cpu")))
-        for name, folder in folders.items()
-    }
+    predictors = {name: _load_predictor(folder) for name, folder in folders.items()}
     for split in SPLITS:
         choice = choose_typical([folder / "evaluation" for folder in folders.values()], split)
         clip = load_refavs(data, "clips", split, damaged="trust")[choice.index]

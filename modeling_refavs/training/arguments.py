@@ -199,6 +199,13 @@ class DataArguments:
     cache_vision: bool = field(
         default=False, metadata={"help": "keep the frozen Swin's features too: large"}
     )
+    feature_pooling: int = field(
+        default=1,
+        metadata={
+            "help": "of cache_vision's features, all but the coarsest, squares of so many cells "
+            "are averaged in training: masks become coarse, and a step costs a fraction"
+        },
+    )
     num_proc: int = field(default=1, metadata={"help": "processes that prepare data"})
 
     def __post_init__(self) -> None:
@@ -212,6 +219,7 @@ class DataArguments:
             "expressions_per_clip",
             "steps_per_clip",
             "mask_size",
+            "feature_pooling",
         ):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -220,6 +228,8 @@ class DataArguments:
             raise ValueError(
                 "single_step is one step of each clip: it cannot go with steps_per_clip"
             )
+        if self.feature_pooling > 1 and not self.cache_vision:
+            raise ValueError("feature_pooling averages features that are kept: set cache_vision")
         if not 0 <= self.name_mixup <= 1:
             raise ValueError(f"name_mixup is a probability, got {self.name_mixup}")
         if self.null_share is not None and not 0 <= self.null_share < 1:

@@ -89,6 +89,8 @@ class ClipCollator:
         steps_per_clip: so many steps of the batch are learned from, drawn each time; None: all.
         single_step: one step alone of each clip, another for each, is seen and learned from.
         decode: False where F_V, if it is kept, is all that is needed of the frames.
+        feature_pooling: of kept stages, all but the last, which cues are made of, squares of so
+            many cells are averaged.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class ClipCollator:
         steps_per_clip: int | None = None,
         single_step: bool = False,
         decode: bool = True,
+        feature_pooling: int = 1,
     ):
         self.split, self.table, self.padding, self.steps_per_clip = (
             split,
@@ -106,7 +109,7 @@ class ClipCollator:
             padding,
             steps_per_clip,
         )
-        self.single_step = single_step
+        self.single_step, self.feature_pooling = single_step, feature_pooling
         self.decode = decode or split.frame_features is None
 
     def __call__(
@@ -118,9 +121,8 @@ class ClipCollator:
             frames["frame_features"] = self._stack(self.split.frame_features, samples, passed)
             seen = steps  # of the others F_V is enough
         if self.split.vision:
-            frames["vision_features"] = tuple(
-                self._stack(stage, samples, seen) for stage in self.split.vision
-            )
+            *finer, last = (self._stack(stage, samples, seen) for stage in self.split.vision)
+            frames["vision_features"] = (*map(self._pool, finer), last)
         elif self.decode:
             frames["pixel_values"] = self._pixel_values(samples, seen)
         rest = {
@@ -159,6 +161,15 @@ class ClipCollator:
             [array[sample.clip, own] for sample, own in zip(samples, steps, strict=True)]
         )
         return torch.from_numpy(taken if taken.dtype == bool else taken.astype(np.float32))
+
+    def _pool(self, stage: torch.Tensor) -> torch.Tensor:
+        """`(clips, frames, C, h, w)` to less height and width."""
+        if self.feature_pooling == 1:
+            return stage
+        pooled = torch.nn.functional.avg_pool2d(
+            stage.flatten(0, 1), self.feature_pooling, ceil_mode=True
+        )
+        return pooled.unflatten(0, stage.shape[:2])
 
     def _pixel_values(self, samples: Sequence[ClipSample], steps: list[Steps]) -> torch.Tensor:
         """`(clips, frames, 3, H, W)`."""

@@ -191,6 +191,7 @@ class RefAVSTrainer(Trainer):
                 data_args.steps_per_clip,
                 data_args.single_step,
                 decodes,
+                data_args.feature_pooling,
             ),
             train_dataset=ClipDataset(
                 train_split,

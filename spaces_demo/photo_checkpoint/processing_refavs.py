@@ -78,11 +78,20 @@ class RefAVSProcessor(RefAVSVideoSessionProcessorMixin, ProcessorMixin):
                 VGGish's).
             image_size: every frame is resized to this height and width (384 in Sec. 4.2).
             kwargs: of [`RefAVSProcessor`], such as `max_text_length`.
+
+        Raises:
+            ValueError: the image processor would pad frames of this size; masks are not padded.
         """
         size = {"height": image_size, "width": image_size}
         image_processor = AutoImageProcessor.from_pretrained(
             vision or mask2former, size=size, do_center_crop=False
         )
+        divisor = getattr(image_processor, "size_divisor", None)  # Mask2Former's has one
+        if divisor and image_size % divisor:
+            raise ValueError(
+                f"image_size must be a multiple of {divisor}, to which frames are "
+                f"padded, out of line with their masks, got {image_size}"
+            )
         feature_extractor = RefAVSFeatureExtractor()
         if audio_model and AutoConfig.from_pretrained(audio_model).model_type != "refavs_vggish":
             feature_extractor = AutoFeatureExtractor.from_pretrained(audio_model)

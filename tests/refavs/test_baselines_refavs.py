@@ -53,6 +53,17 @@ HEADS = [
 ]
 
 
+@pytest.mark.parametrize("name", ["avsegformer", "tpavi"])
+def test_the_mask_head_can_be_narrower_and_enlarge_less(name, models, inputs):
+    def channels(model):
+        return [part.out_channels for part in model.mask_head if hasattr(part, "out_channels")]
+
+    small = make_baseline(name, mask_head_size=8, upsampling=1)
+    assert (channels(small), channels(models[name])) == ([8, 2, 1], [128, 32, 1])
+    height, width = ask(small, inputs).shape[-2:]
+    assert ask(models[name], inputs).shape[-2:] == (2 * height, 2 * width)
+
+
 @pytest.mark.parametrize(("name", "channels", "published", "dead"), HEADS)
 def test_heads_have_as_many_parameters_as_the_published_ones(name, channels, published, dead):
     kind, _ = BASELINES[name]

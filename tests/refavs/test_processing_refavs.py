@@ -233,6 +233,8 @@ def test_it_is_made_from_backbones(processor, clip, tmp_path):
     torch.testing.assert_close(
         black, -torch.tensor([0.4, 0.5, 0.6]) / torch.tensor([0.229, 0.224, 0.225])
     )
+    with pytest.raises(ValueError, match="image_size must be a multiple of 32"):  # else padded
+        RefAVSProcessor.from_backbones(tmp_path / "m2f", tmp_path / "roberta", image_size=72)
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,21 @@
 
 import json
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
 from modeling_refavs.cli import main
+from modeling_refavs.metrics.predictors import Prediction
 from modeling_refavs.research import ablate as ablation
-from modeling_refavs.research.compare import choose_typical, compare, comparison_text
+from modeling_refavs.research.compare import (
+    answers_text,
+    choose_typical,
+    compare,
+    comparison_text,
+    measure_overlap,
+)
 from tests.research.test_ablate import make_report
 
 
@@ -57,12 +65,29 @@ def test_methods_are_trained_scored_and_shown(recipes, started, tmp_path, capsys
     assert "| AVSBench + text, paper | 23.20 | 51.1 | 32.36 | 52.9" not in text
     assert "| dimension | EEMC | AVSBench + text |" in text
     assert "AVSegFormer" not in text
+    assert "## Masks for two objects, and answers" in text
     with Image.open(output / "figure_4.png") as figure:
         assert figure.width > 1500
     assert main(words) == 0  # nothing is trained again, and nothing scored
     assert [command[0] for command in started[4:]] == ["evaluate"] * 2
     scores = output / "small_tpavi" / "seed0" / "evaluation" / "scores-0.jsonl"
     assert len(scores.read_text().splitlines()) == 3
+
+
+def test_every_method_goes_on_by_the_recipe_of_the_second_stage(recipes, started, tmp_path):
+    values = yaml.safe_load(recipes[1].read_text())
+    for name in ("architecture", "config"):
+        del values[name]
+    then = tmp_path / "then.yaml"
+    then.write_text(yaml.safe_dump(values))
+    compare(recipes[1:], tmp_path / "out", then=then)
+    folder = tmp_path / "out" / "small_tpavi" / "seed0"
+    first, second, evaluation = started
+    assert first[:2] == ["train", str(recipes[1])]
+    assert f"--output_dir={folder / 'stage1'}" in first
+    assert second[:2] == ["train", str(then)]
+    assert {"--architecture=tpavi", f"--model={folder / 'stage1'}"} < set(second)
+    assert evaluation[evaluation.index("--model") + 1] == str(folder)
 
 
 def test_without_the_added_modality_a_method_has_its_own_name():
@@ -90,6 +115,31 @@ def test_the_typical_clip_is_the_median_of_the_mean_over_methods(tmp_path):
         (folder / "scores-0.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     choice = choose_typical([tmp_path / name for name in scores], "test_s")
     assert (choice.index, choice.title) == (0, "median of 3 clips")
+
+
+def test_overlap_tells_who_follows_the_sentence(benchmark_folder):
+    def true_masks(clip, truths):
+        return [Prediction(truth.masks.astype(np.float32)) for truth in truths]
+
+    def every_object(clip, truths):
+        shown = np.any([truth.masks for truth in truths], axis=0).astype(np.float32)
+        return [Prediction(shown) for _ in truths]
+
+    def nothing(clip, truths):
+        return [Prediction(np.zeros(truth.masks.shape, np.float32)) for truth in truths]
+
+    data = str(benchmark_folder)
+    assert measure_overlap(true_masks, data) == 0
+    assert measure_overlap(every_object, data) == 1
+    assert np.isnan(measure_overlap(nothing, data))
+
+
+def test_answers_are_shown_beside_the_overlap():
+    report = make_report(0.3)
+    report["splits"]["test_s"]["t_acc"] = {"value": 0.9}
+    report["splits"]["test_n"]["n_acc"] = {"value": 0.25}
+    text = answers_text({"EEMC": [report, report]}, {"EEMC": [0.25, 0.75]})
+    assert "| EEMC | 0.500 ± 0.354 | 90.0 ± 0.0 | 90.0 ± 0.0 | 25.0 ± 0.0 |" in text
 
 
 def test_mistakes(recipes, started, tmp_path):

@@ -124,6 +124,7 @@ def test_the_first_step_of_tpavi_in_two_halves(recipes, plains, tmp_path):
     ("words", "message"),
     [
         (("--cache_cues", "true"), "tpavi has no cues: set cache_vision"),
+        (("--feature_pooling", "2"), "features that are kept: set cache_vision"),
         (("--stage", "cues"), "tpavi has neither cues nor the decoders of a Mask2Former"),
         (("--architecture", "sam"), "architecture must be of eemc, avsegformer"),
         (("--config.num_queries", "3"), "RefAVSTPAVIConfig has no field `num_queries`"),
@@ -132,6 +133,13 @@ def test_the_first_step_of_tpavi_in_two_halves(recipes, plains, tmp_path):
 def test_mistakes(words, message, recipes, tmp_path):
     with pytest.raises(ValueError, match=message):
         run_training(recipes["tpavi"], ["--output_dir", str(tmp_path / "run"), *words])
+
+
+@EACH
+def test_coarse_features_train(name, recipes, tmp_path):
+    words = ["--cache_vision", "true", "--feature_pooling", "3", "--max_steps", "2"]
+    run_training(recipes[name], [*words, "--output_dir", str(tmp_path / "run")])
+    assert np.isfinite(curve(tmp_path / "run")).all()
 
 
 def test_some_steps_of_a_clip_are_learned_from(recipes, tmp_path):

@@ -90,6 +90,23 @@ def test_kept_features_of_frames_are_the_encoder_s(prepared, shared):
     assert found.loss.item() == pytest.approx(expected.loss.item(), rel=1e-2)  # float16
 
 
+def test_pooled_features_are_means_of_squares_and_the_last_stage_is_whole(prepared, shared):
+    rows, _, model, processor = prepared
+    kept = Preparation(model, processor, ArrayCache(shared / "cache"), cache_vision=True).prepare(
+        rows
+    )
+    whole = make_batch(kept, processor, [0, 5])["vision_features"]
+    batch = make_batch(kept, processor, [0, 5], feature_pooling=3)
+    pooled = batch["vision_features"]
+    assert [stage.shape[-1] for stage in whole] == [16, 8, 4, 2]
+    assert [stage.shape[-1] for stage in pooled] == [6, 3, 2, 2]
+    torch.testing.assert_close(pooled[0][..., 0, 1], whole[0][..., :3, 3:6].mean(dim=(-2, -1)))
+    torch.testing.assert_close(pooled[0][..., 5, 5], whole[0][..., 15, 15])  # what is left over
+    torch.testing.assert_close(pooled[3], whole[3])
+    with torch.no_grad():
+        assert torch.isfinite(model(**batch).loss)
+
+
 def test_several_processes_keep_the_same_features_of_frames(prepared, tmp_path):
     rows, _, model, processor = prepared
     one, two = (
