@@ -35,7 +35,8 @@ def ask(model, inputs):
     return model(**as_of(model, inputs))
 
 
-def test_rows_of_the_default_collator_are_asked_of_their_own_clips(model, processor, clip):
+def test_rows_of_the_default_collator_are_asked_of_their_own_clips(processor, clip):
+    model = make_model().double()  # rounding may turn a pixel of the masks that attention heeds
     clips = [clip, {**clip, "frames": [np.flipud(frame).copy() for frame in clip["frames"]]}]
     alone = [
         processor(text=f"{sentence}", **clip)

@@ -87,7 +87,7 @@ def test_no_picture_above_the_bound_is_decoded_anywhere_in_the_package(tmp_path)
 
 
 def test_pictures_that_grow_on_display(write_clip):
-    assert refusal(write_clip(aspect=Fraction(40))).kind == "pixels"
+    assert refusal(write_clip(aspect=Fraction(16))).kind == "pixels"
 
 
 def test_sound_that_goes_on_after_the_pictures(write_clip):
