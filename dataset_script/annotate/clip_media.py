@@ -64,7 +64,7 @@ def find_peaks(samples: np.ndarray) -> list[float]:
 
 
 def draw_spectrogram(samples: np.ndarray) -> bytes:
-    """A grey PNG: time to the right, 0 to 8 kHz upwards on a scale that gives low tones more room,
+    """A grey PNG: time to the right, 0 to 8 kHz upwards on a scale that gives low tones more space,
     as the mel scale does."""
     windows = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[:: WINDOW * 3 // 4]
     power = np.abs(np.fft.rfft(windows * np.hanning(WINDOW), axis=1)).T ** 2

@@ -190,16 +190,13 @@ class Desk:
                 getattr(self.store, action)(clip_id)
         elif action in ACTIONS:
             with self._saving:
-                self._save(ACTIONS[action](self.read(clip_id), body))
+                self.store.save(ACTIONS[action](self.read(clip_id), body))
         elif action in ("point", "propose_sounding"):
             with self._modelling_alone(), self._saving:
-                self._save(getattr(self, f"_{action}")(self.read(clip_id), body))
+                self.store.save(getattr(self, f"_{action}")(self.read(clip_id), body))
         else:
             raise ValueError(f"there is no action {action!r:.40}")
         return self.describe_clip(clip_id)
-
-    def _save(self, annotation: Annotation) -> None:
-        self.store.save(annotation)
 
     def _point(self, annotation: Annotation, body: Body) -> Annotation:
         """Points (x, y, 1 on the object or 0 beside it) and a box around it."""
@@ -314,7 +311,7 @@ class Desk:
                 found[steps[place]] = tracked
                 job.advance(done)
             with self._saving:
-                self._save(_with_tracked(self.read(annotation.clip_id), found, targets))
+                self.store.save(_with_tracked(self.read(annotation.clip_id), found, targets))
 
         return work
 

@@ -16,12 +16,19 @@ class Prompt:
         labels: of each click, True on the object and False beside it.
         box: (left, top, right, bottom) around the object.
         mask: `(height, width)` bool, the object as it is marked so far.
+
+    Raises:
+        ValueError: nothing is pointed at.
     """
 
     points: tuple[tuple[float, float], ...] = ()
     labels: tuple[bool, ...] = ()
     box: tuple[float, float, float, float] | None = None
     mask: np.ndarray | None = None
+
+    def __post_init__(self):
+        if not self.points and self.box is None and self.mask is None:
+            raise ValueError("nothing is pointed at: give clicks, a box or a mask")
 
 
 @dataclass(frozen=True)

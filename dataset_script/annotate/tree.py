@@ -389,8 +389,15 @@ def _agreement(one: ObjectAnnotation, two: ObjectAnnotation) -> ObjectAgreement:
 
 
 def _jaccard(one: np.ndarray | None, two: np.ndarray | None) -> float | None:
-    if one is None or two is None:
-        return None
+    return None if one is None or two is None else mask_jaccard(one, two)
+
+
+def mask_jaccard(one: np.ndarray, two: np.ndarray) -> float:
+    """J of two masks `(height, width)` bool; 1 where both are empty.
+
+    Raises:
+        ValueError: they are not of one size.
+    """
     if one.shape != two.shape:
         raise ValueError(f"masks of {one.shape} and {two.shape} pixels cannot be compared")
     union = (one | two).sum()

@@ -201,13 +201,7 @@ class GrabCutSegmenter:
     def segment(self, frame: np.ndarray, prompt: Prompt) -> np.ndarray:
         """See `Segmenter.segment`. What is clicked as the object is in the mask, and what is
         clicked as beside it is not. A mask that is given changes near the clicks alone, or, without
-        any, near its outline.
-
-        Raises:
-            ValueError: nothing is pointed at.
-        """
-        if not prompt.points and prompt.box is None and prompt.mask is None:
-            raise ValueError("nothing is pointed at: give clicks, a box or a mask")
+        any, near its outline."""
         size = frame.shape[:2]
         factor = min(1.0, WORK_SIZE / max(size))
         small = cv2.resize(frame, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)

@@ -83,11 +83,12 @@ def load_annotation_models(
     chosen = choose_device(device)
     queries = own_detector = sounds = None
     if checkpoint is not None:
+        check_model(checkpoint, "--checkpoint")
         model, processor = load_model(checkpoint, chosen, graphs=False)
         if model.config.model_type != "refavs":
             raise ValueError(
-                f"--model {checkpoint}: a {model.config.model_type} model: annotation needs one "
-                "of type refavs"
+                f"--checkpoint {checkpoint}: a {model.config.model_type} model: annotation needs "
+                "one of type refavs"
             )
         queries = QueryMasks(model, processor)
         own_detector = QueryDetector(queries)
@@ -109,17 +110,13 @@ def load_annotation_models(
 
 def _model_type(option: str, name: str) -> str:
     check_model(name, option)
-    try:
-        return AutoConfig.from_pretrained(name).model_type
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ValueError(f"{option} {name}: cannot be loaded: {reason}") from error
+    return _load(option, name, AutoConfig.from_pretrained).model_type
 
 
 def _load(option: str, name: str, load: Any) -> Any:
     try:
         return load(name)
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"{option} {name}: cannot be loaded: {reason}") from error
 
@@ -216,13 +213,7 @@ class SamSegmenter:
 
     @torch.inference_mode()
     def segment(self, frame: np.ndarray, prompt: Prompt) -> np.ndarray:
-        """See `Segmenter.segment`.
-
-        Raises:
-            ValueError: nothing is pointed at.
-        """
-        if not prompt.points and prompt.box is None and prompt.mask is None:
-            raise ValueError("nothing is pointed at: give clicks, a box or a mask")
+        """See `Segmenter.segment`."""
         size, inputs = frame.shape[:2], {}
         if prompt.points:
             inputs["input_points"] = self.pixels.places(prompt.points, size)[None, None]

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
+from dataset_script.annotate.clip_media import read_clip_frames
 from dataset_script.annotate.models import Tracker
+from dataset_script.annotate.tree import mask_jaccard
 from dataset_script.annotations import group_clips, read_annotations, split_clip_id
-from dataset_script.media_files import frame_paths, mask_paths, read_mask
+from dataset_script.media_files import mask_paths, read_mask
 
 
 # What `deform` does to a frame: scale e^x, degrees, shift and bends as shares of the width.
@@ -70,7 +71,7 @@ def measure_propagation(
             known = {fid: truth[fid][pivot] for fid in fids}
             for place, found in tracker.track(frames, pivot, known):
                 scores += [
-                    (_jaccard(found[fid], truth[fid][place]), bool(truth[fid][place].any()))
+                    (mask_jaccard(found[fid], truth[fid][place]), bool(truth[fid][place].any()))
                     for fid in fids
                 ]
         if progress is not None and scores:
@@ -90,10 +91,7 @@ def measure_propagation(
 def read_clip(tree: str | Path, clip_id: str) -> tuple[list[np.ndarray], dict[int, np.ndarray]]:
     """Frames `(height, width, 3)` uint8, and of each object its masks `(frames, height, width)`
     bool at their size."""
-    frames = []
-    for path in frame_paths(tree, clip_id):
-        with Image.open(path) as picture:
-            frames.append(np.asarray(picture.convert("RGB")))
+    frames = read_clip_frames(tree, clip_id)
     size = frames[0].shape[1::-1]
     truth = {}
     for folder in sorted(Path(tree, "gt_mask", clip_id).glob("fid_*")):
@@ -146,8 +144,3 @@ def deform(
             mask = masks[place].astype(np.float32)
             new_truth[fid].append(cv2.remap(mask, x, y, cv2.INTER_LINEAR, **border) > 0.5)
     return new_frames, {fid: np.stack(masks) for fid, masks in new_truth.items()}
-
-
-def _jaccard(one: np.ndarray, other: np.ndarray) -> float:
-    either = (one | other).sum()
-    return float((one & other).sum() / either) if either else 1.0

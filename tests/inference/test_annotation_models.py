@@ -276,7 +276,7 @@ def test_the_default_needs_no_checkpoint_and_takes_one():
     models = load_annotation_models(checkpoint=CHECKPOINT, device="cpu")
     assert isinstance(models.detector, QueryDetector)
     assert models.segmenter.detector is models.detector
-    with pytest.raises(ValueError, match="--model nowhere/at/all: no folder"):
+    with pytest.raises(ValueError, match="--checkpoint nowhere/at/all: no folder"):
         load_annotation_models(checkpoint="nowhere/at/all")
 
 
