@@ -1,7 +1,9 @@
 """`refavs segment`: one video and some sentences in, everything that was asked for out."""
 
 import argparse
+import ctypes
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Collection
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from ..inference.segment import VideoSegmentation
     from ..video_refavs import VideoInfo
 
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # of glibc's malloc.h
+LARGE_PIECE = 8_000_000  # bytes, more than a frame of 1080p in RGB
 OUTPUT_HELP = (
     "video to write, .mp4, .mov, .mkv or .webm; a name without a suffix is a folder of PNGs"
 )
@@ -118,6 +122,7 @@ def run(args: argparse.Namespace) -> None:
     """
     import torch
 
+    _give_memory_back()
     from ..inference.export import summarize, to_json, write_summary
     from ..inference.loading import choose_device, load_model
     from ..inference.mask_store import (
@@ -161,6 +166,15 @@ def run(args: argparse.Namespace) -> None:
         else:
             print(to_json(summarize(segmentation)))
         store.remove()
+
+
+def _give_memory_back() -> None:
+    """Have what held a picture of 4K given back to the system when it is freed, where glibc would
+    keep pieces of up to 32 MB, and for each thread apart, in case they are asked for again."""
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, LARGE_PIECE)
+        libc.mallopt(M_ARENA_MAX, 1)
 
 
 def _segment(

@@ -15,6 +15,7 @@ from PIL import Image
 
 from ..mask_rle import count_runs, encode_rle
 from ..utils.files import whole_file, whole_folder
+from ..video_refavs import OpenVideo
 from .segment import MaskedFrame, VideoSegmentation, prefetch
 
 
@@ -31,7 +32,7 @@ def write_outputs(
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Write all outputs in one pass: each frame is decoded once, the masks of each step are
-    up-sampled once.
+    up-sampled once, and the file is opened once.
 
     Args:
         segmentation: of [`segment_video`].
@@ -40,8 +41,9 @@ def write_outputs(
     """
     done = 0
     with ExitStack() as stack:
+        video = stack.enter_context(closing(OpenVideo(segmentation.info)))
         writes = [stack.enter_context(writer) for writer in writers]
-        items = stack.enter_context(closing(prefetch(segmentation.masked_frames())))
+        items = stack.enter_context(closing(prefetch(segmentation.masked_frames(video))))
         for item in items:
             for write in writes:
                 write(item)

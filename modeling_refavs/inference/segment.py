@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import groupby, islice
@@ -20,6 +21,7 @@ from ..feature_extraction_refavs import SAMPLING_RATE
 from ..modeling_outputs_refavs import RefAVSClipFeatures, RefAVSSegmentationOutput
 from ..video_refavs import (
     Frame,
+    OpenVideo,
     Step,
     VideoInfo,
     VideoSource,
@@ -215,16 +217,18 @@ def sample_frames(source: VideoSource, rate: float | None) -> Iterator[SampledFr
         ValueError: the file is no video.
     """
     info = probe_video(source)
-    sounds, second, waiting, end = sound_by_second(info, SAMPLING_RATE), -1, None, 0.0
     moments = _own_moments if rate is None else _Grid(rate, STEP_ROUNDING / info.frame_rate)
-    for frame in read_frames(info):
-        for moment in moments(frame):
-            if waiting:
-                yield replace(waiting, end=moment)
-            while int(moment + 1e-6) > second:
-                second, audio = second + 1, next(sounds)
-            waiting = SampledFrame(frame.rgb, second, audio, moment, end=moment)
-        end = frame.end
+    second, waiting, end = -1, None, 0.0
+    with closing(OpenVideo(info)) as video:
+        sounds = sound_by_second(video, SAMPLING_RATE)
+        for frame in read_frames(video):
+            for moment in moments(frame):
+                if waiting:
+                    yield replace(waiting, end=moment)
+                while int(moment + 1e-6) > second:
+                    second, audio = second + 1, next(sounds)
+                waiting = SampledFrame(frame.rgb, second, audio, moment, end=moment)
+            end = frame.end
     if waiting:
         yield replace(waiting, end=end)
 
@@ -412,6 +416,7 @@ class MaskedFrame:
         is_shown: the masks are on display with the frame; true once for each frame, and once for
             each further step while the frame stands.
         time, end: s, from when to when they are.
+        source: that the frame was read from, for its sound.
     """
 
     frame: Frame
@@ -421,6 +426,7 @@ class MaskedFrame:
     is_shown: bool
     time: float
     end: float
+    source: VideoSource
 
 
 @dataclass(frozen=True)
@@ -487,10 +493,14 @@ class VideoSegmentation:
         masks = np.concatenate(
             self.processor.post_process_masks(outputs, (height, width), self.threshold)
         )
-        return masks & (self.presence[:, step] > self.threshold)[:, None, None]
+        masks[self.presence[:, step] <= self.threshold] = False
+        return masks
 
-    def masked_frames(self) -> Iterator[MaskedFrame]:
+    def masked_frames(self, source: VideoSource | None = None) -> Iterator[MaskedFrame]:
         """Decode the video once and up-sample the masks once a step, for all outputs.
+
+        Args:
+            source: the video, where it is open already.
 
         Yields:
             Each frame with the masks that are on display with it, and each step with the frame that
@@ -498,7 +508,8 @@ class VideoSegmentation:
             as in a slide show, comes again with each step.
         """
         masks, num_started = lru_cache(maxsize=1)(self.masks), 0
-        for frame, is_last in _mark_last(read_frames(self.info)):
+        source = source or self.info
+        for frame, is_last in _mark_last(read_frames(source)):
             first = num_started
             while num_started < self.num_steps and (
                 is_last or frame.end > self.time_of(num_started) + TIME_ROUNDING
@@ -513,7 +524,7 @@ class VideoSegmentation:
             for step in sorted({*begins, *range(first, num_started)}):
                 starts, is_shown = first <= step < num_started, step in begins
                 time, end = begins.get(step, frame.time), ends.get(step, frame.end)
-                yield MaskedFrame(frame, step, masks(step), starts, is_shown, time, end)
+                yield MaskedFrame(frame, step, masks(step), starts, is_shown, time, end, source)
 
     @cached_property
     def shares(self) -> np.ndarray:

@@ -41,17 +41,28 @@ def tint_of(masks: np.ndarray, first: int = 0) -> Image.Image:
     shows on any background. Where masks lie on each other their colours are stripes.
     `first` is the number of the first sentence, for its colour.
     """
-    height, width = masks.shape[1:]
-    line = max(1, round(min(height, width) / 240))
-    tint, edge = Image.new("RGBA", (width, height)), (line + 1) // 2
+    tint = Image.new("RGBA", masks.shape[:0:-1])
+    pixels, (top, left) = draw_tint(masks, first)
+    if pixels.size:
+        tint.paste(Image.fromarray(pixels), (left, top))
+    return tint
+
+
+def draw_tint(masks: np.ndarray, first: int = 0) -> tuple[np.ndarray, tuple[int, int]]:
+    """The part of [`tint_of`] that has colours, `(height, width, 4)` uint8, and its upper left
+    corner (row, column), which is even; around the colours two pixels and more are clear, unless
+    the frame ends there."""
+    line = max(1, round(min(masks.shape[1:]) / 240))
+    edge = (line + 1) // 2
     union = masks.any(axis=0)
     rows, columns = np.flatnonzero(union.any(axis=1)), np.flatnonzero(union.any(axis=0))
-    if len(rows):
-        top, left = max(0, rows[0] - edge), max(0, columns[0] - edge)
-        box = masks[:, top : rows[-1] + edge + 1, left : columns[-1] + edge + 1]
-        pixels = _tint(box, (int(top), int(left)), line, edge, first)
-        tint.paste(Image.fromarray(pixels), (int(left), int(top)))
-    return tint
+    if not len(rows):
+        return np.zeros((0, 0, 4), dtype=np.uint8), (0, 0)
+    margin = edge + 3
+    top, left = (max(0, int(seen[0]) - margin) // 2 * 2 for seen in (rows, columns))
+    bottom, right = (int(seen[-1] + margin) // 2 * 2 + 2 for seen in (rows, columns))
+    box = masks[:, top:bottom, left:right]
+    return _tint(box, (top, left), line, edge, first), (top, left)
 
 
 def _tint(

@@ -19,8 +19,8 @@ from ..inference.export import write_outputs
 from ..inference.live import LiveAnswer, LiveSecond, LiveSource
 from ..inference.segment import STANDING, MaskedFrame, VideoSegmentation
 from ..modeling_outputs_refavs import RefAVSStreamOutput
-from ..video_refavs import VideoInfo, read_sound
-from .overlay import PAPER, Captions, colour_of, font_of, tint_of
+from ..video_refavs import VideoInfo, VideoSource, read_sound
+from .overlay import PAPER, Captions, colour_of, draw_tint, font_of, tint_of
 from .video_writer import (
     SOUND_LAYOUT,
     SOUND_RATE,
@@ -142,7 +142,8 @@ class Overlay:
             segmentation.info, expressions, intervals, duration
         )
         self._step: int | None = None
-        self._layer: Layer | None = None
+        self._layer: Layer | None = None  # of the step, in planes and
+        self._tint: Image.Image | None = None  # in RGB, once it is needed
         self._caption: tuple[int, list[bool]] | None = None
 
     def draw(self, item: MaskedFrame) -> np.ndarray:
@@ -153,6 +154,8 @@ class Overlay:
             picture = picture.resize(self.frame_size, Image.Resampling.BICUBIC)
         canvas = Image.new("RGB", self.size, PAPER)
         canvas.paste(Image.fromarray(pad_to_even(np.asarray(picture))), self._corner)
+        if self._tint is None:
+            self._tint = tint_of(self._masks(item))
         canvas.paste(self._tint, self._corner, mask=self._tint)
         canvas.paste(self._band, (0, self.size[1] - self._band.height))
         return np.asarray(canvas)
@@ -165,7 +168,7 @@ class Overlay:
         frame, planes = blank_frame(self.size)
         paste(planes, read_planes(item.frame))
         if self._layer is None:
-            self._layer = Layer(np.asarray(self._tint))
+            self._layer = Layer(*draw_tint(self._masks(item)))
         self._layer.blend(planes)
         paste(planes, self._band_planes, self.size[1] - self._band.height)
         return frame
@@ -175,19 +178,23 @@ class Overlay:
         return (self.size[0] - self.frame_size[0]) // 2, 0
 
     def _begin(self, item: MaskedFrame) -> None:
-        """Draw what all frames of a step share, the colours of the masks; and what all of a second
-        do, the captions, unless an object comes or goes in it."""
+        """Draw the captions, which all frames of a second share unless an object comes or goes in
+        it; the colours of the masks are another step's."""
         if item.step == self._step:
             return
-        self._step, self._layer, masks = item.step, None, item.masks
-        if self.frame_size != self.segmentation.info.size:
-            masks = self.segmentation.masks(item.step, self.frame_size)
-        self._tint = tint_of(np.stack([pad_to_even(mask) for mask in masks]))
+        self._step, self._layer, self._tint = item.step, None, None
         time = self.segmentation.time_of(item.step)
         caption = int(time), self.captions.present(time)
         if caption != self._caption:
             self._caption, self._band = caption, self.captions.draw(time)
             self._band_planes = planes_of(from_rgb(np.asarray(self._band)))
+
+    def _masks(self, item: MaskedFrame) -> np.ndarray:
+        """Return a step's masks, of the size that frames are drawn in."""
+        masks = item.masks
+        if self.frame_size != self.segmentation.info.size:
+            masks = self.segmentation.masks(item.step, self.frame_size)
+        return np.stack([pad_to_even(mask) for mask in masks])
 
 
 def make_drawer(
@@ -223,11 +230,16 @@ def rendered_video_writer(
     info = segmentation.info
     transparent = mode == "cutout" and Path(path).suffix.lower() in TRANSPARENT_SUFFIXES
     drawer = make_drawer(segmentation, mode, transparent)
-    sound = read_sound(info, SOUND_RATE, SOUND_LAYOUT, info.start_time) if info.has_audio else None
-    options = (sound, transparent, encoder, threads)
+    sources: list[VideoSource] = []
+
+    def read() -> Iterator[np.ndarray]:
+        yield from read_sound(sources[0], SOUND_RATE, SOUND_LAYOUT, info.start_time)
+
+    options = (read() if info.has_audio else None, transparent, encoder, threads)
     with write_video(path, drawer.size, info.frame_rate, *options) as video:
 
         def write(item: MaskedFrame) -> None:
+            sources[:] = sources or [item.source]
             if item.is_shown:
                 video.write(drawer.draw_yuv(item), item.time, item.end)
 

@@ -85,9 +85,10 @@ class Layer:
 
     Args:
         rgba: `(height, width, 4)` uint8; see [`pad_to_even`].
+        corner: row and column of its upper left pixel in the frame, both even.
     """
 
-    def __init__(self, rgba: np.ndarray):
+    def __init__(self, rgba: np.ndarray, corner: tuple[int, int] = (0, 0)):
         self._parts: list[tuple[tuple[slice, slice], np.ndarray, np.ndarray]] = []
         rgba = pad_to_even(rgba)
         seen = rgba[..., 3] > 0
@@ -105,7 +106,10 @@ class Layer:
             added, kept = plane * opacity, 256 - opacity
             if index:
                 added, kept = _subsample(added), _subsample(kept)
-            top, left = (part.start // (2 if index else 1) for part in box)
+            top, left = (
+                (begin + part.start) // (2 if index else 1)
+                for begin, part in zip(corner, box, strict=True)
+            )
             place = slice(top, top + len(kept)), slice(left, left + kept.shape[1])
             self._parts.append(
                 (place, *(np.rint(each).astype(np.uint16) for each in (kept, added)))
