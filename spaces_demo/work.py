@@ -36,7 +36,7 @@ from modeling_refavs.inference.loading import choose_device, load_model
 from modeling_refavs.inference.mask_store import MaskStore
 from modeling_refavs.inference.segment import MaskedFrame, VideoSegmentation, segment_video
 from modeling_refavs.inference.sounding import find_sounding
-from modeling_refavs.video_refavs import VideoInfo, read_steps, sound_by_second
+from modeling_refavs.video_refavs import read_steps
 from modeling_refavs.visualization.overlay import tint_of
 from modeling_refavs.visualization.render import lay_out, rendered_video_writer
 
@@ -129,7 +129,7 @@ def answer(
         "coco": str(coco),
         "frames": frames,
         "ratio": canvas[0] / frame_size[1],
-        "wave": _peaks(info, segmentation.num_steps),
+        "wave": _find_wave(segmentation),
         "sounding": None if sounding is None else sounding[:count].tolist(),
         "nearest": _find_nearest(model, segmentation),
     }
@@ -153,13 +153,12 @@ def _first_of(asked: VideoSegmentation, count: int) -> VideoSegmentation:
     )
 
 
-def _peaks(info: VideoInfo, num_seconds: int) -> list[float] | None:
-    if not info.has_audio:
+def _find_wave(segmentation: VideoSegmentation) -> list[float] | None:
+    if not segmentation.info.has_audio:
         return None
-    peaks = np.zeros((num_seconds, SAMPLING_RATE), dtype=np.float32)
-    for second, audio in zip(peaks, sound_by_second(info, SAMPLING_RATE), strict=False):
-        second[: len(audio)] = np.abs(audio[:SAMPLING_RATE])
-    return peaks.reshape(num_seconds * PEAKS, -1).max(axis=1).round(3).tolist()
+    peaks, count = segmentation.peaks, segmentation.num_steps * PEAKS
+    edges = np.linspace(0, len(peaks), count, endpoint=False).astype(int)
+    return np.maximum.reduceat(peaks, edges).round(3).tolist()
 
 
 def _find_nearest(model: Any, segmentation: VideoSegmentation) -> list[dict[str, Any] | None]:

@@ -59,8 +59,13 @@ def test_help_needs_no_heavy_import():
     assert result.stdout.endswith("[]\n")
 
 
-def test_segment_writes_everything_that_was_asked_for(write_clip, model, tmp_path, capsys):
-    video = write_clip(sound=[(0.0, tone(3))])
+def test_segment_writes_everything_that_was_asked_for(
+    write_clip, model, tmp_path, capsys, monkeypatch
+):
+    video, opened, av_open = write_clip(sound=[(0.0, tone(3))]), [], av.open
+    monkeypatch.setattr(
+        av, "open", lambda file, *args, **kw: opened.append(file) or av_open(file, *args, **kw)
+    )
     output, sheet, masks = tmp_path / "out.mp4", tmp_path / "sheet.png", tmp_path / "masks"
     coco, cvat = tmp_path / "coco.json", tmp_path / "cvat.xml"
     outputs = ["--output", str(output), "--contact-sheet", str(sheet), "--masks", str(masks)]
@@ -69,6 +74,7 @@ def test_segment_writes_everything_that_was_asked_for(write_clip, model, tmp_pat
         main(["segment", str(video), "the left half", "everything", "--model", "m", *outputs]) == 0
     )
     printed, progress = capsys.readouterr()
+    assert opened.count(str(video)) == 3  # what it is; for the model; for all outputs
     summary = json.loads(printed)
     assert [entry["text"] for entry in summary["expressions"]] == ["the left half", "everything"]
     assert "segmenting: 100%" in progress

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import groupby, islice
 from types import SimpleNamespace
@@ -37,6 +37,7 @@ SMOOTHING = 0.12  # s, of masks at the video's frame rate: see research/dense.py
 MAX_FRAME_RATE = 120.0  # frames/s; a file that declares more has no meaningful frame rate
 STEP_ROUNDING = 0.05  # of a step: time stamps are rounded, in Matroska to milliseconds
 TIME_ROUNDING = 1e-3  # s, of time stamps
+PEAKS = 160  # of the sound, a second
 STANDING = 0.1  # s on display before and after a step begins: a frame that stands
 
 Item = TypeVar("Item")
@@ -284,6 +285,15 @@ def decode_with_cues(
     return model.segment(features, **tokens, clip_index=clip_index, memory=memory)
 
 
+def find_peaks(audio: np.ndarray | None) -> np.ndarray:
+    """Return the loudest sample of each 1/160 s of a second, `(160,)`; 0 where there is no
+    sound."""
+    second = np.zeros(SAMPLING_RATE, dtype=np.float32)
+    if audio is not None:
+        second[: len(audio)] = np.abs(audio)
+    return second.reshape(PEAKS, -1).max(axis=1)  # (samples,) -> (PEAKS,)
+
+
 class ChunkOutput(NamedTuple):
     """What the model says of a chunk of a video: mask logits `(expressions, frames, h, w)`,
     presence logits `(expressions, frames)`, the memory after it, its length in s, when its frames
@@ -307,6 +317,7 @@ class SecondInference:
         info: of the video.
         expressions: all are asked in one pass.
         chunk_size: frames that go through the model together.
+        peaks: of each second that was read, see [`find_peaks`].
     """
 
     model: Any
@@ -314,6 +325,7 @@ class SecondInference:
     info: VideoInfo
     expressions: list[str]
     chunk_size: int
+    peaks: list[np.ndarray] = field(default_factory=list)
 
     def chunks(self, skip: int) -> Iterator[tuple[BatchFeature, float]]:
         """Yield the model's inputs for each chunk after the first `skip` frames, and its length in
@@ -321,7 +333,8 @@ class SecondInference:
         return prefetch(self._prepare(skip))
 
     def _prepare(self, skip: int) -> Iterator[tuple[BatchFeature, float]]:
-        steps = map(self._resize, islice(read_steps(self.info, SAMPLING_RATE), skip, None))
+        steps = map(self._hear, read_steps(self.info, SAMPLING_RATE))
+        steps = map(self._resize, islice(steps, skip, None))
         while chunk := list(islice(steps, self.chunk_size)):
             audio = [step.audio for step in chunk]
             inputs = self.processor(
@@ -332,6 +345,10 @@ class SecondInference:
                 device=self.model.device,
             )
             yield inputs, sum(step.duration for step in chunk)
+
+    def _hear(self, step: Step) -> Step:
+        self.peaks.append(find_peaks(step.audio))
+        return step
 
     def _resize(self, step: Step) -> Step:
         """At once: a chunk of frames at their own size is large."""
@@ -352,7 +369,7 @@ class FrameInference:
     give the cues for all of its frames.
 
     Args:
-        model, processor, info, expressions, chunk_size: see [`SecondInference`].
+        model, processor, info, expressions, chunk_size, peaks: see [`SecondInference`].
         frames_per_second: more than 1; None for every frame.
     """
 
@@ -361,6 +378,7 @@ class FrameInference:
     info: VideoInfo
     expressions: list[str]
     chunk_size: int
+    peaks: list[np.ndarray]
     frames_per_second: float | None
 
     @cached_property
@@ -371,8 +389,14 @@ class FrameInference:
     def chunks(self, skip: int) -> Iterator[tuple[int, Iterator[SampledFrame]]]:
         """Yield each second after the first `skip` frames, which are whole seconds, and its
         frames."""
-        frames = islice(sample_frames(self.info, self.frames_per_second), skip, None)
+        frames = map(self._hear, sample_frames(self.info, self.frames_per_second))
+        frames = islice(frames, skip, None)
         return groupby(prefetch(frames), key=lambda frame: frame.second)
+
+    def _hear(self, frame: SampledFrame) -> SampledFrame:
+        if frame.second == len(self.peaks):
+            self.peaks.append(find_peaks(frame.audio))
+        return frame
 
     def segment(
         self, chunk: tuple[int, Iterator[SampledFrame]], memory: RefAVSMemory | None
@@ -444,6 +468,7 @@ class VideoSegmentation:
             model without an IoU head.
         threshold: of both probabilities.
         processor: brings masks to the video's size.
+        peaks: `(seconds * 160,)`, the loudest samples of the sound; see [`find_peaks`].
         throughput: seconds of video segmented in a second, in this run; None if an earlier run had
             done it all.
     """
@@ -456,6 +481,7 @@ class VideoSegmentation:
     presence: np.ndarray
     threshold: float
     processor: Any
+    peaks: np.ndarray
     throughput: float | None = None
     iou_scores: np.ndarray | None = None
 
@@ -620,6 +646,7 @@ def segment_video(
         presence=_by_step(store.presence, store, timeline),
         threshold=threshold,
         processor=processor,
+        peaks=np.concatenate(inference.peaks),
         throughput=(store.duration - done) / elapsed if store.duration > done else None,
         iou_scores=None
         if store.iou_scores is None

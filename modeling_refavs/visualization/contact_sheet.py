@@ -4,17 +4,15 @@ waveform below."""
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..feature_extraction_refavs import SAMPLING_RATE
-from ..inference.segment import MaskedFrame, VideoSegmentation
+from ..inference.segment import PEAKS, MaskedFrame, VideoSegmentation
 from ..inference.sounding import SOUND_NOW, find_sounding
 from ..utils.files import whole_file
-from ..video_refavs import SHORTEST_STEP, VideoInfo, sound_by_second
+from ..video_refavs import SHORTEST_STEP
 from .overlay import FAINT, INK, NOTHING, PAPER, colour_of, font_of, tint_of, wrap
 
 
@@ -23,7 +21,6 @@ THUMBNAIL = (160, 200)  # pixels, at most (width, height)
 GAP, MARGIN = 4, 16  # pixels
 TEXT = 17, 27  # pixels, of the narrowest sheet and of one with all columns: read at half the size
 STRIP_HEIGHT = 80  # pixels, of the waveform
-PEAKS = 160  # a second: as many as a thumbnail has columns
 ROUNDING = 1e-6  # s
 
 
@@ -86,22 +83,12 @@ class Thumbnails:
         return [column for column in columns if column[0] < self.num_seconds]
 
 
-def read_peaks(info: VideoInfo, num_seconds: int) -> np.ndarray | None:
-    """Return the loudest sample of each 1/160 s, `(num_seconds * PEAKS,)`; None without a sound
-    track."""
-    if not info.has_audio:
-        return None
-    peaks = []
-    for audio in islice(sound_by_second(info, SAMPLING_RATE), num_seconds):
-        second = np.zeros(SAMPLING_RATE, dtype=np.float32)
-        second[: len(audio)] = np.abs(audio)
-        peaks.append(second.reshape(PEAKS, -1).max(axis=1))  # (samples,) -> (PEAKS,)
-    return np.concatenate(peaks)
-
-
 def draw_sheet(segmentation: VideoSegmentation, thumbnails: Thumbnails) -> Image.Image:
     """Draw the sheet of a segmentation and the thumbnails of its frames."""
-    peaks = read_peaks(segmentation.info, thumbnails.num_seconds)
+    peaks = None
+    if segmentation.info.has_audio:
+        peaks = np.zeros(thumbnails.num_seconds * PEAKS, dtype=np.float32)
+        peaks[: len(segmentation.peaks)] = segmentation.peaks[: len(peaks)]
     return _Sheet(segmentation, thumbnails.columns).draw(peaks)
 
 
@@ -137,7 +124,7 @@ class _Sheet:
         return MARGIN + self.text + expression * self.row
 
     def draw(self, peaks: np.ndarray | None) -> Image.Image:
-        """Draw everything; `peaks` of [`read_peaks`]."""
+        """Draw everything; `peaks` are the segmentation's, None without a sound track."""
         sheet = Image.new("RGB", (self.width, self.height), PAPER)
         pen, font = ImageDraw.Draw(sheet), font_of(self.text - 4)
         for column, (second, _) in enumerate(self.columns):

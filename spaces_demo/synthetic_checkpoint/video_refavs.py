@@ -1,9 +1,9 @@
 """The one reader of video and sound: what a file is, its frames and its sound, and both as steps
 of a second (Ref-AVS, Sec. 3).
 
-Whatever takes a video takes a path, the bytes of a file, or the [`VideoInfo`] that [`probe_video`]
-made of either: a file is probed once and handed on. Nothing is downloaded. PyAV is needed only when
-a file is opened.
+Whatever takes a video takes a path, the bytes of a file, the [`VideoInfo`] that [`probe_video`]
+made of either, so that a file is probed once and handed on, or an [`OpenVideo`]. Nothing is
+downloaded. PyAV is needed only when a file is opened.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from __future__ import annotations
 import io
 import logging
 import os
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, cached_property
 from heapq import heappop, heappush
-from itertools import chain, pairwise, repeat
+from itertools import chain, islice, pairwise, repeat
 from pathlib import Path
+from threading import Lock
 from typing import Any, Union
 
 import numpy as np
@@ -34,7 +36,7 @@ if is_av_available():
 
 logger = logging.getLogger(__name__)
 
-VideoSource = Union[str, Path, bytes, "VideoInfo"]
+VideoSource = Union[str, Path, bytes, "VideoInfo", "OpenVideo"]
 
 DEFAULT_FRAME_RATE = 25.0  # frames/s, for files that declare none
 CLOCK_RESTART = 1.0  # s; a clock that falls back further was restarted: two files glued together
@@ -47,6 +49,8 @@ WIDEST_PIXEL = 16  # times as wide as high, or as high as wide
 # Of a frame; a larger one is never decoded, wherever in a file it comes. As Pillow's own, to be
 # set for a whole process.
 MAX_PICTURE_PIXELS = 2**27
+# Each thread of a decoder holds pictures: larger ones are decoded by two.
+LARGE_PICTURE = 2560 * 1440  # pixels
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,8 @@ def probe_video(source: VideoSource) -> VideoInfo:
     """
     if isinstance(source, VideoInfo):
         return source
+    if isinstance(source, OpenVideo):
+        return source.info
     with open_media(source) as container:
         stream = picture_stream(container)
         stamp, picture = next(_stamped(container, stream), (None, None))
@@ -139,6 +145,8 @@ def open_media(source: VideoSource, containers: Sequence[str] = ()) -> InputCont
             "PyAV is needed to read a video: pip install av; or pass a dict of frames, audio and "
             "sampling_rate"
         )
+    if isinstance(source, OpenVideo):
+        return source
     source = source.path if isinstance(source, VideoInfo) else source
     _check_file(source)
     options = {
@@ -164,7 +172,8 @@ def _whole_containers() -> tuple[str, ...]:
 
 def name_of(source: VideoSource) -> str:
     """How messages call a source, whatever bytes are in its name."""
-    source = source.path if isinstance(source, VideoInfo) else source
+    if isinstance(source, (VideoInfo, OpenVideo)):
+        source = probe_video(source).path
     if isinstance(source, bytes):
         return f"{len(source)} bytes"
     return os.fsencode(source).decode(errors="replace")
@@ -208,6 +217,8 @@ def picture_stream(container: InputContainer) -> Stream:
 def decode(container: InputContainer, stream: Stream) -> Iterator[av.VideoFrame | av.AudioFrame]:
     """What of a stream decodes, in order; damage is skipped, with a warning."""
     stream.thread_type = "AUTO"
+    if stream.type == "video" and stream.width * stream.height > LARGE_PICTURE:
+        stream.codec_context.thread_count = 2
     stream.codec_context.options = {"max_pixels": str(MAX_PICTURE_PIXELS)}
     for packet in _demux(container, stream):
         try:
@@ -229,6 +240,81 @@ def _demux(container: InputContainer, stream: Stream) -> Iterator[av.Packet]:
         flush = av.Packet()  # what the decoder still holds
         flush.stream = stream
         yield flush
+
+
+MOST_WAITING = 2**25  # bytes
+PACKET_BYTES = 1024  # of a packet beside what is in it
+
+
+class OpenVideo:
+    """A file that is open, from which pictures and sound are read side by side, each of them once,
+    by two threads if need be: whoever opened it closes it.
+
+    To its readers it is PyAV's container. Packets of the one that come before those of the other
+    wait; where they would take more than 32 MB, because the two lie far apart in the file, it is
+    opened once more.
+
+    Args:
+        info: of the file.
+    """
+
+    def __init__(self, info: VideoInfo):
+        self.info = info
+        self._container = open_media(info)
+        tracks = picture_stream(self._container), sound_stream(self._container)
+        self._packets = self._container.demux([track for track in tracks if track is not None])
+        self._waiting: dict[int, deque[av.Packet]] = defaultdict(deque)  # by the track's index
+        self._apart: set[int] = set()  # tracks that are read from a file of their own
+        self._num_bytes = 0  # of what waits
+        self._failure: av.FFmpegError | None = None
+        self._lock = Lock()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._container, name)
+
+    def __enter__(self) -> OpenVideo:
+        return self
+
+    def __exit__(self, *failure) -> None:
+        """Its other reader may not be done."""
+
+    def close(self) -> None:
+        self._container.close()
+
+    def demux(self, stream: Stream) -> Iterator[av.Packet]:
+        """The packets of one track; an empty one at the end."""
+        num_packets = 0
+        while packet := self._next(stream.index):
+            yield packet
+            num_packets += 1
+        if stream.index in self._apart:
+            with open_media(self.info) as container:
+                own = container.demux(container.streams[stream.index])
+                for packet in islice(own, num_packets, None):
+                    packet.stream = stream  # whose decoder knows what came before
+                    yield packet
+
+    def _next(self, index: int) -> av.Packet | None:
+        """The next packet of a track; None where there is none, or it is read apart from now on."""
+        with self._lock:
+            while not self._waiting[index]:
+                if self._num_bytes > MOST_WAITING:
+                    self._apart.add(index)
+                    return None
+                try:
+                    packet = next(self._packets, None)
+                except av.FFmpegError as failure:
+                    packet, self._failure = None, failure
+                if packet is None and self._failure:
+                    raise self._failure
+                if packet is None:
+                    return None
+                if packet.stream.index not in self._apart:
+                    self._waiting[packet.stream.index].append(packet)
+                    self._num_bytes += packet.size + PACKET_BYTES
+            packet = self._waiting[index].popleft()
+            self._num_bytes -= packet.size + PACKET_BYTES
+            return packet
 
 
 def displayed_size(picture: av.VideoFrame, stream: Stream) -> tuple[int, int]:
@@ -360,7 +446,7 @@ def read_frames(source: VideoSource) -> Iterator[Frame]:
         ValueError: the file is no video: see [`probe_video`].
     """
     info = probe_video(source)
-    with open_media(info) as container:
+    with open_media(source) as container:
         stream, deinterlacer = picture_stream(container), Deinterlacer()
         orientations = OrientationReader()
         timed = _timed(_stamped(container, stream), info)
@@ -675,11 +761,12 @@ def read_steps(source: VideoSource, sampling_rate: int = 16000) -> Iterator[Step
     """
     info = probe_video(source)
     duration = 0.0
-    for (frame, length), audio in zip(
-        _pictures_by_second(info), sound_by_second(info, sampling_rate), strict=False
-    ):
-        duration += length
-        yield Step(frame, audio, length)
+    with closing(OpenVideo(info)) as video:
+        for (frame, length), audio in zip(
+            _pictures_by_second(video), sound_by_second(video, sampling_rate), strict=False
+        ):
+            duration += length
+            yield Step(frame, audio, length)
     if info.duration and duration < info.duration - 1:
         warn_once(
             f"{info.name}: frames end after {duration:.1f} s of the {info.duration:.1f} s that "
@@ -687,11 +774,11 @@ def read_steps(source: VideoSource, sampling_rate: int = 16000) -> Iterator[Step
         )
 
 
-def _pictures_by_second(info: VideoInfo) -> Iterator[tuple[np.ndarray, float]]:
+def _pictures_by_second(source: VideoSource) -> Iterator[tuple[np.ndarray, float]]:
     """(the frame on display at k seconds, the step's length in s), k = 0, 1, ...; the tail joins
     the last step."""
     second, waiting = 0, []
-    for frame in read_frames(info):
+    for frame in read_frames(source):
         while frame.end > second + 1e-6 or not second:
             waiting.append(frame.rgb)
             second += 1
@@ -703,12 +790,13 @@ def _pictures_by_second(info: VideoInfo) -> Iterator[tuple[np.ndarray, float]]:
         yield waiting[0], frame.end - (second - len(waiting))
 
 
-def sound_by_second(info: VideoInfo, sampling_rate: int) -> Iterator[np.ndarray | None]:
+def sound_by_second(source: VideoSource, sampling_rate: int) -> Iterator[np.ndarray | None]:
     """Mono seconds, the last one cut short, then empty ones for ever."""
+    info = probe_video(source)
     if not info.has_audio:
         yield from repeat(None)
     heard = np.zeros(0, dtype=np.float32)
-    for block in read_sound(info, sampling_rate, "mono", info.start_time):
+    for block in read_sound(source, sampling_rate, "mono", info.start_time):
         heard = np.concatenate([heard, block[0]])  # (1, samples) -> (samples,)
         while len(heard) >= sampling_rate:
             yield heard[:sampling_rate]
@@ -755,6 +843,7 @@ def to_rgb(frame: Any) -> np.ndarray:
 
 __all__ = [
     "Frame",
+    "OpenVideo",
     "Step",
     "VideoInfo",
     "VideoSource",

@@ -4,6 +4,8 @@ ones."""
 import gc
 import io
 import logging
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from fractions import Fraction
 from itertools import pairwise
 
@@ -13,7 +15,13 @@ import pytest
 from PIL import Image
 
 from modeling_refavs import video_refavs
-from modeling_refavs.video_refavs import probe_video, read_frames, read_sound, read_steps
+from modeling_refavs.video_refavs import (
+    OpenVideo,
+    probe_video,
+    read_frames,
+    read_sound,
+    read_steps,
+)
 from tests.media_kit import counter, level_of, tone, write_movie
 
 
@@ -311,3 +319,49 @@ def test_pictures_are_given_back_at_once(tmp_path):
         gc.garbage.clear()
         gc.enable()
     assert kept <= 2
+
+
+def list_frames(source) -> list[tuple[float, float, bytes]]:
+    return [(frame.time, frame.end, frame.rgb.tobytes()) for frame in read_frames(source)]
+
+
+def list_sound(source) -> bytes:
+    return np.concatenate(list(read_sound(source, 16000, "mono")), axis=1).tobytes()
+
+
+@pytest.mark.parametrize("most_waiting", [2**25, 3000])
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.avi", "cut.mkv"])
+def test_read_from_one_open_file_equals_read_alone(tmp_path, monkeypatch, name, most_waiting):
+    """One after the other, both ways, and in two threads; where more would wait than may, the file
+    is opened once more."""
+    monkeypatch.setattr(video_refavs, "MOST_WAITING", most_waiting)
+    path = tmp_path / name
+    pictures = [counter(number) for number in range(60)]
+    write_movie(path, pictures, sound=tone(2.4))
+    if name == "cut.mkv":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    info, opened = probe_video(path), []
+    expected = list_frames(info), list_sound(info)
+    open_media = video_refavs.open_media
+    monkeypatch.setattr(
+        video_refavs,
+        "open_media",
+        lambda source, *args: opened.append(type(source)) or open_media(source, *args),
+    )
+    with closing(OpenVideo(info)) as video:
+        assert (list_frames(video), list_sound(video)) == expected
+    with closing(OpenVideo(info)) as video:
+        sound = list_sound(video)
+        assert (list_frames(video), sound) == expected
+    with closing(OpenVideo(info)) as video, ThreadPoolExecutor(2) as threads:
+        found = threads.submit(list_frames, video), threads.submit(list_sound, video)
+        assert tuple(future.result() for future in found) == expected
+    own = opened.count(type(info)) - 3
+    assert own == 0 if most_waiting > 10**6 else own > 0
+
+
+def test_a_video_without_sound_is_read_from_one_open_file(tmp_path):
+    path = write_movie(tmp_path / "a.mp4", [counter(number) for number in range(9)])
+    with closing(OpenVideo(probe_video(path))) as video:
+        assert list(read_sound(video, 16000)) == []
+        assert list_frames(video) == list_frames(path)
