@@ -141,6 +141,7 @@ def test_bad_options_are_refused(tmp_path, capsys):
 
 def test_memory_of_segment_on_a_generated_video(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(parts, "LONG_VIDEO_SECONDS", (2,))
+    monkeypatch.setattr(parts, "LARGE_VIDEO_SECONDS", ())
     monkeypatch.setattr(parts, "LONG_VIDEO_SIZE", (96, 64))
     assert main(["benchmark", *SMALL, "--part", "memory", "--output", str(tmp_path)]) == 0
     assert "| seconds | size | peak MiB |" in capsys.readouterr().out

@@ -54,6 +54,7 @@ READ_SECONDS, READ_SIZE, READ_RATE = 10, (1280, 720), 25  # s; width, height; fr
 LONG_VIDEO_SECONDS = (90, 900)  # of a short and of a long one
 LONG_VIDEO_SIZE, LONG_VIDEO_RATE = (1920, 1080), 2  # width, height; frames a second
 LONG_VIDEO_EXPRESSIONS = ("the guitar", "the first object to make a sound")
+LARGE_VIDEO_SECONDS, LARGE_VIDEO_SIZE = (4, 16), (3840, 2160)
 SHIPPED_CLIP = Path(__file__).parents[2] / "spaces_demo" / "examples" / "bell_first.mp4"
 GRAIN = 2.2  # standard deviation, of 255 levels
 RENDERED_SECONDS, RENDERED_SIZE, RENDERED_RATE = 60, (1920, 1080), 30  # s; pixels; frames a second
@@ -340,7 +341,7 @@ def measure_reading(options: Options) -> dict[str, float]:
 
 
 def measure_memory(options: Options) -> list[dict[str, Any]]:
-    """Measure `refavs segment` on a short and on a long video of the same kind.
+    """Measure `refavs segment` on a short and on a long video of the same kind, and on two of 4K.
 
     Returns:
         For each video its `seconds` and `size`, and of the process that segments it: `peak_MiB`,
@@ -357,6 +358,10 @@ def measure_memory(options: Options) -> list[dict[str, Any]]:
             video = Path(folder) / f"{seconds}.mp4"
             generate_video(video, seconds, LONG_VIDEO_SIZE, LONG_VIDEO_RATE)
             rows.append(_measure_segment(video, options.model, LONG_VIDEO_EXPRESSIONS))
+        for seconds in LARGE_VIDEO_SECONDS:
+            video = Path(folder) / f"large_{seconds}.mp4"
+            record_clip(video, seconds, LARGE_VIDEO_SIZE)
+            rows.append(_measure_segment(video, options.model, [RENDERED_EXPRESSION]))
     return rows
 
 
