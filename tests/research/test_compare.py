@@ -7,15 +7,19 @@ import pytest
 import yaml
 from PIL import Image
 
+from dataset_script.builder_refavs import load_refavs
 from modeling_refavs.cli import main
 from modeling_refavs.metrics.predictors import Prediction
+from modeling_refavs.metrics.scoring import true_masks
 from modeling_refavs.research import ablate as ablation
 from modeling_refavs.research.compare import (
     answers_text,
     choose_typical,
     compare,
     comparison_text,
+    find_contested,
     measure_overlap,
+    score_contested,
 )
 from tests.research.test_ablate import make_report
 
@@ -65,7 +69,7 @@ def test_methods_are_trained_scored_and_shown(recipes, started, tmp_path, capsys
     assert "| AVSBench + text, paper | 23.20 | 51.1 | 32.36 | 52.9" not in text
     assert "| dimension | EEMC | AVSBench + text |" in text
     assert "AVSegFormer" not in text
-    assert "## Masks for two objects, and answers" in text
+    assert "## Does it follow the sentence?" in text
     with Image.open(output / "figure_4.png") as figure:
         assert figure.width > 1500
     assert main(words) == 0  # nothing is trained again, and nothing scored
@@ -118,7 +122,7 @@ def test_the_typical_clip_is_the_median_of_the_mean_over_methods(tmp_path):
 
 
 def test_overlap_tells_who_follows_the_sentence(benchmark_folder):
-    def true_masks(clip, truths):
+    def the_truth(clip, truths):
         return [Prediction(truth.masks.astype(np.float32)) for truth in truths]
 
     def every_object(clip, truths):
@@ -129,7 +133,7 @@ def test_overlap_tells_who_follows_the_sentence(benchmark_folder):
         return [Prediction(np.zeros(truth.masks.shape, np.float32)) for truth in truths]
 
     data = str(benchmark_folder)
-    assert measure_overlap(true_masks, data) == 0
+    assert measure_overlap(the_truth, data) == 0
     assert measure_overlap(every_object, data) == 1
     assert np.isnan(measure_overlap(nothing, data))
 
@@ -138,8 +142,37 @@ def test_answers_are_shown_beside_the_overlap():
     report = make_report(0.3)
     report["splits"]["test_s"]["t_acc"] = {"value": 0.9}
     report["splits"]["test_n"]["n_acc"] = {"value": 0.25}
-    text = answers_text({"EEMC": [report, report]}, {"EEMC": [0.25, 0.75]})
-    assert "| EEMC | 0.500 ± 0.354 | 90.0 ± 0.0 | 90.0 ± 0.0 | 25.0 ± 0.0 |" in text
+    text = answers_text({"EEMC": [report] * 2}, {"EEMC": [0.25, 0.75]}, {"EEMC": [30, 34]}, 7)
+    assert "of the 7 sentences" in text
+    assert "| EEMC | 0.500 ± 0.354 | 32.0 ± 2.8 | 90.0 ± 0.0 | 90.0 ± 0.0 | 25.0 ± 0.0 |" in text
+
+
+def test_contested_are_those_that_a_mask_of_everything_misses(benchmark_folder, tmp_path):
+    data, scores = str(benchmark_folder), {}
+    for split in ("test_s", "test_u"):
+        for clip in load_refavs(data, "clips", split):
+            truths = [truth.masks for truth in true_masks(clip, 64)]
+            everything = np.maximum.reduce(truths)
+            for sentence, truth in zip(clip["expressions"], truths, strict=True):
+                frames = [
+                    (one & both).sum() / both.sum()
+                    for one, both in zip(truth, everything, strict=True)
+                    if one.any()
+                ]
+                scores[sentence["uid"]] = np.mean(frames)
+    chosen = find_contested(data)
+    assert 0 < len(chosen) < len(scores)
+    far = {uid: score < 0.5 for uid, score in scores.items() if abs(score - 0.5) > 0.05}
+    assert {uid for uid in far if uid in chosen} == {uid for uid, below in far.items() if below}
+    line = {
+        "sentences": [
+            {"uid": "a", "jaccard": 3.0, "jaccard_frames": 10},
+            {"uid": "b", "jaccard": 4.0, "jaccard_frames": 4},
+            {"uid": "c", "jaccard": 5.0, "jaccard_frames": 10},
+        ]
+    }
+    (tmp_path / "scores-0.jsonl").write_text(json.dumps(line) + "\n")
+    assert score_contested(tmp_path, {"a", "c"}) == pytest.approx(40)
 
 
 def test_mistakes(recipes, started, tmp_path):
