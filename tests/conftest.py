@@ -25,6 +25,15 @@ from .media_kit import fake_model, rotate, write_clip  # noqa: F401, fixtures
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
+SLOW = os.environ.get("REFAVS_SLOW_TESTS") == "1"
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("slow") and not SLOW:
+            item.add_marker(pytest.mark.skip(reason="set REFAVS_SLOW_TESTS=1"))
+
+
 IMAGE_SIZE = 96
 VOCABULARY = 340
 SENTENCES = [

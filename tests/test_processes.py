@@ -46,6 +46,29 @@ def test_workers_end_with_their_parent(number, tmp_path):
         time.sleep(0.05)
 
 
+FORK = """
+import os, signal, sys, time
+stop = len(sys.argv) > 1
+os.register_at_fork(before=lambda: stop and os.kill(os.getpid(), signal.SIGTERM))
+from modeling_refavs.utils.processes import Terminated, sigterm_as_interrupt
+
+try:
+    with sigterm_as_interrupt():
+        if not os.fork():
+            os._exit(0)
+        time.sleep(1)
+        print("went on")
+except Terminated:
+    print("ended")
+"""
+
+
+@pytest.mark.parametrize(("words", "expected"), [([], "went on\n"), (["stop"], "ended\n")])
+def test_sigterm_is_not_lost_in_a_fork(words, expected):
+    answer = subprocess.run([sys.executable, "-c", FORK, *words], capture_output=True, text=True)
+    assert (answer.stdout, answer.stderr) == (expected, "")
+
+
 def test_a_forked_worker_ends_by_sigterm_whatever_it_catches():
     """As a pool ends its workers; the handler of the parent's temporary files is not theirs."""
     with sigterm_as_interrupt():

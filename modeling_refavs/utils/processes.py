@@ -25,7 +25,10 @@ def _hold_sigterm() -> None:
 
 
 def _release_sigterm() -> None:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    except Terminated:  # which gets lost here, inside the fork: it comes again behind it
+        threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGTERM)).start()
 
 
 def _release_sigterm_in_worker() -> None:

@@ -119,7 +119,9 @@ def test_everything_is_loaded_by_somebody_else(
     np.testing.assert_array_equal(np.load(tmp_path / "masks.npy"), masks)
 
 
-@pytest.mark.parametrize("name", ["refavs_jaccard", "refavs_noref"])
+@pytest.mark.parametrize(
+    "name", ["refavs_jaccard", pytest.param("refavs_noref", marks=pytest.mark.slow)]
+)
 def test_a_metric_answers_in_the_clean_room_as_here(name, capsys):
     assert main(["publish", "metrics", str(METRICS / name), "user", "--dry-run"]) == 0
     assert f"user/{name} (space)" in capsys.readouterr().out

@@ -5,7 +5,6 @@ A virtual environment with what the published code imports, and four lines that 
 model from loopback.
 """
 
-import os
 import re
 import shutil
 import subprocess
@@ -26,9 +25,7 @@ SHIPPED = CLIP.parents[1] / "synthetic_checkpoint"
 PACKAGES = ("torch", "transformers", "numpy", "pillow", "av")
 
 
-@pytest.mark.skipif(
-    "REFAVS_SLOW_TESTS" not in os.environ, reason="takes minutes: set REFAVS_SLOW_TESTS"
-)
+@pytest.mark.slow
 def test_four_lines_in_a_fresh_environment(request, checkpoint, tmp_path):
     environment = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)

@@ -170,7 +170,9 @@ ORDERS = [
 ]
 
 
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(
+    "order", [*ORDERS[:2], *(pytest.param(order, marks=pytest.mark.slow) for order in ORDERS[2:])]
+)
 def test_importing_the_package_registers_the_task_in_any_order(order):
     code = f"""
 {order}

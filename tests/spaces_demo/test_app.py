@@ -188,8 +188,8 @@ def test_memory_does_not_grow_with_uploads(client, service, write_clip):
         for number in range(begin, end):
             predict(client, write_clip(f"clip_{number}.mp4", times=(0.0, 0.5), end=1.0), "the cat")
 
-    upload(0, 10)
+    upload(0, 8)
     before = megabytes()
-    upload(10, 60)
+    upload(8, 32)
     growth = [after - start for after, start in zip(megabytes(), before, strict=True)]
-    assert max(growth) < 25, growth
+    assert max(growth) < 16, growth

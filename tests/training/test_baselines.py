@@ -17,10 +17,6 @@ from modeling_refavs.training.train import MODEL_CLASSES, make_trainer, run_trai
 from .conftest import SAVING, STEPS, curve
 
 
-# Minutes, where a processor has no bfloat16.
-slow = pytest.mark.skipif(os.environ.get("REFAVS_SLOW_TESTS") != "1", reason="REFAVS_SLOW_TESTS=1")
-
-
 SIZES = {
     "avsegformer": {
         "num_queries": 12,
@@ -86,7 +82,7 @@ def test_it_learns_and_what_is_saved_is_whole(name, recipes, plains):
     assert not [part for part in moved if "_encoder." in part]
 
 
-@slow
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["avsegformer", "referformer"])
 def test_two_processes_are_the_larger_batch(name, recipes, plains, tmp_path):
     """Not of TPAVI, whose batch norm knows what is in its own process alone."""
@@ -107,7 +103,7 @@ def test_two_processes_are_the_larger_batch(name, recipes, plains, tmp_path):
 @pytest.mark.parametrize(
     ("words", "close"),
     [
-        pytest.param(("--bf16", "true"), 5e-2, marks=slow),
+        pytest.param(("--bf16", "true"), 5e-2, marks=pytest.mark.slow),
         (("--cache_vision", "true"), 5e-3),  # kept in half precision
         (("--activation_checkpointing", "true"), 2e-4),
     ],

@@ -50,6 +50,7 @@ def test_it_trains_as_one_process_does(sharded, plain):
     assert_same_curves(sharded, plain)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on(sharded, plain, recipe, tmp_path):
     """As if it had been killed between its two checkpoints."""
     folder = shutil.copytree(sharded, tmp_path / "run")

@@ -184,9 +184,7 @@ def test_training_stops_when_it_gets_no_better(train):
     assert read_log(folder)[-1]["step"] == 4
 
 
-@pytest.mark.skipif(
-    "REFAVS_SLOW_TESTS" not in os.environ, reason="minutes on a CPU: set REFAVS_SLOW_TESTS"
-)
+@pytest.mark.slow
 def test_the_compiled_model_gives_the_same_curve(train, plain):
     folder = train("run", "--torch_compile", "true", "--max_steps", "2")
     np.testing.assert_allclose(curve(folder), curve(plain)[:2], **ROUNDING)
