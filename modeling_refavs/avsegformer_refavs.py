@@ -26,7 +26,7 @@ from .baselines_refavs import (
 )
 from .encoders_refavs import audio_size
 from .loss_refavs import RefAVSLossCounts, binary_cross_entropy
-from .mask2former_refavs import RefAVSPixels
+from .mask2former_refavs import RefAVSPixels, rows_of
 from .modeling_outputs_refavs import RefAVSClipFeatures
 
 
@@ -227,10 +227,10 @@ class RefAVSAVSegFormerForSegmentation(RefAVSBaseline):
             keys = torch.cat([token, every], dim=1)
             hidden = ~word_mask.repeat_interleave(steps[1], dim=0)
             hidden = torch.cat([hidden.new_zeros(len(hidden), 1), hidden], dim=1)
-        queries = self.generator_queries.weight.expand(len(token), -1, -1)
+        queries = rows_of(self.generator_queries, token.device).expand(len(token), -1, -1)
         for layer in self.generator:
             queries = layer(queries, keys, hidden)
-        queries = queries + self.learned_queries.weight
+        queries = queries + rows_of(self.learned_queries, token.device)
         pixels = torch.cat(
             [level.flatten(0, 1).flatten(2) for level in clips.multi_scale_features], dim=2
         ).transpose(1, 2)

@@ -87,12 +87,7 @@ class RefAVSPreTrainedModel(StrictLoadingMixin, RefAVSEncodersMixin, PreTrainedM
         "cross_attentions": OutputRecorder(RefAVSAttention, index=1, layer_name="catf"),
     }
     accepts_loss_kwargs = False  # the loss is a mean over masks: Trainer must not rescale it
-    _no_split_modules = (
-        "SwinLayer",
-        "RefAVSPixelDecoderLayer",
-        "RefAVSMaskDecoderLayer",
-        "RefAVSTransformerLayer",
-    )
+    _no_split_modules = ("SwinLayer", "RefAVSMaskDecoderLayer", "RefAVSTransformerLayer")
 
     @classmethod
     def is_custom_code(cls) -> bool:

@@ -31,7 +31,7 @@ from .baselines_refavs import (
 )
 from .encoders_refavs import audio_size
 from .loss_refavs import RefAVSLossCounts
-from .mask2former_refavs import RefAVSPixels
+from .mask2former_refavs import RefAVSPixels, rows_of
 from .modeling_outputs_refavs import MIN_PROBABILITY, RefAVSClipFeatures
 
 
@@ -398,7 +398,7 @@ class RefAVSReferFormerForSegmentation(RefAVSBaseline):
             Of each layer states `(expressions * frames, queries, D)`, class logits `(..., 1)` and
             boxes `(..., 4)`, centre and size from 0 to 1.
         """
-        position = self.queries.weight.expand(len(tokens), -1, -1)
+        position = rows_of(self.queries, tokens.device).expand(len(tokens), -1, -1)
         states = content.flatten(0, 1).unsqueeze(1).expand_as(position)
         places = self.reference_points(position).sigmoid()
         sizes = torch.tensor(shapes, device=tokens.device)

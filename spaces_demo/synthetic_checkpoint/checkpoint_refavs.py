@@ -1,4 +1,6 @@
-"""A checkpoint is taken whole, or refused by the name of what is wrong with it."""
+"""A checkpoint is taken whole, or refused by the name of what is wrong with it; and its weights may
+lie on several devices or on a disk (`device_map`), from where accelerate brings them to the forward
+of the module that they belong to."""
 
 import pickle
 from typing import Any
@@ -6,6 +8,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import nn
+from transformers.integrations.accelerate import force_accelerate_hooks
 from transformers.utils import logging
 
 
@@ -13,9 +16,41 @@ MAX_NAMES = 3  # of weights in a message
 BROKEN = (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError)
 
 
+class RefAVSMultiheadAttention(nn.MultiheadAttention):
+    """torch's, which reads the weights of `out_proj` without its forward: here accelerate brings
+    them all the same."""
+
+    forward = force_accelerate_hooks("out_proj")(nn.MultiheadAttention.forward)
+
+
 class StrictLoadingMixin:
     """`from_pretrained` for a model that is to answer: transformers' own draws what is missing at
     random and goes on."""
+
+    def post_init(self) -> None:
+        """As transformers' own, which gathers what must not be split from direct children: here
+        from all parts, and with them each module that has weights of its own beside its parts,
+        since accelerate brings a weight alone to no forward. torch's attention becomes ours."""
+        super().post_init()
+        names, kept = set(), set()
+        for part in self.modules():
+            if type(part) is nn.MultiheadAttention:
+                part.__class__ = RefAVSMultiheadAttention  # the draws of a new one would be others
+            names.add(type(part).__name__)
+            kept.update(getattr(part, "_no_split_modules", None) or ())
+            if _has_weights_beside_parts(part):
+                kept.add(type(part).__name__)
+        self._no_split_modules = kept & names
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes, though its first weights may lie elsewhere in between."""
+        device = super().device
+        if device.type != "meta":
+            return device
+        hooks = (getattr(part, "_hf_hook", None) for part in self.modules())
+        places = (getattr(hook, "execution_device", None) for hook in hooks)
+        return torch.device(next((place for place in places if place is not None), device))
 
     @classmethod
     def from_pretrained(
@@ -57,6 +92,11 @@ class StrictLoadingMixin:
         return (model, info) if wants_info else model
 
 
+def _has_weights_beside_parts(module: nn.Module) -> bool:
+    weights = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+    return bool(weights) and any(True for _ in module.children())
+
+
 def _differences(info: dict[str, Any]) -> str | None:
     found = {
         "are missing": info["missing_keys"],
@@ -87,4 +127,4 @@ def _name(names: Any) -> str:
     return f"weights {', '.join(names[:MAX_NAMES])}{more}"
 
 
-__all__ = ["StrictLoadingMixin"]
+__all__ = ["RefAVSMultiheadAttention", "StrictLoadingMixin"]

@@ -1,6 +1,7 @@
 """What anything that works with transformers' models expects of ours."""
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ import torch
 from transformers import AutoModel, PreTrainedModel, default_data_collator
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from tests.conftest import SENTENCES, make_model, make_released_model
+from modeling_refavs import RefAVSVggishModel
+from tests.conftest import SENTENCES, make_config, make_model, make_released_model
+from tests.refavs.baseline_kit import BASELINES, make_baseline
 
 
 @pytest.fixture(scope="module")
@@ -229,18 +232,80 @@ def test_lora_of_the_masked_cross_attention_is_refused_in_one_line(inputs):
         peft.get_peft_model(make_model(), peft.LoraConfig(target_modules=["cross_attn"]))
 
 
-def test_weights_on_a_disk_are_read_where_they_are_used(inputs, tmp_path):
-    model = make_model()
-    expected = ask(model, inputs).mask_logits
-    model.save_pretrained(tmp_path / "saved")
-    first, *others = (name for name, _ in model.named_children())
-    loaded = type(model).from_pretrained(
-        tmp_path / "saved",
-        device_map={first: "disk"} | dict.fromkeys(others, "cpu"),
-        offload_folder=tmp_path / "offloaded",
+def make_vggish():
+    torch.manual_seed(0)
+    return RefAVSVggishModel(make_config().audio_config).eval()
+
+
+OFFLOADED = {
+    **MODELS,
+    **{name: partial(make_baseline, name) for name in BASELINES},
+    "vggish": make_vggish,
+}
+
+
+@pytest.fixture(scope="module", params=OFFLOADED)
+def offloaded(request, inputs, tmp_path_factory):
+    """A model that was loaded whole, where it is saved, and what it is asked."""
+    model, folder = OFFLOADED[request.param](), tmp_path_factory.mktemp("offloaded")
+    model.save_pretrained(folder / "saved")
+    if request.param == "vggish":
+        inputs = {"input_features": inputs["input_features"]}
+    return model, folder, dict(inputs)
+
+
+def load_in_part(model, folder, memory: int):
+    """`memory` bytes of its weights, and the rest is left on the disk."""
+    return type(model).from_pretrained(
+        folder / "saved",
+        device_map="auto",
+        max_memory={"cpu": memory},
+        offload_folder=folder / "rest",
     )
-    assert any(parameter.device.type == "meta" for parameter in loaded.parameters())
-    torch.testing.assert_close(ask(loaded, inputs).mask_logits, expected)
+
+
+def share_on_disk(model) -> float:
+    sizes = [(part.numel(), part.device.type == "meta") for part in model.parameters()]
+    return sum(size for size, on_disk in sizes if on_disk) / sum(size for size, _ in sizes)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_weights_on_a_disk_are_read_where_they_are_used(share, offloaded):
+    """All on the disk, each weight is brought to the forward of its own module alone."""
+    model, folder, inputs = offloaded
+    size = sum(part.numel() * part.element_size() for part in model.parameters())
+    # of which accelerate leaves room for the largest part
+    loaded = load_in_part(model, folder, int((1 - share) * size))
+    assert share - 0.01 < share_on_disk(loaded) <= 1
+    assert loaded.device.type == "cpu"
+    expected, answer = ask(model, inputs), ask(loaded, inputs)
+    for name, value in expected.items():
+        if isinstance(value, torch.Tensor):
+            torch.testing.assert_close(answer[name], value)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_silence_is_made_where_the_model_computes(kind, inputs, tmp_path):
+    model = MODELS[kind]()
+    model.save_pretrained(tmp_path / "saved")
+    loaded = load_in_part(model, tmp_path, 0)
+    silent = {name: value for name, value in inputs.items() if not name.startswith("input_feat")}
+    expected = ask(model, silent).mask_logits
+    torch.testing.assert_close(ask(loaded, silent).mask_logits, expected)
+
+
+def test_no_module_is_split_from_weights_of_its_own(offloaded):
+    """A lone weight on a disk is brought to no forward."""
+    model, *_ = offloaded
+    kept = tuple(
+        f"{name}."
+        for name, part in model.named_modules()
+        if type(part).__name__ in model._no_split_modules
+    )
+    for name, part in model.named_modules():
+        own = [*part.parameters(recurse=False), *part.buffers(recurse=False)]
+        assert not own or not list(part.children()) or f"{name}.".startswith(kept), name
+    assert model._no_split_modules <= {type(part).__name__ for part in model.modules()}
 
 
 def test_device_map_and_dtype_are_chosen(model, inputs, tmp_path):
