@@ -17,8 +17,8 @@ BROKEN = (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError)
 
 
 class RefAVSMultiheadAttention(nn.MultiheadAttention):
-    """torch's, which reads the weights of `out_proj` outside of that module's forward: they are
-    brought there, too."""
+    """torch's, which reads the weights of `out_proj` without its forward: here accelerate brings
+    them all the same."""
 
     forward = force_accelerate_hooks("out_proj")(nn.MultiheadAttention.forward)
 
@@ -28,9 +28,9 @@ class StrictLoadingMixin:
     random and goes on."""
 
     def post_init(self) -> None:
-        """As transformers' own, which knows what must not be split in direct children alone; and
-        in no model a module that has weights of its own beside its parts, such as an attention of
-        torch's: accelerate brings a lone weight to no forward."""
+        """As transformers' own, which gathers what must not be split from direct children: here
+        from all parts, and with them each module that has weights of its own beside its parts,
+        since accelerate brings a weight alone to no forward. torch's attention becomes ours."""
         super().post_init()
         names, kept = set(), set()
         for part in self.modules():
