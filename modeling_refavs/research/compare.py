@@ -121,7 +121,7 @@ def _names(models: dict[str, ModelArguments]) -> dict[str, str]:
         names[stem] = whole if added is None or model.config.get(added, True) else plain
     methods = list(names.values())
     return {
-        stem: name if methods.count(name) == 1 else f"{name} ({stem})"
+        stem: name if methods.count(name) == 1 else f"{name} ({stem.replace('_', ' ')})"
         for stem, name in names.items()
     }
 
