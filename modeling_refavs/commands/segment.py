@@ -120,9 +120,9 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         ValueError: any input or output that cannot work, before the model is loaded.
     """
+    _give_memory_back()
     import torch
 
-    _give_memory_back()
     from ..inference.export import summarize, to_json, write_summary
     from ..inference.loading import choose_device, load_model
     from ..inference.mask_store import (

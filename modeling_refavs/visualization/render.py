@@ -230,7 +230,7 @@ def rendered_video_writer(
     info = segmentation.info
     transparent = mode == "cutout" and Path(path).suffix.lower() in TRANSPARENT_SUFFIXES
     drawer = make_drawer(segmentation, mode, transparent)
-    sources: list[VideoSource] = []
+    sources: list[VideoSource] = []  # of the first frame, where the sound is read
 
     def read() -> Iterator[np.ndarray]:
         yield from read_sound(sources[0], SOUND_RATE, SOUND_LAYOUT, info.start_time)

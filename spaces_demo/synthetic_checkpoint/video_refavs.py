@@ -145,8 +145,6 @@ def open_media(source: VideoSource, containers: Sequence[str] = ()) -> InputCont
             "PyAV is needed to read a video: pip install av; or pass a dict of frames, audio and "
             "sampling_rate"
         )
-    if isinstance(source, OpenVideo):
-        return source
     source = source.path if isinstance(source, VideoInfo) else source
     _check_file(source)
     options = {
@@ -242,13 +240,17 @@ def _demux(container: InputContainer, stream: Stream) -> Iterator[av.Packet]:
         yield flush
 
 
+def _open(source: VideoSource, kind: str) -> InputContainer:
+    return source.lend(kind) if isinstance(source, OpenVideo) else open_media(source)
+
+
 MOST_WAITING = 2**25  # bytes
 PACKET_BYTES = 1024  # of a packet beside what is in it
 
 
 class OpenVideo:
-    """A file that is open, from which pictures and sound are read side by side, each of them once,
-    by two threads if need be: whoever opened it closes it.
+    """A file that is open, from which pictures and sound are read side by side, by two threads if
+    need be: whoever opened it closes it.
 
     To its readers it is PyAV's container. Packets of the one that come before those of the other
     wait; where they would take more than 32 MB, because the two lie far apart in the file, it is
@@ -260,7 +262,7 @@ class OpenVideo:
 
     def __init__(self, info: VideoInfo):
         self.info = info
-        self._container = open_media(info)
+        self._container, self._lent = open_media(info), set()
         tracks = picture_stream(self._container), sound_stream(self._container)
         self._packets = self._container.demux([track for track in tracks if track is not None])
         self._waiting: dict[int, deque[av.Packet]] = defaultdict(deque)  # by the track's index
@@ -280,6 +282,13 @@ class OpenVideo:
 
     def close(self) -> None:
         self._container.close()
+
+    def lend(self, kind: str) -> InputContainer:
+        """What a reader of "video" or of "audio" reads from: a second one opens the file anew."""
+        if kind in self._lent:
+            return open_media(self.info)
+        self._lent.add(kind)
+        return self
 
     def demux(self, stream: Stream) -> Iterator[av.Packet]:
         """The packets of one track; an empty one at the end."""
@@ -446,7 +455,7 @@ def read_frames(source: VideoSource) -> Iterator[Frame]:
         ValueError: the file is no video: see [`probe_video`].
     """
     info = probe_video(source)
-    with open_media(source) as container:
+    with _open(source, "video") as container:
         stream, deinterlacer = picture_stream(container), Deinterlacer()
         orientations = OrientationReader()
         timed = _timed(_stamped(container, stream), info)
@@ -623,7 +632,7 @@ def read_sound(
     Raises:
         ValueError: the file is no media file, or its sound holds what is no sound.
     """
-    with open_media(source) as container:
+    with _open(source, "audio") as container:
         stream = sound_stream(container)
         if stream is None:
             return

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from modeling_refavs.inference.export import write_outputs
 from modeling_refavs.inference.segment import segment_video
 from modeling_refavs.video_refavs import read_frames, read_sound
 from modeling_refavs.visualization.contact_sheet import MAX_COLUMNS, draw_contact_sheet
@@ -17,7 +18,12 @@ from modeling_refavs.visualization.overlay import (
     tint_of,
     wrap,
 )
-from modeling_refavs.visualization.render import MIN_CANVAS, render_frames, render_video
+from modeling_refavs.visualization.render import (
+    MIN_CANVAS,
+    render_frames,
+    render_video,
+    rendered_video_writer,
+)
 from tests.media_kit import tone
 
 
@@ -66,11 +72,13 @@ def test_the_sound_is_the_clips_own(half, tmp_path):
 
 
 def test_a_video_drawn_again_is_the_same_file(half, tmp_path):
-    """Whatever its threads do first; a run that was stopped is drawn again."""
-    result = half(sound=[(0.0, tone(3))])
-    for name in ("first.mp4", "second.mp4"):
-        render_video(result, tmp_path / name)
-    assert (tmp_path / "first.mp4").read_bytes() == (tmp_path / "second.mp4").read_bytes()
+    """Whatever its threads do first, and though two are drawn in one pass; a run that was stopped
+    is drawn again."""
+    result, paths = half(sound=[(0.0, tone(3))]), [tmp_path / f"{name}.mp4" for name in range(4)]
+    for path in paths[:2]:
+        render_video(result, path)
+    write_outputs(result, [rendered_video_writer(result, path) for path in paths[2:]])
+    assert len({path.read_bytes() for path in paths}) == 1
 
 
 def test_tiny_and_rotated_videos_are_enlarged_until_the_caption_can_be_read(half, rotate, tmp_path):
