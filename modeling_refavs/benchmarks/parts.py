@@ -405,10 +405,8 @@ def record_clip(path: Path, seconds: int, size: tuple[int, int]) -> None:
     (width, height), random = size, np.random.default_rng(0)
     grain = random.normal(0, GRAIN, (5, height, width)).round().astype(np.int16)
     with av.open(str(SHIPPED_CLIP)) as clip, av.open(str(path), "w") as container:
-        pictures = [
-            picture.reformat(*size, format="yuv420p", interpolation="BICUBIC")
-            for picture in clip.decode(video=0)
-        ]
+        # Small ones: what this process holds counts as the peak of those that it starts
+        pictures = list(clip.decode(video=0))
         options = {"preset": "veryfast", "crf": "21"}
         video = container.add_stream("libx264", rate=RENDERED_RATE, options=options)
         video.width, video.height, video.pix_fmt = *size, "yuv420p"
@@ -417,7 +415,8 @@ def record_clip(path: Path, seconds: int, size: tuple[int, int]) -> None:
         for number in range(seconds * RENDERED_RATE):
             picture = pictures[int(number * rate / RENDERED_RATE) % len(pictures)]
             frame, planes = blank_frame(size)
-            paste(planes, planes_of(picture))
+            enlarged = picture.reformat(*size, format="yuv420p", interpolation="BICUBIC")
+            paste(planes, planes_of(enlarged))
             planes[0][:] = np.clip(planes[0] + grain[number % len(grain)], 0, 255)
             container.mux(video.encode(frame))
             if number % RENDERED_RATE == 0:
