@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers.integrations.accelerate import force_accelerate_hooks
+from transformers.models.mask2former.modeling_mask2former import Mask2FormerPredictionBlock
 from transformers.utils import logging
 
 
@@ -23,6 +24,22 @@ class RefAVSMultiheadAttention(nn.MultiheadAttention):
     forward = force_accelerate_hooks("out_proj")(nn.MultiheadAttention.forward)
 
 
+class RefAVSPredictionBlock(Mask2FormerPredictionBlock):
+    """transformers', which keeps its layers in a list beside the modules: here a layer that took
+    another's place, as LoRA's do, is the one that computes."""
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        for layer in self.children():
+            states = layer(states)
+        return states
+
+
+OURS = {
+    nn.MultiheadAttention: RefAVSMultiheadAttention,
+    Mask2FormerPredictionBlock: RefAVSPredictionBlock,
+}
+
+
 class StrictLoadingMixin:
     """`from_pretrained` for a model that is to answer: transformers' own draws what is missing at
     random and goes on."""
@@ -30,12 +47,12 @@ class StrictLoadingMixin:
     def post_init(self) -> None:
         """As transformers' own, which gathers what must not be split from direct children: here
         from all parts, and with them each module that has weights of its own beside its parts,
-        since accelerate brings a weight alone to no forward. torch's attention becomes ours."""
+        since accelerate brings a weight alone to no forward. Parts of others become ours."""
         super().post_init()
         names, kept = set(), set()
         for part in self.modules():
-            if type(part) is nn.MultiheadAttention:
-                part.__class__ = RefAVSMultiheadAttention  # the draws of a new one would be others
+            if type(part) in OURS:
+                part.__class__ = OURS[type(part)]  # the draws of a new one would be others
             names.add(type(part).__name__)
             kept.update(getattr(part, "_no_split_modules", None) or ())
             if _has_weights_beside_parts(part):
@@ -127,4 +144,4 @@ def _name(names: Any) -> str:
     return f"weights {', '.join(names[:MAX_NAMES])}{more}"
 
 
-__all__ = ["RefAVSMultiheadAttention", "StrictLoadingMixin"]
+__all__ = ["RefAVSMultiheadAttention", "RefAVSPredictionBlock", "StrictLoadingMixin"]

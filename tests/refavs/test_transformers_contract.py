@@ -215,6 +215,7 @@ def test_lora_trains_merges_and_reloads(target, reentrant, inputs, tmp_path):
     assert moved <= names
     assert any("text_encoder" in name for name in moved)
     assert any("swin" in name for name in moved)
+    assert all(value.grad is not None for value in model.parameters() if value.requires_grad)
 
     model.eval()
     expected = ask(model, inputs).mask_logits
@@ -225,8 +226,10 @@ def test_lora_trains_merges_and_reloads(target, reentrant, inputs, tmp_path):
         is_trainable=True,  # torch rounds otherwise where no weight wants a gradient
     ).eval()
     torch.testing.assert_close(ask(again, inputs).mask_logits, expected)
+    again.double()  # a cue that is rounded otherwise turns pixels of the attention masks
+    expected = ask(again, inputs).mask_logits
     merged = again.merge_and_unload()
-    torch.testing.assert_close(ask(merged, inputs).mask_logits, expected, atol=1e-2, rtol=1e-2)
+    torch.testing.assert_close(ask(merged, inputs).mask_logits, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_lora_of_the_masked_cross_attention_is_refused_in_one_line(inputs):
