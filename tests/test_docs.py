@@ -4,7 +4,6 @@ import ast
 import builtins
 import csv
 import inspect
-import os
 import re
 import shlex
 import shutil
@@ -21,6 +20,7 @@ from dataset_script.synthetic import SynthesisOptions, synthesize
 from modeling_refavs.cli import main, make_parser
 from modeling_refavs.hub.card import CardFacts, read_facts
 from modeling_refavs.training.checkpoints import RECIPE_FILE
+from tests.conftest import SLOW
 
 
 ROOT = Path(__file__).parents[1]
@@ -117,7 +117,6 @@ MARKS = (
     "needs a library",
     "takes hours",
 )
-SLOW = os.environ.get("REFAVS_SLOW_TESTS") == "1"  # every block as it is written
 SHORTER = {
     "--clips 60": "--clips 15 --size 48",
     "--clips 1000": "--clips 4 --size 48",

@@ -16,12 +16,12 @@ from pandas import read_csv, read_parquet
 
 from dataset_script.synthetic import SynthesisOptions, synthesize
 
+from .conftest import SLOW
 from .training.conftest import SMOKE
 
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "spaces_demo" / "synthetic_checkpoint"
-SLOW = os.environ.get("REFAVS_SLOW_TESTS") == "1"
 TIMES = 10 if SLOW else 1
 SIGNALS = {"killed": signal.SIGKILL, "stopped": signal.SIGTERM}
 # of commands in OUT: two seconds each and more, so that most moments are of work, not of imports

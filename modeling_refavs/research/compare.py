@@ -191,10 +191,11 @@ def find_contested(data: str) -> set[str]:
     for split in SPLITS[:2]:
         for clip in load_refavs(data, "clips", split, damaged="trust"):
             masks = [truth.masks for truth in true_masks(clip, Conventions().mask_size)]
+            every = np.any(masks, axis=0)
             for sentence, mask in zip(clip["expressions"], masks, strict=True):
                 shown = mask.any(axis=(1, 2))
-                union = np.any(masks, axis=0)[shown]
-                if shown.any() and (mask[shown].sum((1, 2)) / union.sum((1, 2))).mean() < 0.5:
+                shares = mask[shown].sum(axis=(1, 2)) / every[shown].sum(axis=(1, 2))
+                if shown.any() and shares.mean() < 0.5:
                     found.add(sentence["uid"])
     return found
 

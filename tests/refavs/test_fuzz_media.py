@@ -1,7 +1,6 @@
 """Files that are cut, flipped, filled and mixed up: each is read or refused in one line, quickly;
 none crashes, whatever is sent. `REFAVS_SLOW_TESTS=1` tries 5,000."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +9,10 @@ from threading import Timer
 import numpy as np
 import pytest
 
+from tests.conftest import SLOW
 from tests.media_kit import beeps, counter, write_movie
 
 
-SLOW = os.environ.get("REFAVS_SLOW_TESTS") == "1"
 NUM_FILES = 5000 if SLOW else 200
 SEED = 24
 LONGEST = 2.0  # s of processor time for a file
