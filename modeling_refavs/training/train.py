@@ -13,6 +13,8 @@ from transformers.utils import cached_file, logging
 
 from ..avsegformer_refavs import RefAVSAVSegFormerForSegmentation
 from ..baselines_refavs import RefAVSBaseline
+from ..configuration_refavs import use_four_stages
+from ..encoders_refavs import frozen_names
 from ..feature_extraction_refavs import RefAVSFeatureExtractor
 from ..modeling_refavs import RefAVSForSegmentation, RefAVSPreTrainedModel
 from ..processing_refavs import RefAVSProcessor
@@ -73,13 +75,7 @@ def start_model(
             strict = not arguments.new_weights
             model = kind.from_pretrained(arguments.model, strict=strict, **arguments.config)
             if arguments.mask2former:
-                model.base_model.mask2former = type(model.base_model.mask2former).from_pretrained(
-                    arguments.mask2former,
-                    config=model.config.mask2former_config,
-                    adapter_size=model.config.adapter_size,
-                )
-                _take_class_predictor(model, arguments.mask2former)
-                model.eval()
+                _take_mask2former(model, arguments.mask2former)
             return model, RefAVSProcessor.from_pretrained(arguments.model)
         if arguments.text_model:
             model = kind.from_backbones(**parts, **arguments.config)
@@ -94,6 +90,28 @@ def start_model(
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"the model to start from cannot be loaded: {reason}") from error
     return _random_model(kind, arguments, sentences)
+
+
+def _take_mask2former(model: RefAVSPreTrainedModel, mask2former: str) -> None:
+    """Decoders and backbone in place of the model's own; the cues, which read the last map and
+    prompt the queries, stay."""
+    parts, old = model.base_model, model.config.mask2former_config
+    channels = parts.vision_encoder.channels[-1]
+    config = type(old).from_pretrained(mask2former, id2label=old.id2label, label2id=old.label2id)
+    use_four_stages(config.backbone_config)
+    new = type(parts.mask2former).from_pretrained(
+        mask2former, config=config, adapter_size=model.config.adapter_size
+    )
+    widths = config.hidden_dim, new.pixel_level_module.encoder.channels[-1]
+    if widths != (old.hidden_dim, channels):
+        raise ValueError(
+            f"{mask2former}: hidden_dim is {widths[0]} and its backbone's last map has {widths[1]} "
+            f"channels, where the model's cues have {old.hidden_dim} and read {channels}"
+        )
+    parts.mask2former, model.config.mask2former_config = new, config
+    parts._freeze(*frozen_names(parts))
+    _take_class_predictor(model, mask2former)
+    model.eval()
 
 
 def _take_class_predictor(model: RefAVSPreTrainedModel, mask2former: str) -> None:

