@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from transformers import FeatureExtractionMixin, ImageProcessingMixin, PreTrainedModel
@@ -383,24 +384,28 @@ class Preparation:
         return arrays | self.cache.get("text", key, lambda: shapes, parts), spans
 
     def _vision(self, rows: SplitRows, frames: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The four stages of Swin."""
-        arrays = self._of_swin("vision", rows, frames, slice(None))
+        """The backbone's four stages."""
+        encoder = self.model.base_model.vision_encoder
+        arrays = self._of_backbone("vision", rows, frames, encoder, slice(None))
         return tuple(arrays[name] for name in sorted(arrays))
 
     def _frame_features(self, rows: SplitRows, frames: np.ndarray) -> np.ndarray:
-        """F_V."""
-        return self._of_swin("frame_features", rows, frames, slice(-1, None))["0"]
+        """F_V, the last stage; of a pair its coarse half alone gives it."""
+        encoder = self.model.base_model.vision_encoder
+        coarse = getattr(encoder, "coarse", encoder)
+        return self._of_backbone("frame_features", rows, frames, coarse, slice(-1, None))["0"]
 
-    def _of_swin(self, name: str, rows: SplitRows, frames: np.ndarray, stages: slice) -> Arrays:
-        """Arrays "0", "1", ... of some of Swin's stages, in float16."""
-        swin = self.model.base_model.vision_encoder
+    def _of_backbone(
+        self, name: str, rows: SplitRows, frames: np.ndarray, encoder: nn.Module, stages: slice
+    ) -> Arrays:
+        """Arrays "0", "1", ... of some of a backbone's stages, in float16."""
         table = pixel_table(self.processor)
 
         @torch.no_grad()
         def of_clip(index: int) -> list[np.ndarray]:
-            self.model.to(self.device)
+            encoder.to(self.device)
             pixels = normalize(torch.from_numpy(frames[index].copy()), table).to(self.device)
-            return [features.cpu().numpy() for features in swin(pixels).feature_maps[stages]]
+            return [features.cpu().numpy() for features in encoder(pixels).feature_maps[stages]]
 
         def parts() -> Iterator[Arrays]:
             # Forked processes share the model and the frames; started otherwise, each would be sent
@@ -416,7 +421,7 @@ class Preparation:
                 for number, features in enumerate(of_clip(0))
             }
 
-        key = [name, self._frames_key(rows), digest_module(swin)]
+        key = [name, self._frames_key(rows), digest_module(encoder)]
         return self.cache.get(name, key, shapes, parts)
 
     def _frames_key(self, rows: SplitRows) -> list[Any]:

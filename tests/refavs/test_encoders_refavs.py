@@ -26,18 +26,19 @@ TINY_VIT = {
     "window_sizes": [0, 2, 3, 2],
     "neck_size": 8,
 }
+PAIR = {
+    "fine_config": {
+        "model_type": "refavs_tiny_vit",
+        **TINY_VIT,
+        "out_features": ["stage1", "stage2", "neck"],
+    },
+    "coarse_config": {"model_type": "refavs_efficientnet_lite", **LITE},
+}
 VISION = {
     "swin": None,  # the test configuration's own
     "refavs_efficientnet_lite": LITE,
     "refavs_tiny_vit": TINY_VIT,
-    "refavs_paired_backbone": {
-        "fine_config": {
-            "model_type": "refavs_tiny_vit",
-            **TINY_VIT,
-            "out_features": ["stage1", "stage2", "neck"],
-        },
-        "coarse_config": {"model_type": "refavs_efficientnet_lite", **LITE},
-    },
+    "refavs_paired_backbone": PAIR,
     "convnext": {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]},
     "resnet": {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "embedding_size": 8},
     "pvt_v2": {

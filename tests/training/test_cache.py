@@ -11,6 +11,7 @@ import torch
 from dataset_script.builder_refavs import load_refavs
 from dataset_script.export_parquet import export
 from dataset_script.synthetic.sentences import FAMILIES
+from modeling_refavs import RefAVSForSegmentation
 from modeling_refavs.metrics.scoring import true_masks
 from modeling_refavs.processing_refavs import RefAVSProcessor
 from modeling_refavs.training import cache as cache_module
@@ -25,6 +26,8 @@ from modeling_refavs.training.collator import ClipCollator, ClipDataset
 from modeling_refavs.training.dataset import SplitRows
 from modeling_refavs.training.sampler import Draw
 from modeling_refavs.video_refavs import read_wav
+from tests.conftest import make_config
+from tests.refavs.test_encoders_refavs import PAIR
 
 
 def make_batch(split, processor, clips, **options):
@@ -134,6 +137,23 @@ def test_kept_features_of_cues_spare_the_steps_that_are_not_learned_from(prepare
     with torch.no_grad():
         expected, found = model(**computed), model(**spared)
     assert found.loss.item() == pytest.approx(expected.loss.item(), rel=1e-2)  # float16
+
+
+def test_the_cues_of_a_pair_need_its_coarse_half_alone(prepared, tmp_path, monkeypatch):
+    rows, split, other, processor = prepared
+    torch.manual_seed(0)
+    pair = {"model_type": "refavs_paired_backbone", **PAIR}
+    config = make_config(vision_config=pair, text_config=other.config.text_config)
+    model = RefAVSForSegmentation(config).eval()
+    with torch.no_grad():
+        pixels = make_batch(split, processor, [0])["pixel_values"]
+        expected = model.encode_clips(pixels, decode=False).frame_features[0]
+    with monkeypatch.context() as patch:
+        patch.delattr(type(model.model.vision_encoder.fine), "forward")
+        kept = Preparation(model, processor, ArrayCache(tmp_path)).prepare(rows, cache_cues=True)
+    torch.testing.assert_close(
+        torch.from_numpy(kept.frame_features[0].astype(np.float32)), expected, rtol=1e-2, atol=1e-3
+    )
 
 
 def test_adapters_count_once_they_change_something(prepared):
