@@ -27,6 +27,7 @@ from transformers import (
 )
 
 import modeling_refavs.auto  # noqa: F401, it registers the classes
+from modeling_refavs import RefAVSPairedBackbone
 
 
 PARTS, MEDIA = (Path(os.environ.get(name, "")) for name in ("REFAVS_PARTS", "REFAVS_MEDIA"))
@@ -171,3 +172,15 @@ def test_names_of_one_kind_are_near():
     mask = tokens["attention_mask"][..., None]
     cow, bull, violin = torch.nn.functional.normalize((hidden_states * mask).sum(1), dim=-1)
     assert cow @ bull > cow @ violin + 0.2
+
+
+def test_mobile_sams_encoder_gives_what_its_onnx_file_gives():
+    """Compared with ONNX Runtime 1.32 on a picture of 1024x1024, the only size that the file
+    takes."""
+    pixels = np.sin(np.arange(3 * 1024 * 1024) * 0.001).astype(np.float32)
+    encoder = RefAVSPairedBackbone.from_pretrained(PARTS / "paired").eval().fine
+    with torch.no_grad():
+        maps = encoder(torch.from_numpy(pixels.reshape(1, 3, 1024, 1024))).feature_maps[-1][0]
+    expected = [-0.1, -0.176, -0.0743, -0.0173, 0.0365, -0.0263]
+    np.testing.assert_allclose(maps[:6, 31, 17], expected, atol=1e-4)
+    assert maps.std().item() == pytest.approx(0.09974, abs=1e-4)
