@@ -489,10 +489,7 @@ def read_onnx(path: str | Path) -> Iterator[tuple[str, str, list[np.ndarray]]]:
     """
     try:
         graph = read_message(read_message(Path(path).read_bytes())[7][0])
-        weights = {}
-        for message in graph[5]:
-            name, values = read_onnx_tensor(message)
-            weights[name] = values
+        weights = dict(map(read_onnx_tensor, graph[5]))
         for message in graph[1]:
             node = read_message(message)
             kind = node[4][0].decode()
