@@ -194,7 +194,10 @@ def log_mel_spectrogram(waveform: np.ndarray, log_offset: float = LOG_OFFSET) ->
     ]
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW_LENGTH) / WINDOW_LENGTH)  # periodic
     magnitude = np.abs(np.fft.rfft(windows * hann, FFT_LENGTH))
-    return np.log(magnitude @ _mel_filters() + log_offset).astype(np.float32)
+    # Not `@`: for so small a product OpenBLAS wakes a thread that then spins for 0.1 s, and what
+    # comes out would depend on how many examples there are.
+    mel = np.einsum("...wf,fb->...wb", magnitude, _mel_filters())
+    return np.log(mel + log_offset).astype(np.float32)
 
 
 @functools.cache
