@@ -120,7 +120,7 @@ def answer(
     # The path is the server's own; gradio's client would take it for a file to download.
     del summary["video"]["path"]
     summary["video"] = {"name": info.file_name, **summary["video"]}
-    frame_size, _, canvas = lay_out(info, segmentation.expressions, [[]] * count, 1.0)
+    frame_size, _, canvas = lay_out(info, segmentation.expressions)
     sounding = find_sounding(asked)
     result = {
         "summary": summary,

@@ -274,6 +274,8 @@ class FakeProcessor:
     """Keeps one number of each frame: its grey, in [0, 1]; and in `heard` the sound of each
     call."""
 
+    feature_extractor = SimpleNamespace(mode="aligned")
+
     def __init__(self):
         self.heard = []
 
@@ -300,6 +302,7 @@ class FakeModel:
     """
 
     device, dtype = torch.device("cpu"), torch.float32
+    config = SimpleNamespace(model_type="refavs")
 
     def __call__(self, pixel_values, input_ids, memory):
         total, count = memory.visual.to_tuple() if memory else (torch.zeros(1), torch.zeros(1))

@@ -14,7 +14,7 @@ from PIL import Image
 from modeling_refavs.cli import main, make_parser
 from modeling_refavs.inference import loading
 from modeling_refavs.utils.files import lock_folder
-from modeling_refavs.visualization.render import MODES
+from modeling_refavs.visualization.render import MODES, Overlay
 
 from .conftest import make_model
 from .media_kit import FakeModel, FakeProcessor, rotate, tone, write_clip
@@ -74,10 +74,9 @@ def test_segment_writes_everything_that_was_asked_for(
         main(["segment", str(video), "the left half", "everything", "--model", "m", *outputs]) == 0
     )
     printed, progress = capsys.readouterr()
-    assert opened.count(str(video)) == 3  # what it is; for the model; for all outputs
+    assert opened.count(str(video)) == 3  # what it is; for the model and all outputs; their sound
     summary = json.loads(printed)
     assert [entry["text"] for entry in summary["expressions"]] == ["the left half", "everything"]
-    assert "segmenting: 100%" in progress
     assert "drawing: 100%" in progress
     with av.open(str(output)) as container:
         assert {stream.codec_context.name for stream in container.streams} == {"h264", "aac"}
@@ -285,10 +284,15 @@ def test_every_choice_is_offered(option, names):
 def test_stopped_by_hand_it_goes_on_when_asked_again(
     write_clip, model, tmp_path, monkeypatch, capsys
 ):
-    def stop(*args, **kwargs):
-        raise KeyboardInterrupt
+    draw, drawn = Overlay.draw, []
 
-    monkeypatch.setattr("modeling_refavs.visualization.render.Overlay.draw", stop)
+    def stop_in_the_last_second(*args):
+        if len(drawn) == 25:
+            raise KeyboardInterrupt
+        drawn.append(1)
+        return draw(*args)
+
+    monkeypatch.setattr(Overlay, "draw", stop_in_the_last_second)
     arguments = [
         "segment",
         str(write_clip()),

@@ -516,8 +516,13 @@ def _renderings(video: Path, options: Options) -> dict[str, Callable[[], tuple[f
 
 def _load(model: str) -> None:
     """Import what `refavs segment` does and load the model, in a process of its own."""
-    load = f"load_model({model!r}, torch.device('cpu'))"
-    code = f"import torch; from modeling_refavs.inference.loading import load_model; {load}"
+    code = f"""
+from modeling_refavs.utils.processes import no_garbage_collection
+with no_garbage_collection():
+    import torch
+    from modeling_refavs.inference.loading import load_model
+    load_model({model!r}, torch.device("cpu"))
+"""
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 

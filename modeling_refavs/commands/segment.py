@@ -10,6 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..utils.processes import no_garbage_collection
 from . import PRECISIONS, add_model_option
 
 
@@ -121,39 +122,40 @@ def run(args: argparse.Namespace) -> None:
         ValueError: any input or output that cannot work, before the model is loaded.
     """
     _give_memory_back()
-    import torch
+    with no_garbage_collection():
+        import torch
 
-    from ..inference.export import summarize, to_json, write_summary
-    from ..inference.loading import choose_device, load_model
-    from ..inference.mask_store import (
-        PersistentMaskStore,
-        claimed_folders,
-        describe_request,
-        store_folder_of,
-    )
-    from ..inference.segment import check_request
-    from ..utils.files import lock_folder
-    from ..video_refavs import probe_video
-    from ..visualization.render import check_video_size
+        from ..inference.export import summarize, to_json, write_summary
+        from ..inference.loading import choose_device, load_model
+        from ..inference.mask_store import (
+            PersistentMaskStore,
+            claimed_folders,
+            describe_request,
+            store_folder_of,
+        )
+        from ..inference.segment import check_request
+        from ..utils.files import lock_folder
+        from ..video_refavs import probe_video
+        from ..visualization.render import check_video_size
 
-    check_request(args.expressions, args.threshold, args.fps, args.smooth)
-    if args.threads < 0:
-        raise ValueError(f"--threads must be at least 0, got {args.threads}")
-    info = probe_video(args.video)
-    if args.output.suffix:
-        check_video_size(info, args.expressions, args.output, args.mode)
-    # Beside the output, so that a run that was stopped resumes when the same is asked again.
-    # `looks` is what its state has always called the frames a second.
-    request = describe_request(
-        args.video, args.expressions, args.model, dtype=args.dtype, looks=args.fps
-    )
-    store_folder = store_folder_of(args.output)
-    ours = claimed_folders(store_folder, request)
-    _check_outputs(args, ours)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    device = choose_device(args.device)
-    model, processor = load_model(args.model, device, args.dtype, args.compile)
+        check_request(args.expressions, args.threshold, args.fps, args.smooth)
+        if args.threads < 0:
+            raise ValueError(f"--threads must be at least 0, got {args.threads}")
+        info = probe_video(args.video)
+        if args.output.suffix:
+            check_video_size(info, args.expressions, args.output, args.mode)
+        # Beside the output, so that a run that was stopped resumes when the same is asked again.
+        # `looks` is what its state has always called the frames a second.
+        request = describe_request(
+            args.video, args.expressions, args.model, dtype=args.dtype, looks=args.fps
+        )
+        store_folder = store_folder_of(args.output)
+        ours = claimed_folders(store_folder, request)
+        _check_outputs(args, ours)
+        if args.threads:
+            torch.set_num_threads(args.threads)
+        device = choose_device(args.device)
+        model, processor = load_model(args.model, device, args.dtype, args.compile)
     with lock_folder(store_folder, args.output):
         store = PersistentMaskStore(store_folder, request)
         segmentation = _segment(model, processor, info, store, args)
@@ -184,16 +186,18 @@ def _segment(
     store: "MaskStore",
     args: argparse.Namespace,
 ) -> "VideoSegmentation":
+    """Segment the video now, or while its frames are decoded for the outputs."""
     from tqdm import tqdm
 
+    from ..inference.one_pass import OnePassSegmentation, can_segment_in_one_pass
     from ..inference.segment import segment_video
 
+    asked = model, processor, info, args.expressions
+    if can_segment_in_one_pass(model, processor, info, args.fps, args.smooth):
+        return OnePassSegmentation(*asked, threshold=args.threshold, store=store)
     with tqdm(total=info.duration and round(info.duration), unit="s", desc="segmenting") as bar:
         return segment_video(
-            model,
-            processor,
-            info,
-            args.expressions,
+            *asked,
             threshold=args.threshold,
             rate=args.fps,
             smoothing=args.smooth,

@@ -262,7 +262,7 @@ def summarize(segmentation: VideoSegmentation) -> dict[str, Any]:
             "steps_per_second": round(segmentation.timeline.steps_per_second, 3),
         },
         "threshold": segmentation.threshold,
-        "throughput": throughput and round(throughput, 3),  # s of video segmented in a second
+        "throughput": throughput and round(throughput, 3),  # s of video in a second
         "expressions": [
             _summarize_expression(segmentation, index)
             for index in range(len(segmentation.expressions))

@@ -307,6 +307,11 @@ class ChunkOutput(NamedTuple):
     times: np.ndarray | None = None
     iou_scores: torch.Tensor | None = None
 
+    def keep_in(self, store: MaskStore) -> None:
+        presence = self.presence_logits.float().sigmoid().cpu().numpy()
+        scores = None if self.iou_scores is None else self.iou_scores.float().cpu().numpy()
+        store.append(self.mask_logits, presence, self.memory, self.duration, self.times, scores)
+
 
 @dataclass(frozen=True)
 class SecondInference:
@@ -318,6 +323,7 @@ class SecondInference:
         expressions: all are asked in one pass.
         chunk_size: frames that go through the model together.
         peaks: of each second that was read, see [`find_peaks`].
+        lengths: s, of each second that was read.
     """
 
     model: Any
@@ -326,6 +332,7 @@ class SecondInference:
     expressions: list[str]
     chunk_size: int
     peaks: list[np.ndarray] = field(default_factory=list)
+    lengths: list[float] = field(default_factory=list)
 
     def chunks(self, skip: int) -> Iterator[tuple[BatchFeature, float]]:
         """Yield the model's inputs for each chunk after the first `skip` frames, and its length in
@@ -333,21 +340,26 @@ class SecondInference:
         return prefetch(self._prepare(skip))
 
     def _prepare(self, skip: int) -> Iterator[tuple[BatchFeature, float]]:
-        steps = map(self._hear, read_steps(self.info, SAMPLING_RATE))
+        steps = map(self.hear, read_steps(self.info, SAMPLING_RATE))
         steps = map(self._resize, islice(steps, skip, None))
         while chunk := list(islice(steps, self.chunk_size)):
-            audio = [step.audio for step in chunk]
-            inputs = self.processor(
-                text=self.expressions,
-                frames=[step.frame for step in chunk],
-                audio=np.concatenate(audio) if self.info.has_audio else None,
-                sampling_rate=SAMPLING_RATE,
-                device=self.model.device,
-            )
-            yield inputs, sum(step.duration for step in chunk)
+            yield self.prepare(chunk), sum(step.duration for step in chunk)
 
-    def _hear(self, step: Step) -> Step:
+    def prepare(self, chunk: list[Step]) -> BatchFeature:
+        """Return the model's inputs for a few seconds."""
+        audio = [step.audio for step in chunk]
+        return self.processor(
+            text=self.expressions,
+            frames=[step.frame for step in chunk],
+            audio=np.concatenate(audio) if self.info.has_audio else None,
+            sampling_rate=SAMPLING_RATE,
+            device=self.model.device,
+        )
+
+    def hear(self, step: Step) -> Step:
+        """Return a second that was read, once its sound and its length are noted."""
         self.peaks.append(find_peaks(step.audio))
+        self.lengths.append(step.duration)
         return step
 
     def _resize(self, step: Step) -> Step:
@@ -369,7 +381,7 @@ class FrameInference:
     give the cues for all of its frames.
 
     Args:
-        model, processor, info, expressions, chunk_size, peaks: see [`SecondInference`].
+        model, processor, info, expressions, chunk_size, peaks, lengths: see [`SecondInference`].
         frames_per_second: more than 1; None for every frame.
     """
 
@@ -379,6 +391,7 @@ class FrameInference:
     expressions: list[str]
     chunk_size: int
     peaks: list[np.ndarray]
+    lengths: list[float]
     frames_per_second: float | None
 
     @cached_property
@@ -396,6 +409,8 @@ class FrameInference:
     def _hear(self, frame: SampledFrame) -> SampledFrame:
         if frame.second == len(self.peaks):
             self.peaks.append(find_peaks(frame.audio))
+            self.lengths.append(0.0)
+        self.lengths[-1] = min(frame.end - frame.second, 1.0)
         return frame
 
     def segment(
@@ -453,7 +468,7 @@ class MaskedFrame:
     source: VideoSource
 
 
-@dataclass(frozen=True)
+@dataclass
 class VideoSegmentation:
     """The masks of expressions in a video, step by step: a step is a second, or a frame.
 
@@ -484,6 +499,7 @@ class VideoSegmentation:
     peaks: np.ndarray
     throughput: float | None = None
     iou_scores: np.ndarray | None = None
+    _shares: dict[int, np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def num_steps(self) -> int:
@@ -520,6 +536,8 @@ class VideoSegmentation:
             self.processor.post_process_masks(outputs, (height, width), self.threshold)
         )
         masks[self.presence[:, step] <= self.threshold] = False
+        if (width, height) == self.info.size:
+            self._shares[step] = masks.mean(axis=(1, 2))
         return masks
 
     def masked_frames(self, source: VideoSource | None = None) -> Iterator[MaskedFrame]:
@@ -535,7 +553,7 @@ class VideoSegmentation:
         """
         masks, num_started = lru_cache(maxsize=1)(self.masks), 0
         source = source or self.info
-        for frame, is_last in _mark_last(read_frames(source)):
+        for frame, is_last in _mark_last(self._read(source)):
             first = num_started
             while num_started < self.num_steps and (
                 is_last or frame.end > self.time_of(num_started) + TIME_ROUNDING
@@ -552,13 +570,18 @@ class VideoSegmentation:
                 time, end = begins.get(step, frame.time), ends.get(step, frame.end)
                 yield MaskedFrame(frame, step, masks(step), starts, is_shown, time, end, source)
 
-    @cached_property
+    def _read(self, source: VideoSource) -> Iterator[Frame]:
+        """Yield the frames in order; the masks of a frame's step are known when it comes."""
+        return read_frames(source)
+
+    @property
     def shares(self) -> np.ndarray:
         """`(expressions, steps)`: the part of the frame that each object covers, 0 where it is
         absent."""
-        return np.stack(
-            [self.masks(step).mean(axis=(1, 2)) for step in range(self.num_steps)], axis=1
-        )
+        for step in range(self.num_steps):
+            if step not in self._shares:
+                self.masks(step)
+        return np.stack([self._shares[step] for step in range(self.num_steps)], axis=1)
 
     def intervals(self, expression: int) -> list[tuple[float, float]]:
         """Return [start, end) in s, where the object of an expression is seen; none if nothing
@@ -640,7 +663,7 @@ def segment_video(
     return VideoSegmentation(
         info=info,
         expressions=tuple(expressions),
-        duration=store.duration,
+        duration=sum(inference.lengths),
         store=store,
         timeline=timeline,
         presence=_by_step(store.presence, store, timeline),
@@ -666,13 +689,7 @@ def _run(
     for chunk in inference.chunks(skip=len(store)):
         output = inference.segment(chunk, memory)
         memory, before = output.memory, store.duration
-        presence = output.presence_logits.float().sigmoid().cpu().numpy()
-        iou_scores = None
-        if output.iou_scores is not None:
-            iou_scores = output.iou_scores.float().cpu().numpy()
-        store.append(
-            output.mask_logits, presence, memory, output.duration, output.times, iou_scores
-        )
+        output.keep_in(store)
         _report(progress, before, store.duration)
 
 

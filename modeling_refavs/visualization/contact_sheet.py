@@ -31,8 +31,12 @@ def contact_sheet_writer(
     """Write [`draw_contact_sheet`] to a file."""
     thumbnails = Thumbnails(segmentation)
     yield thumbnails.add
+    if thumbnails.num_seconds == count_seconds(segmentation.duration):
+        sheet = draw_sheet(segmentation, thumbnails.columns)
+    else:  # the file had declared another length
+        sheet = draw_contact_sheet(segmentation)
     with whole_file(path) as unfinished:
-        draw_sheet(segmentation, thumbnails).save(unfinished)
+        sheet.save(unfinished)
 
 
 def draw_contact_sheet(segmentation: VideoSegmentation) -> Image.Image:
@@ -45,51 +49,50 @@ def draw_contact_sheet(segmentation: VideoSegmentation) -> Image.Image:
     thumbnails = Thumbnails(segmentation)
     for item in segmentation.masked_frames():
         thumbnails.add(item)
-    return draw_sheet(segmentation, thumbnails)
+    return draw_sheet(segmentation, thumbnails.columns)
+
+
+def count_seconds(duration: float) -> int:
+    """Count the steps of a second in a video of `duration` s; a short tail belongs to the last."""
+    return max(1, math.floor(duration + 1 - SHORTEST_STEP + ROUNDING))
 
 
 class Thumbnails:
-    """Collects the small frames of a contact sheet, those on display at evenly spaced seconds."""
+    """Collects the small frames of a contact sheet, those on display at evenly spaced seconds of
+    the length that the segmentation has when the first frame comes."""
 
     def __init__(self, segmentation: VideoSegmentation):
-        num_seconds = int(segmentation.time_of(segmentation.num_steps - 1)) + 1
-        num_columns = min(MAX_COLUMNS, num_seconds)
-        self.seconds = [index * num_seconds // num_columns for index in range(num_columns)]
+        self.num_seconds = count_seconds(segmentation.duration)
+        num_columns = min(MAX_COLUMNS, self.num_seconds)
+        self.seconds = [index * self.num_seconds // num_columns for index in range(num_columns)]
         size = segmentation.info.size
         scale = min(limit / side for limit, side in zip(THUMBNAIL, size, strict=True))
         self.size = tuple(max(1, round(side * scale)) for side in size)
         self.pictures: list[Image.Image] = []
-        self.end = 0.0  # s, of the last frame
 
     def add(self, item: MaskedFrame) -> None:
         """Keep the frame if it is one of those."""
-        self.end = item.frame.end
         for second in self.seconds[len(self.pictures) :]:
-            if second and self.end <= second + ROUNDING:
+            if second and item.frame.end <= second + ROUNDING:
                 break
             picture = Image.fromarray(item.frame.rgb)
             self.pictures.append(picture.resize(self.size, Image.Resampling.LANCZOS))
 
     @property
-    def num_seconds(self) -> int:
-        """How many steps of a second the video has; a short tail belongs to the last."""
-        seconds = range(1, math.ceil(self.end) + 1)
-        return 1 + sum(self.end >= second + SHORTEST_STEP for second in seconds)
-
-    @property
     def columns(self) -> list[tuple[int, Image.Image]]:
         """(second, picture) of each column."""
-        columns = zip(self.seconds, self.pictures, strict=False)
-        return [column for column in columns if column[0] < self.num_seconds]
+        return list(zip(self.seconds, self.pictures, strict=True))
 
 
-def draw_sheet(segmentation: VideoSegmentation, thumbnails: Thumbnails) -> Image.Image:
-    """Draw the sheet of a segmentation and the thumbnails of its frames."""
+def draw_sheet(
+    segmentation: VideoSegmentation, columns: list[tuple[int, Image.Image]]
+) -> Image.Image:
+    """Draw the sheet of a segmentation and of (second, frame) for each column."""
     peaks = None
     if segmentation.info.has_audio:
-        peaks = np.zeros(thumbnails.num_seconds * PEAKS, dtype=np.float32)
+        peaks = np.zeros(count_seconds(segmentation.duration) * PEAKS, dtype=np.float32)
         peaks[: len(segmentation.peaks)] = segmentation.peaks[: len(peaks)]
-    return _Sheet(segmentation, thumbnails.columns).draw(peaks)
+    return _Sheet(segmentation, columns).draw(peaks)
 
 
 def _clock(seconds: float) -> str:

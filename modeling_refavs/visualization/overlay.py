@@ -138,63 +138,55 @@ def _shortened(line: str, font: ImageFont.FreeTypeFont, width: float) -> str:
 
 
 class Captions:
-    """A band for under the frame: each sentence in its colour, when its object is there, and
-    where we are.
+    """A band for under the frame: each sentence in its colour, when its object has been there so
+    far, and where we are.
 
     Args:
         expressions: the sentences.
-        intervals: for each sentence, [start, end) in s; none where nothing fits.
         duration: s, of the video.
         width: of the band, in pixels.
         font_size: in pixels.
     """
 
-    def __init__(
-        self,
-        expressions: Sequence[str],
-        intervals: Sequence[Sequence[tuple[float, float]]],
-        duration: float,
-        width: int,
-        font_size: int,
-    ):
-        self.expressions, self.intervals, self.duration, self.width = (
-            expressions,
-            intervals,
-            duration,
-            width,
-        )
+    def __init__(self, expressions: Sequence[str], duration: float, width: int, font_size: int):
+        self.duration, self.width = duration, width
         self.font, self.unit = font_of(font_size, " ".join(expressions)), font_size
-        self.lines = [self._lines(*pair) for pair in zip(expressions, intervals, strict=True)]
+        lines_width = width - 2.6 * font_size
+        self.lines = [wrap(each, self.font, lines_width, max_lines=3) for each in expressions]
         height = self.unit * (0.9 + sum(1.25 * len(lines) + 0.75 for lines in self.lines))
         self.height = 2 * math.ceil(height / 2)  # even, as encoders want it
+        # For each sentence, when its object came and went, by turns, in s.
+        self.changes: list[list[float]] = [[] for _ in expressions]
 
-    def present(self, time: float) -> list[bool]:
-        """Whether each sentence's object is in the frame at `time` (s)."""
-        return [any(start <= time < end for start, end in each) for each in self.intervals]
+    @property
+    def present(self) -> list[bool]:
+        """Whether each sentence's object is in the frame."""
+        return [len(changes) % 2 == 1 for changes in self.changes]
+
+    def update(self, time: float, present: Sequence[bool]) -> None:
+        """Note whose object is in the frame from `time` (s) on, later than all noted before."""
+        for changes, before, now in zip(self.changes, self.present, present, strict=True):
+            if now != before:
+                changes.append(time)
 
     def draw(self, time: float) -> Image.Image:
-        """The band at `time` (s): a full disc before a sentence whose object is in the frame, a
-        ring otherwise."""
+        """The band in the second that begins at `time` (s): a full disc before a sentence whose
+        object is in the frame, a ring otherwise; faint before it is seen for the first time."""
         band = Image.new("RGB", (self.width, self.height), PAPER)
         pen, unit, top = ImageDraw.Draw(band), self.unit, 0.6 * self.unit
-        present = self.present(time)
-        for expression, (lines, there) in enumerate(zip(self.lines, present, strict=True)):
+        for expression, (lines, there) in enumerate(zip(self.lines, self.present, strict=True)):
             colour = colour_of(expression)
             disc = (unit * 0.6, top + unit * 0.15, unit * 1.4, top + unit * 0.95)
             pen.ellipse(
                 disc, fill=colour if there else None, outline=colour, width=max(1, unit // 8)
             )
             for line in lines:
-                ink = INK if self.intervals[expression] or line == NOTHING else FAINT
+                ink = INK if self.changes[expression] else FAINT
                 pen.text((unit * 2, top), line, font=self.font, fill=ink)
                 top += unit * 1.25
             self._draw_timeline(pen, expression, top + unit * 0.2, time)
             top += unit * 0.75
         return band
-
-    def _lines(self, expression: str, intervals: Sequence[tuple[float, float]]) -> list[str]:
-        lines = wrap(expression, self.font, self.width - 2.6 * self.unit, max_lines=3)
-        return lines if intervals else [*lines, NOTHING]
 
     def _draw_timeline(
         self, pen: ImageDraw.ImageDraw, expression: int, top: float, time: float
@@ -203,10 +195,11 @@ class Captions:
         bottom = top + max(2, self.unit * 0.18)
 
         def place(seconds: float) -> float:
-            return left + (right - left) * seconds / self.duration
+            return left + (right - left) * min(seconds / self.duration, 1)
 
         pen.rectangle((left, top, right, bottom), fill=(70, 70, 70))
-        for start, end in self.intervals[expression]:
+        changes = [*self.changes[expression], int(time) + 1]  # what is there stays for the second
+        for start, end in zip(changes[::2], changes[1::2], strict=False):
             pen.rectangle((place(start), top, place(end), bottom), fill=colour_of(expression))
         now = place(time)
         pen.rectangle(

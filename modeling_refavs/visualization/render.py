@@ -111,10 +111,7 @@ class Composite:
 
 
 def lay_out(
-    info: VideoInfo,
-    expressions: Sequence[str],
-    intervals: Sequence[Sequence[tuple[float, float]]],
-    duration: float,
+    info: VideoInfo, expressions: Sequence[str], duration: float = 1.0
 ) -> tuple[tuple[int, int], Captions, tuple[int, int]]:
     """Of an overlay: the frame's size, the captions, and the size of both, (width, height) each."""
     width, height = info.size
@@ -122,7 +119,7 @@ def lay_out(
     frame_size = (width * scale, height * scale)
     canvas_width = max(frame_size[0] + frame_size[0] % 2, MIN_CANVAS)
     font_size = max(15, round(min(canvas_width, max(frame_size)) / 40))
-    captions = Captions(expressions, intervals, duration, canvas_width, font_size)
+    captions = Captions(expressions, duration, canvas_width, font_size)
     top = frame_size[1] + frame_size[1] % 2
     return frame_size, captions, (canvas_width, top + captions.height)
 
@@ -136,10 +133,9 @@ class Overlay:
 
     def __init__(self, segmentation: VideoSegmentation):
         self.segmentation = segmentation
-        expressions, duration = segmentation.expressions, segmentation.duration
-        intervals = [segmentation.intervals(index) for index in range(len(expressions))]
+        info = segmentation.info
         self.frame_size, self.captions, self.size = lay_out(
-            segmentation.info, expressions, intervals, duration
+            info, segmentation.expressions, info.duration or segmentation.duration
         )
         self._step: int | None = None
         self._layer: Layer | None = None  # of the step, in planes and
@@ -184,7 +180,8 @@ class Overlay:
             return
         self._step, self._layer, self._tint = item.step, None, None
         time = self.segmentation.time_of(item.step)
-        caption = int(time), self.captions.present(time)
+        self.captions.update(time, item.masks.any(axis=(1, 2)))
+        caption = int(time), self.captions.present
         if caption != self._caption:
             self._caption, self._band = caption, self.captions.draw(time)
             self._band_planes = planes_of(from_rgb(np.asarray(self._band)))
@@ -213,8 +210,8 @@ def check_video_size(
 ) -> None:
     """Raise `ValueError` if no encoder takes what [`render_video`] would draw."""
     size = info.size
-    if mode == "overlay":  # with the captions, which are highest where nothing fits
-        size = lay_out(info, expressions, [[]] * len(expressions), 1.0)[2]
+    if mode == "overlay":
+        size = lay_out(info, expressions)[2]
     check_size(path, size)
 
 

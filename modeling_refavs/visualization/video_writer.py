@@ -23,7 +23,7 @@ MAX_SIDE = 16_384  # pixels, of both encoders
 VIDEO_CLOCK = 90_000  # ticks/s: exact for 24, 25, 29.97, 30 and 60 frames/s
 SOUND_RATE = 48_000  # Hz
 SOUND_LAYOUT = "stereo"
-WAITING_PICTURES = 1  # drawn while the encoder is busy
+WAITING_BYTES = 25_000_000  # of pictures that are drawn while the encoder is busy
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,8 @@ class VideoWriter:
         options = encoding.options
         if encoding is H264 and size[0] * size[1] > LARGE_PICTURE:
             # It holds ten pictures to look ahead, 22 MB each in 4K: at equal size, two cost 0.4 dB.
-            options = {**options, "rc-lookahead": "2"}
+            # One more is for a thread that looks ahead, which makes nothing faster here.
+            options = {**options, "rc-lookahead": "2", "x264-params": "sync-lookahead=0"}
         self.video = container.add_stream(encoding.video, rate=rate, options=options)
         self.video.width, self.video.height = (side + side % 2 for side in size)
         self.video.pix_fmt = "yuva420p" if transparent else "yuv420p"
@@ -95,6 +96,8 @@ class VideoWriter:
         self.next_pts = self.sound_samples = 0
         self._encoder = ThreadPoolExecutor(max_workers=1)
         self._encoding: deque[Future[None]] = deque()
+        picture_bytes = self.video.width * self.video.height * 3 // 2
+        self._most_waiting = max(1, WAITING_BYTES // picture_bytes)
         if sound is not None:
             self.audio = container.add_stream(encoding.sound, rate=SOUND_RATE, layout=SOUND_LAYOUT)
 
@@ -113,7 +116,7 @@ class VideoWriter:
                 f"pictures must be {self.size} (width, height) of {self._form[2]} channels as the "
                 f"video is, got {form[:2]} of {form[2]}"
             )
-        if len(self._encoding) == WAITING_PICTURES:
+        if len(self._encoding) == self._most_waiting:
             self._encoding.popleft().result()
         self._encoding.append(self._encoder.submit(self._encode, picture, time, end))
 

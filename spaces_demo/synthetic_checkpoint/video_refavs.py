@@ -15,7 +15,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from heapq import heappop, heappush
 from itertools import chain, islice, pairwise, repeat
 from pathlib import Path
@@ -437,10 +437,10 @@ class Frame:
     index: int
     orientation: tuple[bool, bool, bool]
 
-    @cached_property
+    @property
     def rgb(self) -> np.ndarray:
         """`(height, width, 3)` uint8, upright, of the video's size even where the stream changes
-        its own."""
+        its own; made anew each time, since of 4K it takes 25 MB."""
         transposed, from_right, from_below = self.orientation
         rgb = to_rgb24(self.picture, *(self.size[::-1] if transposed else self.size))
         rgb = rgb.swapaxes(0, 1) if transposed else rgb
@@ -776,6 +776,11 @@ def read_steps(source: VideoSource, sampling_rate: int = 16000) -> Iterator[Step
         ):
             duration += length
             yield Step(frame, audio, length)
+    check_length(info, duration)
+
+
+def check_length(info: VideoInfo, duration: float) -> None:
+    """Warn where frames end, after `duration` s, long before the file says."""
     if info.duration and duration < info.duration - 1:
         warn_once(
             f"{info.name}: frames end after {duration:.1f} s of the {info.duration:.1f} s that "

@@ -12,7 +12,7 @@ from modeling_refavs.visualization.contact_sheet import MAX_COLUMNS, draw_contac
 from modeling_refavs.visualization.overlay import (
     COLOURS,
     FAINT,
-    NOTHING,
+    INK,
     Captions,
     font_of,
     tint_of,
@@ -165,17 +165,24 @@ def test_every_line_fits(text):
     assert lines[-1].endswith("...") == (len(text) > 100)
 
 
-def test_the_caption_says_when_nothing_fits_and_shows_where_we_are():
-    captions = Captions(
-        ["a dog", "a cat"], [[(1.0, 2.0)], []], duration=3.0, width=480, font_size=16
+def test_the_captions_show_what_has_been_seen_so_far_and_where_we_are():
+    captions = Captions(["a dog", "a cat"], duration=4.0, width=480, font_size=16)
+    assert captions.lines == [["a dog"], ["a cat"]]
+    bands = []
+    for time, present in enumerate([(False, False), (True, False), (False, False), (True, False)]):
+        captions.update(float(time), present)
+        bands.append(np.asarray(captions.draw(float(time))))
+    assert bands[0].shape == (captions.height, 480, 3)
+    disc, bar = (slice(10, 25), slice(8, 24)), (slice(25, 40), slice(32, None))
+    discs, bars = (
+        [int((band[part] == COLOURS[0]).all(-1).sum()) for band in bands] for part in (disc, bar)
     )
-    assert captions.lines == [["a dog"], ["a cat", NOTHING]]
-    absent, present = (np.asarray(captions.draw(time)) for time in (0.0, 1.0))
-    assert absent.shape == (captions.height, 480, 3)
-    disc = (slice(10, 25), slice(8, 24))
-    assert (present[disc] == COLOURS[0]).all(-1).sum() > 1.5 * (absent[disc] == COLOURS[0]).all(
-        -1
-    ).sum()
+    assert min(discs[1], discs[3]) > 1.5 * max(discs[0], discs[2])  # full, or a ring
+    assert bars[0] == 0 < bars[1] <= bars[2] < bars[3]  # no second is shown before it comes
+    assert bars[3] == pytest.approx(2 * bars[1], rel=0.1)
+    texts = [band[8:26, 32:100].max() for band in bands]
+    assert (texts[0], texts[2]) == (FAINT[0], INK[0])  # faint until it is seen
+    assert captions.present == [True, False]
 
 
 @pytest.mark.parametrize(
