@@ -58,5 +58,5 @@ setup(
         "browser": BROWSER,
         "dev": DEV,
     },
-    entry_points={"console_scripts": ["refavs = modeling_refavs.cli:main"]},
+    entry_points={"console_scripts": ["refavs = modeling_refavs.cli:run"]},
 )

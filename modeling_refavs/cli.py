@@ -1,9 +1,13 @@
 """The `refavs` command: dispatch only."""
 
 import argparse
+import atexit
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import NoReturn
 
 from .commands import (
     ablate,
@@ -74,6 +78,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
 
 
+def run() -> NoReturn:
+    """`main`, as a program that ends without taking apart what the system frees anyway: with torch,
+    Python needs a second for that."""
+    status = main()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # whoever read it is gone
+            stream.flush()
+    os._exit(status)
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="refavs", description="Segment the object that a sentence means in a video with sound."
@@ -85,4 +100,4 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -59,6 +59,15 @@ def test_help_needs_no_heavy_import():
     assert result.stdout.endswith("[]\n")
 
 
+def test_the_program_ends_with_all_that_was_said_and_done():
+    code = (
+        "import atexit; from modeling_refavs import cli; atexit.register(print, 'left'); "
+        "cli.main = lambda: print('done') or 3; cli.run()"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (result.stdout, result.returncode) == ("done\nleft\n", 3)
+
+
 def test_segment_writes_everything_that_was_asked_for(
     write_clip, model, tmp_path, capsys, monkeypatch
 ):

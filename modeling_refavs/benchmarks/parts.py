@@ -517,11 +517,13 @@ def _renderings(video: Path, options: Options) -> dict[str, Callable[[], tuple[f
 def _load(model: str) -> None:
     """Import what `refavs segment` does and load the model, in a process of its own."""
     code = f"""
+import os
 from modeling_refavs.utils.processes import no_garbage_collection
 with no_garbage_collection():
     import torch
     from modeling_refavs.inference.loading import load_model
     load_model({model!r}, torch.device("cpu"))
+os._exit(0)  # as `refavs` ends
 """
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
