@@ -31,7 +31,7 @@ def can_segment_in_one_pass(
 ) -> bool:
     """Whether the masks of a second need nothing that comes after it, and the file says how long it
     is, which captions show from the first frame on."""
-    if model.config.model_type != "refavs" or info.duration is None:
+    if model.config.model_type != "refavs" or not info.duration:
         return False
     is_aligned = getattr(processor.feature_extractor, "mode", "aligned") == "aligned"
     return is_aligned and seen_rate(info, rate) <= 1 and not smoothing

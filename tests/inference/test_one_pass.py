@@ -158,6 +158,7 @@ def test_each_frame_is_decoded_once_and_each_mask_up_sampled_once(
         ({"smoothing": 0.5}, False),
         ({"smoothing": 0.0}, True),
         ({"declared": None}, False),
+        ({"declared": 0.0}, False),
         ({"model_type": "refavs-released"}, False),
         ({"mode": "released"}, False),
     ],
