@@ -222,9 +222,11 @@ class RefAVSGroundingConfig(RefAVSPreTrainedConfig):
             `use_alignment`.
         alignment_weight, naming_weight: how much that likeness and those names count, chosen on a
             validation split as the bias is.
-        stability_weight: how much the stability of a query's mask is added to its object score, see
-            [`mask_stability`]; chosen in the same way.
-        average_masks: see [`combine_queries`].
+        object_head_size: width of [`RefAVSObjectHead`], which chooses among the queries in place of
+            the object scores that the fields above weigh; the bias is added to its logits, but for
+            that of nothing, and `grounding_weight` weighs the choice alone; 0: there is none. It
+            needs `vocabulary_size`, and has no effect where `use_text_cues` or `use_audio_cues` is
+            off.
         use_iou_head: the IoU of each mask with the truth is predicted, see [`RefAVSIoUHead`]. It
             changes no mask.
     """
@@ -240,14 +242,12 @@ class RefAVSGroundingConfig(RefAVSPreTrainedConfig):
     vocabulary_size: int = 0
     alignment_weight: float = 1.0
     naming_weight: float = 1.0
-    stability_weight: float = 0.0
-    average_masks: bool = True
+    object_head_size: int = 0
     use_iou_head: bool = False
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
-        weights = ("object_score_bias", "alignment_weight", "naming_weight", "stability_weight")
-        for name in weights:
+        for name in ("object_score_bias", "alignment_weight", "naming_weight"):
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} must be a finite number, got {getattr(self, name)}")
         for name in ("grounding_weight", "use_alignment"):
@@ -257,6 +257,8 @@ class RefAVSGroundingConfig(RefAVSPreTrainedConfig):
                 )
         if self.vocabulary_size and not self.use_alignment:
             raise ValueError("vocabulary_size needs use_alignment")
+        if self.object_head_size and not self.vocabulary_size:
+            raise ValueError("object_head_size needs vocabulary_size")
 
 
 def use_four_stages(backbone: PreTrainedConfig) -> None:
@@ -372,6 +374,11 @@ class RefAVSConfig(RefAVSSegmentationConfig):
         wanted = self.grounding_config.use_audio_memory_cue
         return wanted and self.use_audio_cues and self.use_cached_memory
 
+    @property
+    def has_object_head(self) -> bool:
+        wanted = self.grounding_config.object_head_size > 0
+        return wanted and self.use_text_cues and self.use_audio_cues
+
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """See [`LEGACY_FIELDS`]; both what was saved and what wins over it may have them."""
@@ -419,6 +426,11 @@ class RefAVSConfig(RefAVSSegmentationConfig):
             raise ValueError(
                 "hidden_size must be a multiple of num_attention_heads, got "
                 f"{self.hidden_size} and {self.num_attention_heads}"
+            )
+        if self.grounding_config.object_head_size % self.num_attention_heads:
+            raise ValueError(
+                "grounding_config.object_head_size must be a multiple of num_attention_heads, got "
+                f"{self.grounding_config.object_head_size} and {self.num_attention_heads}"
             )
         if self.hidden_size % 4:
             raise ValueError(

@@ -410,6 +410,11 @@ class RefAVSCrossAttentionTransformer(nn.Module):
         )
         self.update_projection = nn.Linear(config.hidden_size, config.hidden_size)
 
+    @property
+    def changes_queries(self) -> bool:
+        """Has it learned to?"""
+        return any(bool(parameter.any()) for parameter in self.update_projection.parameters())
+
     def forward(
         self, queries: torch.Tensor, cues: torch.Tensor, cue_mask: torch.Tensor
     ) -> torch.Tensor:

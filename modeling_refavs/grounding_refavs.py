@@ -95,8 +95,11 @@ class RefAVSNamingHead(nn.Module):
         Returns:
             `(frames, num_queries)`.
         """
-        shown = self.classifier(features).softmax(-1)
-        return self.weight * (shown @ named.unsqueeze(-1)).squeeze(-1)
+        return self.weight * (self.classify(features) @ named.unsqueeze(-1)).squeeze(-1)
+
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
+        """`(..., C)` to the probabilities of the classes, `(..., classes)`."""
+        return self.classifier(features).softmax(-1)
 
 
 @dataclass
@@ -109,7 +112,6 @@ class RefAVSEvidence:
             how much of them is taken in.
         frame_tokens: F_V `(rows, tokens, C)`, and `named_classes (rows, classes)`: None without
             `naming`.
-        stability_weight: how much of [`mask_stability`] is taken in.
     """
 
     grounding_logits: torch.Tensor | None = None
@@ -117,12 +119,11 @@ class RefAVSEvidence:
     named_classes: torch.Tensor | None = None
     grounding_weight: float = 0.0
     naming: RefAVSNamingHead | None = None
-    stability_weight: float = 0.0
 
     def of_rows(self, rows: torch.Tensor | slice) -> "RefAVSEvidence":
         parts = (self.grounding_logits, self.frame_tokens, self.named_classes)
         parts = (None if part is None else part[rows] for part in parts)
-        return RefAVSEvidence(*parts, self.grounding_weight, self.naming, self.stability_weight)
+        return RefAVSEvidence(*parts, self.grounding_weight, self.naming)
 
     def add_to(self, class_logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         """Object scores `(rows, num_queries, 2)` with what else speaks for each query's mask, of
@@ -134,9 +135,6 @@ class RefAVSEvidence:
         if self.naming is not None:
             shown = pool_under_masks(masks, self.frame_tokens)
             added.append(self.naming(shown, self.named_classes))
-        if self.stability_weight:
-            stability = mask_stability(masks).to(class_logits.dtype)
-            added.append(self.stability_weight * stability)
         if not added:
             return class_logits
         added = sum(added)

@@ -47,7 +47,10 @@ from .grounding_refavs import (
     RefAVSNamingHead,
     grounding_criterion,
     iou_criterion,
+    mask_iou,
     mean_token,
+    normalise,
+    pool_under_masks,
 )
 from .loss_refavs import RefAVSLossCounts, set_criterion
 from .mask2former_refavs import RefAVSMask2FormerModel, RefAVSPixels
@@ -62,6 +65,17 @@ from .modeling_outputs_refavs import (
     of_expressions,
     of_steps,
     split_inputs,
+)
+from .object_head_refavs import (
+    RefAVSObjectHead,
+    RefAVSObjects,
+    add_bias,
+    choose_query,
+    compare,
+    describe_objects,
+    object_criterion,
+    object_scores,
+    weigh_choice,
 )
 from .video_session_refavs import (
     RefAVSVideoInferenceSession,
@@ -109,6 +123,8 @@ class RefAVSPreTrainedModel(StrictLoadingMixin, RefAVSEncodersMixin, PreTrainedM
         elif isinstance(module, RefAVSCrossAttentionTransformer):
             init.zeros_(module.update_projection.weight)
             init.zeros_(module.update_projection.bias)
+        elif isinstance(module, RefAVSObjectHead):
+            init.ones_(module.direct)
         elif isinstance(module, RefAVSAlignmentHead):
             init.zeros_(module.gates.weight)
             init.zeros_(module.gates.bias)
@@ -177,7 +193,7 @@ class RefAVSPreTrainedModel(StrictLoadingMixin, RefAVSEncodersMixin, PreTrainedM
 class RefAVSModel(RefAVSPreTrainedModel):
     """EEMC without its class head: clips and sentences in, mask queries and their masks out."""
 
-    _keys_to_ignore_on_load_unexpected = (r"^(class|cue|iou)_predictor\.",)
+    _keys_to_ignore_on_load_unexpected = (r"^(class|cue|iou|object)_predictor\.",)
 
     def __init__(self, config: RefAVSConfig):
         super().__init__(config)
@@ -445,6 +461,10 @@ class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
         self.loss_names = ("loss_mask", "loss_dice", "loss_cross_entropy")
         if self.cue_predictor is not None:
             self.loss_names += ("loss_cue",)
+        self.object_predictor = None
+        if config.has_object_head:
+            self.object_predictor = RefAVSObjectHead(config)
+            self.loss_names += ("loss_object",)
         self.iou_predictor = None
         if config.grounding_config.use_iou_head:
             self.iou_predictor = RefAVSIoUHead(config)
@@ -454,6 +474,23 @@ class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
     def encode_clips(self, *args, **kwargs) -> RefAVSClipFeatures:
         """Once a clip: see [`RefAVSModel.encode_clips`]."""
         return self.model.encode_clips(*args, **kwargs)
+
+    def find_objects(self, clip_features: RefAVSClipFeatures) -> tuple[RefAVSObjects, torch.Tensor]:
+        """What the queries show whatever is asked, a row for each frame of each clip, and their
+        `masks_queries_logits (rows, num_queries, h, w)`.
+
+        Raises:
+            ValueError: CATF has learned to change the queries by what is asked.
+        """
+        if self.model.catf.changes_queries:
+            raise ValueError("the model's queries follow what is asked: its CATF is trained")
+        levels, pixels = clip_features.multi_scale_features, clip_features.mask_features
+        decoder = self.model.mask2former.transformer_module
+        queries = decoder.start_queries(pixels.shape[0] * pixels.shape[1], pixels.device)
+        states, masks = decoder(queries, levels, pixels)
+        frames = of_steps(clip_features.frame_features, clip_features.step_index)
+        tokens = self.model.cue_projection.pool_frames(frames).flatten(0, 1)
+        return describe_objects(masks, self.class_predictor(states[-1]), tokens), masks
 
     def segment(
         self,
@@ -474,6 +511,12 @@ class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
             loss_counts: what the loss is a mean over, if this is one of several calls before an
                 update.
         """
+        if self.object_predictor is not None:
+            count_expressions(clip_features, input_ids, text_features, clip_index)
+            text_features, attention_mask = self.model.encode_text(
+                input_ids, attention_mask, text_features
+            )
+            input_ids = None
         outputs = self.model.segment(
             clip_features, input_ids, attention_mask, clip_index, text_features, memory
         )
@@ -482,21 +525,31 @@ class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
         )
         evidence = self._gather_evidence(outputs, clip_features, clip_index)
         class_logits = [self.class_predictor(states) for states in outputs.query_hidden_states]
-        loss = parts = None
+        loss = parts = object_logits = None
+        if self.object_predictor is not None:
+            object_logits = self._choose_objects(
+                outputs, evidence, clip_features, clip_index, text_features, attention_mask
+            )
         if mask_labels is not None:
             loss, parts = self._compute_loss(
                 outputs, class_logits, evidence, mask_labels, frame_mask, loss_counts
             )
+            if object_logits is not None:
+                loss_object = self._object_loss(outputs, object_logits, mask_labels, frame_mask)
+                loss, parts["loss_object"] = loss + loss_object, loss_object.detach()
         masks_queries_logits = outputs.masks_queries_logits.unflatten(0, frame_mask.shape)
-        class_logits = evidence.add_to(class_logits[-1], outputs.masks_queries_logits)
-        referred, nothing = class_logits.unflatten(0, frame_mask.shape).unbind(-1)
-        referred = referred + self.config.grounding_config.object_score_bias
-        class_queries_logits = torch.stack([referred, nothing], dim=-1)
-        mask_logits, presence_logits = combine_queries(
-            masks_queries_logits,
-            class_queries_logits,
-            self.config.grounding_config.average_masks,
-        )
+        bias = self.config.grounding_config.object_score_bias
+        if object_logits is None:
+            class_logits = evidence.add_to(class_logits[-1], outputs.masks_queries_logits)
+            referred, nothing = class_logits.unflatten(0, frame_mask.shape).unbind(-1)
+            class_queries_logits = torch.stack([referred + bias, nothing], dim=-1)
+            mask_logits, presence_logits = combine_queries(
+                masks_queries_logits, class_queries_logits
+            )
+        else:
+            object_logits = add_bias(object_logits, bias).unflatten(0, frame_mask.shape)
+            class_queries_logits = object_scores(object_logits)
+            mask_logits, presence_logits = choose_query(masks_queries_logits, object_logits)
         iou_scores = None
         if self.iou_predictor is not None:
             queries = (masks_queries_logits, class_queries_logits)
@@ -588,7 +641,6 @@ class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
         evidence = RefAVSEvidence(
             grounding_weight=config.grounding_weight,
             naming=self.model.naming,
-            stability_weight=config.stability_weight,
         )
         if self.cue_predictor is not None:
             evidence.grounding_logits = self.cue_predictor(outputs).flatten(0, 1)
@@ -598,6 +650,61 @@ class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
             evidence.frame_tokens = of_expressions(pooled, clip_index).flatten(0, 1)
             evidence.named_classes = outputs.named_classes.repeat_interleave(frames.shape[1], dim=0)
         return evidence
+
+    def _choose_objects(
+        self,
+        outputs: RefAVSModelOutput,
+        evidence: RefAVSEvidence,
+        clip_features: RefAVSClipFeatures,
+        clip_index: torch.Tensor | None,
+        text_features: torch.Tensor,
+        text_mask: torch.Tensor,
+    ) -> torch.Tensor:
+        """Logits of [`RefAVSObjectHead`] for each frame of each expression, the choice among
+        queries weighed by what the cues point at and, as far as the expression asks for it, by
+        the sound."""
+        objects = describe_objects(
+            outputs.masks_queries_logits,
+            self.class_predictor(outputs.query_hidden_states[-1]),
+            evidence.frame_tokens,
+        )
+        projection, naming = self.model.cue_projection, self.model.naming
+
+        def of_frames(values: torch.Tensor) -> torch.Tensor:
+            frames = of_steps(of_expressions(values, clip_index), clip_features.step_index)
+            return frames.flatten(0, 1)
+
+        audio = of_frames(projection.project_audio(clip_features.audio_features).squeeze(2))
+        audio_mask = of_frames(clip_features.audio_mask)
+        frames = len(audio) // len(text_features)
+        text = projection.project_text(text_features).repeat_interleave(frames, dim=0)
+        named = naming.naming(text_features).repeat_interleave(frames, dim=0)
+        text_features = text_features.repeat_interleave(frames, dim=0)
+        text_mask = text_mask.repeat_interleave(frames, dim=0)
+        classes, visual = naming.classify(objects.shown), projection.visual(objects.shown)
+        likenesses = compare(classes, visual, named, text, text_mask, audio, audio_mask)
+        logits = self.object_predictor(
+            objects, likenesses, text_features, text_mask, audio, audio_mask
+        )
+        gates = self.model.alignment.gates(normalise(mean_token(text, text_mask)))
+        pointed = evidence.grounding_logits.unsqueeze(-1)
+        pointed = pool_under_masks(outputs.masks_queries_logits, pointed).squeeze(-1)
+        pointed = self.config.grounding_config.grounding_weight * pointed
+        return weigh_choice(logits, pointed + gates[:, 1:] * likenesses.sound)
+
+    def _object_loss(
+        self,
+        outputs: RefAVSModelOutput,
+        object_logits: torch.Tensor,
+        mask_labels: torch.Tensor,
+        frame_mask: torch.Tensor,
+    ) -> torch.Tensor:
+        """The criterion of the object head on every real frame."""
+        real = frame_mask.flatten()
+        masks, labels = outputs.masks_queries_logits[real], mask_labels.flatten(0, 1)[real]
+        iou = mask_iou(masks, labels.unsqueeze(1).expand(-1, masks.shape[1], -1, -1))
+        shown = labels.flatten(1).any(dim=1)
+        return object_criterion(object_logits[real].float(), iou * shown[:, None], shown)
 
     def _compute_loss(
         self,

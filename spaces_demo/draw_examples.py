@@ -63,7 +63,7 @@ PHOTOGRAPHS = {
 }  # picture, radius, centre, recording, what one hears
 BEAR_GROUND = "backgrounds/mate-Blinds.jpg"
 BEAR_SEED, BEAR_PRESENCE, CELLO_PRESENCE = 523, (0.0, 7.6), (2.6, float(SECONDS))
-PHOTO_CLIPS = {"lion_first": ("lion", "rooster"), "rooster_first": ("rooster", "lion")}
+PHOTO_CLIPS = {"lion_first": ("lion", "rooster")}
 
 
 def make_photo_scene(order: tuple[str, str]) -> Scene:

@@ -1,5 +1,6 @@
 """`refavs pretrain`: a synthetic tree in, the three pretrained parts of EEMC out; `refavs
-pretrain-decoders`: a frozen backbone and photographs in, a Mask2Former out."""
+pretrain-decoders`: a frozen backbone and photographs in, a Mask2Former out;
+`refavs train-object-head`: a model and photographs in, the same with an object head out."""
 
 import argparse
 import json
@@ -71,6 +72,32 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: %(default)s")
     parser.set_defaults(run=run_decoders)
 
+    parser = commands.add_parser(
+        "train-object-head",
+        help="train the head that chooses among the objects of a frame, on clips of photographs",
+        description="Train the object head alone on clips that are drawn from a library: a model "
+        "with its processor. The same command goes on with a training that was stopped.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="folder of a model of photo_small.yaml")
+    parser.add_argument("classifier", metavar="CLASSIFIER", help="folder of its image classifier")
+    parser.add_argument("library", metavar="LIBRARY", help="that `refavs library build` wrote")
+    parser.add_argument("output", metavar="OUT", help="folder for the model")
+    parser.add_argument(
+        "--clips",
+        type=int,
+        default=1600,
+        metavar="N",
+        help="to learn from; what the model makes of them is kept, 0.4 MB each; default: "
+        "%(default)s",
+    )
+    parser.add_argument("--steps", type=int, default=1500, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--batch-size", type=int, default=12, metavar="N", help="clips; default: %(default)s"
+    )
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=28, metavar="S", help="default: %(default)s")
+    parser.set_defaults(run=run_object_head)
+
 
 def run(args: argparse.Namespace) -> None:
     from ..research.pretrain import pretrain
@@ -98,6 +125,23 @@ def run_decoders(args: argparse.Namespace) -> None:
         Path(args.output),
         Path(args.recipe or PHOTO_RECIPE),
         args.composites,
+        args.steps,
+        args.batch_size,
+        args.learning_rate,
+        args.seed,
+    )
+    print(json.dumps(scores, indent=1))
+
+
+def run_object_head(args: argparse.Namespace) -> None:
+    from ..research.train_object_head import train_object_head
+
+    scores = train_object_head(
+        args.model,
+        args.classifier,
+        args.library,
+        Path(args.output),
+        args.clips,
         args.steps,
         args.batch_size,
         args.learning_rate,

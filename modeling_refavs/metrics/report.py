@@ -17,13 +17,12 @@ import numpy as np
 from dataset_script.statistics import LENGTH_BINS, PAPER_COUNTS, length_bin, sentence_cues
 
 from ..utils.markdown import table
-from .calibration import expected_calibration_error, roc_auc
 from .refavs_fscore.refavs_fscore import pool as pool_fscore
 from .refavs_jaccard.refavs_jaccard import check_pooling
 from .refavs_jaccard.refavs_jaccard import pool as pool_jaccard
 from .refavs_noref.refavs_noref import pool as pool_answers
 from .refavs_null.refavs_null import pool as pool_null
-from .scoring import Record, SentenceScore
+from .scoring import Record, SentenceScore, expected_calibration_error, roc_auc
 
 
 SPLIT_NAMES = {"test_s": "Seen", "test_u": "Unseen", "test_n": "Null"}

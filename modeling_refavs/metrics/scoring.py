@@ -21,6 +21,9 @@ from .refavs_noref.refavs_noref import is_answered
 from .refavs_null.refavs_null import score_frames as predicted_shares
 
 
+NUM_BINS = 15  # of a calibration error, as in Guo et al., ICML 2017
+
+
 @dataclass(frozen=True)
 class Conventions:
     """How a mask is scored.
@@ -242,3 +245,37 @@ def read_records(folder: str | Path) -> Iterator[Record]:
 def _cut_torn_line(path: Path) -> None:
     if path.exists() and (text := path.read_bytes()) and not text.endswith(b"\n"):
         os.truncate(path, text.rfind(b"\n") + 1)
+
+
+def roc_auc(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The area under the ROC curve: how often a positive has the higher score than a negative; a
+    tie counts one half. NaN unless there are both.
+
+    Args:
+        scores: `(n,)`.
+        labels: `(n,)` bool.
+    """
+    positives = np.count_nonzero(labels)
+    negatives = len(labels) - positives
+    if not positives or not negatives:
+        return float("nan")
+    _, place, ties = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(ties) - (ties - 1) / 2)[place]  # from 1; the mean rank of what is equal
+    return float((ranks[labels].sum() - positives * (positives + 1) / 2) / positives / negatives)
+
+
+def expected_calibration_error(
+    probabilities: np.ndarray, labels: np.ndarray, num_bins: int = NUM_BINS
+) -> float:
+    """The mean distance between the probability and the share of positives, over bins of equal
+    width weighted by what falls into them (Guo et al., ICML 2017, Eq. 3). NaN for nothing.
+
+    Args:
+        probabilities: `(n,)` in [0, 1].
+        labels: `(n,)` bool.
+    """
+    if not len(labels):
+        return float("nan")
+    bins = np.minimum((probabilities * num_bins).astype(int), num_bins - 1)
+    excess = np.bincount(bins, probabilities - labels, num_bins)
+    return float(np.abs(excess).sum() / len(labels))

@@ -13,7 +13,6 @@ from PIL import Image
 from torch import nn
 
 from ..mask_rle import decode_rle
-from ..modeling_outputs_refavs import combine_queries
 from ..modeling_refavs import RefAVSForSegmentation
 from ..processing_refavs import RefAVSProcessor
 
@@ -54,22 +53,15 @@ def read_photographs() -> list[tuple[Image.Image, np.ndarray, dict]]:
 
 
 @torch.no_grad()
-def measure_natural(
-    model: RefAVSForSegmentation, processor: RefAVSProcessor, biases: tuple[float, ...] = (0.0,)
-) -> dict[float, NaturalScores]:
+def measure_natural(model: RefAVSForSegmentation, processor: RefAVSProcessor) -> NaturalScores:
     """
-    Args:
-        biases: to add to the object scores; the scores of each are told.
-
     Raises:
         ValueError: no photograph is there.
     """
     photographs = read_photographs()
     if not photographs:
         raise ValueError("neither gradio nor scikit-image is installed: there is no photograph")
-    likeliest, best = [], []
-    there: dict[float, list[float]] = {bias: [] for bias in biases}
-    absent: dict[float, list[float]] = {bias: [] for bias in biases}
+    there, absent, likeliest, best = [], [], [], []
     for picture, mask, entry in photographs:
         names = entry["names"]
         outputs = model(**processor(text=names + entry["absent"], frames=[picture]))
@@ -79,22 +71,11 @@ def measure_natural(
             overlaps = [_iou(query, mask) for query in queries[row]]
             likeliest.append(overlaps[first])
             best.append(max(overlaps))
-        for bias in biases:
-            answers, _ = combine_queries(
-                outputs.masks_queries_logits[:, 0],
-                outputs.class_queries_logits[:, 0] + torch.tensor([bias, 0.0]),
-                model.config.grounding_config.average_masks,
-            )
-            answers = _enlarge(answers.unsqueeze(1), mask.shape)[:, 0]
-            there[bias] += [_iou(answer, mask) for answer in answers[: len(names)]]
-            absent[bias] += [float(answer.mean() ** 0.5) for answer in answers[len(names) :]]
-    return {
-        bias: NaturalScores(
-            *(float(np.mean(values)) for values in (there[bias], absent[bias], likeliest, best)),
-            len(photographs),
-        )
-        for bias in biases
-    }
+        answers = _enlarge(outputs.mask_logits, mask.shape)[:, 0]
+        there += [_iou(answer, mask) for answer in answers[: len(names)]]
+        absent += [float(answer.mean() ** 0.5) for answer in answers[len(names) :]]
+    means = (float(np.mean(values)) for values in (there, absent, likeliest, best))
+    return NaturalScores(*means, len(photographs))
 
 
 def _enlarge(logits: torch.Tensor, shape: tuple[int, ...]) -> np.ndarray:

@@ -67,14 +67,14 @@ class Composites(torch.utils.data.Dataset):
         size = self.size
         side = round(size / rng.uniform(*PART)) if rng.random() < CROPPED else size
         pixels, masks = appearance.draw(scene, float(rng.integers(NUM_FRAMES)), side, side)
-        rows, columns = _around(rng, masks, side, size)
+        rows, columns = around(rng, masks, side, size)
         pixels, masks = pixels[rows, columns].copy(), masks[:, rows, columns].copy()
         for _ in range(rng.integers(DISTRACTORS + 1)):
             _cover_with_ground(rng, pixels, masks, appearance.cast(self.split))
-        return {"pixels": _degrade(rng, pixels), "masks": masks[masks.any(axis=(1, 2))]}
+        return {"pixels": degrade(rng, pixels), "masks": masks[masks.any(axis=(1, 2))]}
 
 
-def _around(
+def around(
     rng: np.random.Generator, masks: np.ndarray, side: int, size: int
 ) -> tuple[slice, slice]:
     """Rows and columns of a part of the picture, about the middle of one of its objects."""
@@ -118,7 +118,7 @@ def _cover_with_ground(
     masks &= alpha < 0.5
 
 
-def _degrade(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
+def degrade(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
     """What cameras and files do to a picture as a whole: other colours, none, a coarser grain,
     JPEG."""
     picture, size = Image.fromarray(pixels), len(pixels)

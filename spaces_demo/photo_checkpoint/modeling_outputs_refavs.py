@@ -172,7 +172,8 @@ class RefAVSSegmentationOutput(ModelOutput):
         iou_scores: `(expressions, frames)` in [0, 1], the predicted IoU of each mask with the
             truth, see [`RefAVSIoUHead`]; 0 in padding, None without that head.
         loss_parts: the weighted parts of `loss`: `loss_mask`, `loss_dice`, `loss_cross_entropy`,
-            `loss_cue` with a grounding head, and `loss_iou` with an IoU head.
+            `loss_cue` with a grounding head, `loss_object` with an object head, and `loss_iou` with
+            an IoU head.
         cue_hidden_states, cue_mask, memory, hidden_states, attentions, cross_attentions: as in
             [`RefAVSModelOutput`].
     """
@@ -219,7 +220,6 @@ class RefAVSStreamOutput:
 def combine_queries(
     masks_queries_logits: torch.Tensor,
     class_queries_logits: torch.Tensor,
-    average_masks: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One map and one presence for each frame: a sentence means one object, if any.
 
@@ -231,8 +231,6 @@ def combine_queries(
     Args:
         masks_queries_logits: `(..., num_queries, h, w)`.
         class_queries_logits: `(..., num_queries, 2)`.
-        average_masks: the mask is the mean of all that show the object, weighted with their
-            probabilities; or else the top query's, where the others show parts of it.
 
     Returns:
         `mask_logits (..., h, w)` and `presence_logits (...)`.
@@ -246,12 +244,7 @@ def combine_queries(
     shows_same = 2 * (inside @ top_mask.mT).squeeze(-1) > inside.sum(dim=-1)
     referred = referred * shows_same.scatter(-1, top_query, True)
     presence = referred.sum(dim=-1)
-    if average_masks:
-        weights = referred / presence.clamp(min=1)[..., None]
-    else:
-        weights = torch.zeros_like(referred).scatter(
-            -1, top_query, presence.clamp(max=1)[..., None]
-        )
+    weights = referred / presence.clamp(min=1)[..., None]
     weights = weights[..., None, :]
     combined = (weights @ masks.sigmoid()).squeeze(-2)
     # not 1 - combined: where that is small, rounding would be most of it

@@ -7,7 +7,6 @@ import pytest
 import scipy.stats
 from PIL import Image
 
-from modeling_refavs.metrics.calibration import expected_calibration_error, roc_auc
 from modeling_refavs.metrics.evaluation import Journal
 from modeling_refavs.metrics.gallery import Panel, choose_sentences, draw_gallery
 from modeling_refavs.metrics.report import (
@@ -24,7 +23,7 @@ from modeling_refavs.metrics.report import (
     read_splits,
     report_text,
 )
-from modeling_refavs.metrics.scoring import Conventions
+from modeling_refavs.metrics.scoring import Conventions, expected_calibration_error, roc_auc
 
 
 SECONDS = {"load": 0.1, "predict": 0.2, "score": 0.3}

@@ -2,7 +2,6 @@
 answer."""
 
 import copy
-from itertools import product
 
 import pytest
 import torch
@@ -616,23 +615,6 @@ def test_combine_queries_gives_one_of_two_uncertain_objects():
     assert (mask_logits[:, 2:] < -5).all()
 
 
-def test_queries_that_show_parts_leave_the_mask_whole():
-    whole, part = torch.full((4, 4), 8.0), torch.full((4, 4), -8.0)
-    part[:, :1] = 8.0
-    masks, classes = torch.stack([whole, part, part]), torch.tensor([[0.5, 0.0]] + 2 * [[0.4, 0.0]])
-    mean, presence = combine_queries(masks, classes)
-    alone, as_present = combine_queries(masks, classes, average_masks=False)
-    assert (mean[:, 1:] < 0).all()
-    assert (alone > 5).all()
-    torch.testing.assert_close(as_present, presence)
-    uncertain = classes - torch.tensor([2.0, 0.0])
-    alone, presence = combine_queries(masks, uncertain, average_masks=False)
-    torch.testing.assert_close(presence.sigmoid(), uncertain.softmax(-1)[:, 0].sum())
-    torch.testing.assert_close(alone.sigmoid(), presence.sigmoid() * whole.sigmoid())
-    model = make_model(grounding_config={"average_masks": False})
-    assert not model.config.grounding_config.average_masks
-
-
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -766,20 +748,6 @@ def test_naming_is_the_probability_of_the_classes_that_the_expression_names(inpu
                     seen = grid[frame] @ weights / weights.sum().clamp(min=1e-6)
                     expected = 2.5 * head.classifier(seen).softmax(-1) @ named
                     close(added[row, frame, query], torch.stack([expected, 0 * expected]))
-    model.train()(**inputs, mask_labels=torch.ones(4, 4, 24, 24)).loss.backward()
-
-
-def test_the_stability_of_a_mask_is_added_to_its_object_score(inputs):
-    model, plain = make_model(grounding_config={"stability_weight": 2.5}), make_model()
-    plain.load_state_dict(model.state_dict())
-    with torch.no_grad():
-        outputs, without = model(**inputs), plain(**inputs)
-    added = outputs.class_queries_logits - without.class_queries_logits
-    logits = outputs.masks_queries_logits
-    for place in product(*map(range, logits.shape[:3])):
-        sure, likely = ((logits[place] > bound).sum() for bound in (1, -1))
-        close(added[place], torch.tensor([2.5 * sure / max(1, likely), 0.0]))
-    assert added[..., 0].std() > 0.01
     model.train()(**inputs, mask_labels=torch.ones(4, 4, 24, 24)).loss.backward()
 
 

@@ -1,0 +1,353 @@
+"""Ours, not the paper's: which of the masks shows the object that the expression means, if any.
+
+Mask2Former's queries find the objects of a frame whatever is asked, where CATF (Eq. 5) has not
+learned to change them. The object head reads these objects together with the words and the sound
+of the step: a small transformer whose attention takes in how one lies to the other, how surely it
+is what a word names, and how near it is to the sound. It sees what an object is only by these
+likenesses, so that kinds which it never learned from are judged as others are.
+"""
+
+import math
+from dataclasses import dataclass, fields
+
+import torch
+from torch import nn
+
+from .configuration_refavs import RefAVSConfig
+from .grounding_refavs import mask_stability, mean_token, normalise, pool_under_masks
+
+
+SMALLEST = 1e-4  # share of the frame, below which a mask shows nothing
+NUM_FACTS = 10  # of an object, see `describe_objects`
+NUM_RELATIONS = 9  # of two objects, see `relate`
+BARRED = -1e4  # a logit
+
+
+@dataclass
+class RefAVSObjects:
+    """What the queries of each frame show, before any expression is asked.
+
+    Args:
+        shown: F_V under each mask, `(rows, num_queries, C)`.
+        facts: `(rows, num_queries, 10)`, see [`describe_objects`].
+        overlaps: `(rows, num_queries, num_queries, 2)`, of each mask with each other their IoU and
+            the first one's share inside the other.
+    """
+
+    shown: torch.Tensor
+    facts: torch.Tensor
+    overlaps: torch.Tensor
+
+    def of_rows(self, rows: torch.Tensor) -> "RefAVSObjects":
+        return RefAVSObjects(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+
+def describe_objects(
+    masks_queries_logits: torch.Tensor, class_logits: torch.Tensor, frame_tokens: torch.Tensor
+) -> RefAVSObjects:
+    """Ten facts of each mask: the root of its share of the frame; its middle, x and y; its left,
+    right, upper and lower end, all as shares of the frame's sides; its stability; its mean
+    probability; and how surely it shows an object at all.
+
+    Args:
+        masks_queries_logits: `(rows, num_queries, h, w)`.
+        class_logits: of the queries themselves, `(rows, num_queries, 2)`.
+        frame_tokens: F_V `(rows, tokens, C)`.
+    """
+    height, width = masks_queries_logits.shape[-2:]
+    # half precision cannot count pixels
+    wide = torch.promote_types(masks_queries_logits.dtype, torch.float32)
+    inside = (masks_queries_logits > 0).to(wide)
+    size = inside.sum((-1, -2)).clamp(min=1)
+    columns, rows = inside.amax(-2), inside.amax(-1)
+    x = torch.linspace(0, 1, width, device=inside.device, dtype=inside.dtype)
+    y = torch.linspace(0, 1, height, device=inside.device, dtype=inside.dtype)
+    facts = [
+        inside.mean((-1, -2)).sqrt(),
+        (inside.sum(-2) * x).sum(-1) / size,
+        (inside.sum(-1) * y).sum(-1) / size,
+        torch.where(columns > 0, x, 1.0).amin(-1),
+        torch.where(columns > 0, x, 0.0).amax(-1),
+        torch.where(rows > 0, y, 1.0).amin(-1),
+        torch.where(rows > 0, y, 0.0).amax(-1),
+        mask_stability(masks_queries_logits).to(wide),
+        (masks_queries_logits.sigmoid() * inside).sum((-1, -2)) / size,
+        class_logits[..., 0] - class_logits[..., 1],
+    ]
+    pixels = inside.flatten(2)
+    both = pixels @ pixels.transpose(1, 2)
+    either = size[:, :, None] + size[:, None] - both
+    overlaps = torch.stack([both / either, both / size[:, :, None]], dim=-1)
+    shown = pool_under_masks(masks_queries_logits, frame_tokens)
+    facts = torch.stack(facts, dim=-1).to(shown.dtype)
+    return RefAVSObjects(shown, facts, overlaps.to(shown.dtype))
+
+
+def relate(objects: RefAVSObjects) -> torch.Tensor:
+    """How each object lies to each other, `(rows, num_queries, num_queries, 9)`: the differences of
+    their middles, x and y, and sizes, the gaps between their ends, and how they overlap."""
+    size, x, y, left, right, upper, lower = objects.facts[..., :7].unbind(-1)
+
+    def less(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        return one[:, :, None] - other[:, None]
+
+    iou, share = objects.overlaps.unbind(-1)
+    places = [2 * less(x, x), 2 * less(y, y), 4 * less(size, size)]
+    gaps = [less(left, right), less(right, left), less(upper, lower)]
+    return torch.stack([*places, *gaps, iou, share, share.transpose(1, 2)], dim=-1)
+
+
+@dataclass
+class RefAVSLikenesses:
+    """How near objects, words and sound are to one another; a row for each frame of each
+    expression.
+
+    Args:
+        names: how surely each object is what each word names, `(rows, num_queries, L)`.
+        words: how near each is to each word in the shared space, `(rows, num_queries, L)`;
+        expression: and to the mean of the words, `(rows, num_queries)`.
+        sound: how near each object is to the sound, `(rows, num_queries)`, 0 where there is none;
+        word_sound: and each word, `(rows, L)`.
+        certainty: of what each object is, the highest probability of a class and the entropy of
+            all, `(rows, num_queries, 2)`.
+    """
+
+    names: torch.Tensor
+    words: torch.Tensor
+    expression: torch.Tensor
+    sound: torch.Tensor
+    word_sound: torch.Tensor
+    certainty: torch.Tensor
+
+
+def compare(
+    classes: torch.Tensor,
+    visual: torch.Tensor,
+    named_classes: torch.Tensor,
+    text: torch.Tensor,
+    text_mask: torch.Tensor,
+    audio: torch.Tensor,
+    audio_mask: torch.Tensor,
+) -> RefAVSLikenesses:
+    """
+    Args:
+        classes: probabilities of what each object is, `(rows, num_queries, classes)`.
+        visual: F'_V of each, `(rows, num_queries, D)`.
+        named_classes: `naming` of each word's F_T, see [`RefAVSNamingHead`], `(rows, L, classes)`.
+        text, text_mask: F'_T `(rows, L, D)`, and which tokens are real `(rows, L)`.
+        audio, audio_mask: F'_A `(rows, D)`, and which steps have sound `(rows,)`.
+    """
+    scale = visual.shape[-1] ** -0.5
+    visual, words = normalise(visual), normalise(text) * text_mask[..., None]
+    heard = normalise(audio) * audio_mask[:, None].to(audio.dtype)
+    named = named_classes * text_mask[..., None]
+    expression = normalise(mean_token(text, text_mask))
+    entropy = -torch.special.xlogy(classes, classes).sum(-1)
+    return RefAVSLikenesses(
+        names=classes @ named.transpose(1, 2),
+        words=scale * (visual @ words.transpose(1, 2)),
+        expression=scale * (visual @ expression[..., None]).squeeze(-1),
+        sound=scale * (visual @ heard[..., None]).squeeze(-1),
+        word_sound=scale * (words @ heard[..., None]).squeeze(-1),
+        certainty=torch.stack([classes.amax(-1), entropy / 5], dim=-1),
+    )
+
+
+class RefAVSObjectLayer(nn.Module):
+    """Self-attention with a bias for each pair of tokens, and feed-forward, each after a norm."""
+
+    def __init__(self, size: int, num_heads: int, dropout: float):
+        super().__init__()
+        self.num_heads = num_heads
+        self.attention_norm, self.feed_forward_norm = nn.LayerNorm(size), nn.LayerNorm(size)
+        self.input_projection = nn.Linear(size, 3 * size)
+        self.output_projection = nn.Linear(size, size)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(size, 2 * size), nn.ReLU(), nn.Dropout(dropout), nn.Linear(2 * size, size)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        """`(rows, S, D)`, and `(rows, heads, S, S)` that is added to the attention's logits."""
+        projected = self.input_projection(self.attention_norm(tokens))
+        heads = projected.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        attended = nn.functional.scaled_dot_product_attention(*heads, attn_mask=bias)
+        attended = self.output_projection(attended.transpose(1, 2).flatten(2))
+        tokens = tokens + self.dropout(attended)
+        return tokens + self.dropout(self.feed_forward(self.feed_forward_norm(tokens)))
+
+
+class RefAVSObjectHead(nn.Module):
+    """A logit for each query, that its mask shows the referred object, and one that none does: one
+    of them is true of a frame."""
+
+    def __init__(self, config: RefAVSConfig):
+        super().__init__()
+        size, num_heads = config.grounding_config.object_head_size, config.num_attention_heads
+        words = config.text_config.hidden_size
+        self.biases = config.num_cue_layers, num_heads
+
+        def two_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+            return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+
+        self.facts = two_layers(NUM_FACTS, size, size)
+        self.likeness = two_layers(8, size, size)
+        self.named_words, self.like_words = nn.Linear(words, size), nn.Linear(words, size)
+        self.words = nn.Linear(words, size)
+        self.sound = two_layers(config.hidden_size + 1, size, size)
+        self.kinds = nn.Embedding(4, size)  # object, word, sound, nothing
+        biases = math.prod(self.biases)
+        self.object_object = two_layers(NUM_RELATIONS, 32, biases)
+        self.object_word = nn.Linear(3, biases)
+        self.object_sound, self.word_sound = nn.Linear(2, biases), nn.Linear(1, biases)
+        self.layers = nn.ModuleList(
+            RefAVSObjectLayer(size, num_heads, config.dropout) for _ in range(config.num_cue_layers)
+        )
+        self.norm = nn.LayerNorm(size)
+        self.object_output, self.nothing_output = nn.Linear(size, 1), nn.Linear(size, 1)
+        self.direct = nn.Parameter(torch.ones(2))  # of names and likeness as they are
+
+    def forward(
+        self,
+        objects: RefAVSObjects,
+        likenesses: RefAVSLikenesses,
+        text_features: torch.Tensor,
+        text_mask: torch.Tensor,
+        audio: torch.Tensor,
+        audio_mask: torch.Tensor,
+    ) -> torch.Tensor:
+        """
+        Args:
+            objects, likenesses: of each row, a frame of an expression.
+            text_features, text_mask: F_T `(rows, L, C)`, and which tokens are real.
+            audio, audio_mask: F'_A `(rows, D)`, and which steps have sound `(rows,)`.
+
+        Returns:
+            `(rows, num_queries + 1)`, the last for nothing.
+        """
+        length = text_mask.sum(1)[:, None, None].clamp(min=1).to(text_features.dtype)
+        named = likenesses.names.sum(-1) / length[..., 0]
+        facts = torch.cat([4 * objects.facts[..., :-1] - 2, objects.facts[..., -1:]], dim=-1)
+        measures = (named, likenesses.expression, likenesses.sound)
+        compared = [part for measure in measures for part in (measure, less_best(measure))]
+        seen = torch.cat([torch.stack(compared, dim=-1), likenesses.certainty], dim=-1)
+        things = self.facts(facts) + self.likeness(seen)
+        things = things + (likenesses.names / length) @ self.named_words(text_features)
+        things = things + (likenesses.words / length) @ self.like_words(text_features)
+        heard = audio_mask[:, None].to(audio.dtype)
+        sound = self.sound(torch.cat([normalise(audio) * heard, heard], dim=-1))
+        nothing = self.kinds.weight[3].expand(len(sound), 1, -1)
+        tokens = [things, self.words(text_features), sound[:, None]]
+        tokens = [part + self.kinds.weight[kind] for kind, part in enumerate(tokens)]
+        tokens = torch.cat([*tokens, nothing], dim=1)
+        shows = objects.facts[..., 0].square() > SMALLEST
+        real = [shows, text_mask.bool(), shows.new_ones(len(shows), 2)]
+        bias = self._relate(objects, likenesses, tokens.shape[1])
+        bias = bias.masked_fill(~torch.cat(real, dim=1)[:, None, None, None], BARRED)
+        for layer, added in zip(self.layers, bias.unbind(1), strict=True):
+            tokens = layer(tokens, added)
+        tokens = self.norm(tokens)
+        logits = self.object_output(tokens[:, : shows.shape[1]]).squeeze(-1)
+        logits = logits + self.direct[0] * named + self.direct[1] * likenesses.expression
+        logits = logits.masked_fill(~shows, BARRED)
+        return torch.cat([logits, self.nothing_output(tokens[:, -1])], dim=1)
+
+    def _relate(
+        self, objects: RefAVSObjects, likenesses: RefAVSLikenesses, tokens: int
+    ) -> torch.Tensor:
+        """`(rows, layers, heads, tokens, tokens)`."""
+        rows, queries, words = likenesses.names.shape
+        sound = queries + words
+        between = objects.facts.new_zeros(rows, tokens, tokens, math.prod(self.biases))
+        between[:, :queries, :queries] = self.object_object(relate(objects))
+        names = likenesses.names
+        named = self.object_word(torch.stack([names, likenesses.words, less_best(names)], dim=-1))
+        between[:, :queries, queries:sound] = named
+        between[:, queries:sound, :queries] = named.transpose(1, 2)
+        heard = torch.stack([likenesses.sound, less_best(likenesses.sound)], dim=-1)
+        between[:, :queries, sound] = between[:, sound, :queries] = self.object_sound(heard)
+        between[:, queries:sound, sound] = self.word_sound(likenesses.word_sound[..., None])
+        return between.permute(0, 3, 1, 2).unflatten(1, self.biases)
+
+
+def less_best(values: torch.Tensor) -> torch.Tensor:
+    """How far each is below the highest, over dimension 1."""
+    return values - values.amax(1, keepdim=True)
+
+
+def object_scores(logits: torch.Tensor) -> torch.Tensor:
+    """`(..., num_queries + 1)`, of which one is true, to `(..., num_queries, 2)`: that a query
+    shows the referred object, or that another does or none."""
+    shown = logits.log_softmax(-1)[..., :-1]
+    others = torch.log1p(-shown.exp().clamp(max=1 - 1e-6))
+    return torch.stack([shown, others], dim=-1)
+
+
+def add_bias(logits: torch.Tensor, bias: float) -> torch.Tensor:
+    """`(rows, num_queries + 1)` with `bias` on all but the last, which is of nothing."""
+    return torch.cat([logits[:, :-1] + bias, logits[:, -1:]], dim=1)
+
+
+def weigh_choice(logits: torch.Tensor, evidence: torch.Tensor) -> torch.Tensor:
+    """`(rows, num_queries + 1)` with `evidence (rows, num_queries)` on the choice among queries;
+    that any of them shows the object stays as likely."""
+    objects = logits[:, :-1]
+    weighed = objects + evidence
+    weighed = weighed + (objects.logsumexp(1) - weighed.logsumexp(1))[:, None]
+    return torch.cat([weighed, logits[:, -1:]], dim=1)
+
+
+def choose_query(
+    masks_queries_logits: torch.Tensor, logits: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mask of the likeliest query, and whether any query shows the object: others that are
+    likely show it too, or a part of it. A pixel is as sure as the less sure of the two.
+
+    Args:
+        masks_queries_logits: `(..., num_queries, h, w)`.
+        logits: `(..., num_queries + 1)`.
+
+    Returns:
+        `mask_logits (..., h, w)` and `presence_logits (...)`.
+    """
+    likeliest = logits[..., :-1].argmax(-1)[..., None, None, None]
+    masks = masks_queries_logits.take_along_dim(likeliest, dim=-3).squeeze(-3)
+    presence = logits[..., :-1].logsumexp(-1) - logits[..., -1]
+    return torch.minimum(masks, presence[..., None, None]), presence
+
+
+def object_criterion(logits: torch.Tensor, iou: torch.Tensor, shown: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy with the queries whose masks fit the referred object about as well as the best.
+    A frame where none fits counts for nothing.
+
+    Args:
+        logits: `(rows, num_queries + 1)`.
+        iou: of each mask with the object, `(rows, num_queries)`.
+        shown: which rows show it, `(rows,)` bool.
+    """
+    best = iou.amax(1, keepdim=True)
+    found = best.squeeze(1) > LEAST_IOU
+    targets = (iou / best.clamp(min=LEAST_IOU)) ** SHARPNESS
+    targets = targets / targets.sum(1, keepdim=True).clamp(min=1e-6)
+    targets = torch.cat([targets * shown[:, None], (~shown)[:, None].to(targets)], dim=1)
+    losses = -(targets * logits.log_softmax(-1)).sum(1)
+    counted = ~shown | found
+    return losses[counted].sum() / counted.sum().clamp(min=1)
+
+
+LEAST_IOU = 0.2  # of a mask that shows an object
+SHARPNESS = 12  # an IoU of 0.9 of the best has the weight 0.9 ** 12 = 0.28
+
+
+__all__ = [
+    "RefAVSLikenesses",
+    "RefAVSObjectHead",
+    "RefAVSObjects",
+    "add_bias",
+    "choose_query",
+    "compare",
+    "describe_objects",
+    "object_criterion",
+    "object_scores",
+    "weigh_choice",
+]

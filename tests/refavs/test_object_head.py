@@ -1,0 +1,281 @@
+"""The object head: what it reads of masks, words and sound, and that its scores are the
+answer's."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from modeling_refavs import RefAVSForSegmentation
+from modeling_refavs.grounding_refavs import pool_under_masks
+from modeling_refavs.object_head_refavs import (
+    RefAVSObjects,
+    choose_query,
+    compare,
+    describe_objects,
+    object_criterion,
+    object_scores,
+    relate,
+)
+from modeling_refavs.training.train import freeze_all_but
+from tests.conftest import SENTENCES, make_model
+
+
+NAMING = {"loss_weight": 1.0, "use_alignment": True, "vocabulary_size": 7}
+HEAD = {"grounding_config": {**NAMING, "object_head_size": 16}}
+close = torch.testing.assert_close
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_model(**HEAD).double()
+
+
+@pytest.fixture(scope="module")
+def inputs(processor, clip):
+    inputs = dict(processor(text=SENTENCES, **clip))
+    return {
+        name: value.double() if value.is_floating_point() else value
+        for name, value in inputs.items()
+    }
+
+
+def test_facts_are_those_of_the_pixels_inside():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(2, 3, 6, 9)) * 2
+    logits[0, 1] = -3  # an empty mask
+    classes = rng.normal(size=(2, 3, 2))
+    tokens = rng.normal(size=(2, 9, 4))
+    found = describe_objects(*map(torch.from_numpy, (logits, classes, tokens)))
+    for row, query in np.ndindex(2, 3):
+        inside = {tuple(place) for place in np.argwhere(logits[row, query] > 0)}
+        facts = found.facts[row, query].numpy()
+        y, x = (np.array(sorted(inside)).reshape(-1, 2) / [5, 8]).T
+        if inside:
+            ends = [x.mean(), y.mean(), x.min(), x.max(), y.min(), y.max()]
+        else:
+            ends = [0, 0, 1, 0, 1, 0]
+        sure = [1 / (1 + math.exp(-logits[row, query][place])) for place in inside]
+        stable = (logits[row, query] > 1).sum() / max(1, (logits[row, query] > -1).sum())
+        expected = [math.sqrt(len(inside) / 54), *ends, stable, np.mean(sure) if sure else 0]
+        np.testing.assert_allclose(facts, [*expected, -np.diff(classes[row, query])[0]], rtol=1e-6)
+        for other in range(3):
+            second = {tuple(place) for place in np.argwhere(logits[row, other] > 0)}
+            both, either = len(inside & second), len(inside | second)
+            shares = [both / max(1, either), both / max(1, len(inside))]
+            np.testing.assert_allclose(found.overlaps[row, query, other], shares, rtol=1e-6)
+
+
+def test_what_one_object_is_to_another():
+    facts = torch.zeros(1, 2, 10)
+    #                            size x  y  left right upper lower
+    facts[0, 0, :7] = torch.tensor([0.5, 0.2, 0.6, 0.1, 0.3, 0.5, 0.7])
+    facts[0, 1, :7] = torch.tensor([0.25, 0.8, 0.4, 0.6, 0.9, 0.2, 0.6])
+    overlaps = torch.tensor([[[[1.0, 1.0], [0.1, 0.2]], [[0.1, 0.4], [1.0, 1.0]]]])
+    between = relate(RefAVSObjects(torch.zeros(1, 2, 4), facts, overlaps))
+    close(between[0, 0, 1], torch.tensor([-1.2, 0.4, 1.0, -0.8, -0.3, -0.1, 0.1, 0.2, 0.4]))
+
+
+def test_likenesses_are_products_of_normalised_vectors():
+    torch.manual_seed(0)
+    visual, text, audio = torch.randn(2, 3, 8), torch.randn(2, 4, 8), torch.randn(2, 8)
+    classes, named = torch.rand(2, 3, 5).softmax(-1), torch.randn(2, 4, 5)
+    real = torch.tensor([[True, True, True, True], [True, True, False, False]])
+    heard = torch.tensor([True, False])
+    found = compare(classes, visual, named, text, real, audio, heard)
+
+    def alike(one, other):
+        one, other = ((part - part.mean()) / part.std(unbiased=False) for part in (one, other))
+        return (one * other).sum() / math.sqrt(8)
+
+    kwargs = {"rtol": 1e-4, "atol": 1e-4}
+    for row, query in np.ndindex(2, 3):
+        for word in range(4):
+            is_real = real[row, word]
+            expected = alike(visual[row, query], text[row, word]) * is_real
+            close(found.words[row, query, word], expected, **kwargs)
+            names = classes[row, query] @ named[row, word] * is_real
+            close(found.names[row, query, word], names, **kwargs)
+        mean = text[row][real[row]].mean(0)
+        close(found.expression[row, query], alike(visual[row, query], mean), **kwargs)
+        sound = alike(visual[row, query], audio[row]) * heard[row]
+        close(found.sound[row, query], sound, **kwargs)
+        certainty = torch.distributions.Categorical(classes[row, query]).entropy() / 5
+        close(found.certainty[row, query, 1], certainty, **kwargs)
+    close(found.word_sound[0, 1], alike(text[0, 1], audio[0]), **kwargs)
+    assert not found.word_sound[1].any()
+
+
+def test_scores_are_log_probabilities_of_one_thing_being_true():
+    logits = torch.tensor([[2.0, 0.5, -1.0, 1.0]], dtype=torch.double)
+    scores = object_scores(logits)
+    close(scores.softmax(-1)[..., 0], logits.softmax(-1)[:, :3])
+    close(scores.exp().sum(-1), torch.ones(1, 3, dtype=torch.double))
+
+
+def test_criterion_is_cross_entropy_with_the_masks_that_fit():
+    logits = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
+    iou = torch.tensor([[0.9, 0.81, 0.0], [0.1, 0.0, 0.15], [0.7, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    shown = torch.tensor([True, True, True, False])
+    logs = logits.log_softmax(-1)
+    first = -(logs[0, 0] + 0.9**12 * logs[0, 1]) / (1 + 0.9**12)
+    # of the second frame no mask fits, which is not the head's fault
+    expected = (first - logs[2, 0] - logs[3, 3]) / 3
+    close(object_criterion(logits, iou, shown), expected)
+    assert object_criterion(logits[:0], iou[:0], shown[:0]) == 0
+
+
+def test_the_head_alone_says_which_object_and_whether(model, inputs):
+    """Neither the weights of the other evidence nor what the cues point at change its scores."""
+    outputs = model(**inputs)
+    probabilities = outputs.class_queries_logits.softmax(-1)[..., 0]
+    assert (probabilities.sum(-1) <= 1).all()
+    assert probabilities.std() > 1e-3
+    weights = {"naming_weight": 9.0}
+    other = make_model(grounding_config={**HEAD["grounding_config"], **weights}).double()
+    other.load_state_dict(model.state_dict())
+    other.cue_predictor.weight.data.zero_()
+    close(other(**inputs).class_queries_logits, outputs.class_queries_logits)
+
+
+def test_a_bias_makes_every_object_likelier(model, inputs):
+    outputs = model(**inputs)
+    biased = make_model(grounding_config={**HEAD["grounding_config"], "object_score_bias": 1.5})
+    biased.double().load_state_dict(model.state_dict())
+    found = biased(**inputs)
+    close(found.presence_logits, outputs.presence_logits + 1.5)
+    before, after = (part.class_queries_logits.softmax(-1)[..., 0] for part in (outputs, found))
+    close(after / after.sum(-1, keepdim=True), before / before.sum(-1, keepdim=True))
+
+
+def test_what_the_cues_point_at_weighs_the_choice_alone(model, inputs):
+    outputs = model(**inputs)
+    weighed = make_model(grounding_config={**HEAD["grounding_config"], "grounding_weight": 1.5})
+    weighed.double().load_state_dict(model.state_dict())
+    found = weighed(**inputs)
+    close(found.presence_logits, outputs.presence_logits)
+    scores = [part.class_queries_logits.softmax(-1)[..., 0].log() for part in (outputs, found)]
+    clips = weighed.encode_clips(inputs["pixel_values"], inputs["input_features"])
+    cues = weighed.model.gather_cues(
+        clips, inputs["input_ids"], inputs["attention_mask"], inputs["clip_index"]
+    )
+    pointed = weighed.cue_predictor(cues)
+    masks = outputs.masks_queries_logits.flatten(0, 1)
+    pooled = pool_under_masks(masks, pointed.flatten(0, 1).unsqueeze(-1)).squeeze(-1)
+    change = (scores[1] - scores[0]).flatten(0, 1) - 1.5 * pooled
+    close(change, change[:, :1].expand_as(change))  # the same for all queries of a frame
+
+
+def test_the_answer_is_the_likeliest_mask_where_any_is_likely():
+    masks = torch.tensor([[[[3.0, -1.0]], [[4.0, 2.0]], [[-2.0, 0.5]]]])
+    logits = torch.tensor([[0.2, 0.3, -1.0, 0.5]])
+    mask, presence = choose_query(masks, logits)
+    close(presence.sigmoid(), logits.softmax(-1)[:, :3].sum(-1))
+    close(mask, torch.tensor([[[presence.item(), presence.item()]]]))  # surer than that it is there
+    mask, presence = choose_query(masks, logits + torch.tensor([3.0, 0.0, 0.0, 0.0]))
+    close(mask, torch.tensor([[[presence.item(), -1.0]]]))
+    mask, presence = choose_query(masks, logits + torch.tensor([0.0, 0.0, 0.0, 3.0]))
+    assert presence < 0
+    assert (mask < 0).all()
+
+
+def test_a_sentence_alone_equals_one_among_longer_ones(model, processor, clip, inputs):
+    together = model(**inputs)
+    for row, number in enumerate(inputs["clip_index"].tolist()):
+        length = int(inputs["attention_mask"][row].sum())
+        one = {
+            name: inputs[name][number : number + 1]
+            for name in ("pixel_values", "input_features", "input_features_mask")
+        }
+        ids = inputs["input_ids"][row : row + 1, :length]
+        alone = model(**one, input_ids=ids, attention_mask=torch.ones_like(ids))
+        close(alone.class_queries_logits[0], together.class_queries_logits[row])
+        close(alone.mask_logits[0], together.mask_logits[row])
+
+
+def test_steps_of_interest_equal_those_of_the_whole_clip(model, inputs):
+    steps = torch.tensor([1, 3])
+    frames = model.encode_clips(inputs["pixel_values"]).frame_features
+    some = {**inputs, "pixel_values": inputs["pixel_values"][:, steps], "frame_features": frames}
+    close(model(**some, step_index=steps).mask_logits, model(**inputs).mask_logits[:, steps])
+
+
+def test_the_order_of_queries_does_not_matter(model, inputs):
+    head = model.object_predictor
+    torch.manual_seed(0)
+    draw = lambda *shape: torch.randn(*shape, dtype=torch.double)  # noqa: E731
+    order = torch.tensor([2, 0, 3, 1])
+    facts, overlaps = draw(3, 4, 10), draw(3, 4, 4, 2)
+    size, words = model.config.hidden_size, model.config.text_config.hidden_size
+    shown, visual, classes = draw(3, 4, 8), draw(3, 4, size), draw(3, 4, 7).softmax(-1)
+    named, text, features = draw(3, 5, 7), draw(3, 5, size), draw(3, 5, words)
+    audio, real = draw(3, size), torch.ones(3, 5, dtype=torch.bool)
+    heard = torch.tensor([True, False, True])
+
+    def ask(queries):
+        objects = RefAVSObjects(
+            shown[:, queries], facts[:, queries], overlaps[:, queries][:, :, queries]
+        )
+        alike = compare(classes[:, queries], visual[:, queries], named, text, real, audio, heard)
+        return head(objects, alike, features, real, audio, heard)
+
+    as_they_are = ask(torch.arange(4))
+    close(ask(order), torch.cat([as_they_are[:, order], as_they_are[:, 4:]], dim=1))
+
+
+def test_objects_before_any_sentence_are_those_of_the_answers(model, inputs):
+    model = make_model(**HEAD).double()
+    clips = model.encode_clips(inputs["pixel_values"])
+    with pytest.raises(ValueError, match="its CATF is trained"):
+        model.find_objects(clips)
+    torch.nn.init.zeros_(model.model.catf.update_projection.weight)
+    torch.nn.init.zeros_(model.model.catf.update_projection.bias)
+    objects, masks = model.find_objects(clips)
+    outputs = model(**inputs)
+    frames = inputs["pixel_values"].shape[1]
+    for row, number in enumerate(inputs["clip_index"].tolist()):
+        own = slice(number * frames, (number + 1) * frames)
+        close(outputs.masks_queries_logits[row], masks[own])
+    assert objects.shown.shape[:2] == masks.shape[:2]
+
+
+def test_it_learns_alone_and_is_saved_and_loaded(inputs, tmp_path):
+    model = make_model(**HEAD).double()
+    assert "loss_object" in model.loss_names
+    freeze_all_but(model, ["object_predictor"])
+    outputs = model.train()(**inputs, mask_labels=torch.ones(4, 4, 24, 24))
+    outputs.loss_parts["loss_object"]  # one of the parts
+    outputs.loss.backward()
+    learned = {name for name, weight in model.named_parameters() if weight.grad is not None}
+    assert {name.partition(".")[0] for name in learned} == {"object_predictor"}
+    model.eval().save_pretrained(tmp_path)
+    again = RefAVSForSegmentation.from_pretrained(tmp_path, dtype=torch.double).eval()
+    close(again(**inputs).mask_logits, model(**inputs).mask_logits)
+    fresh = RefAVSForSegmentation(model.config)  # a head that has learned nothing
+    assert fresh.object_predictor.direct.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("ablation", ["use_text_cues", "use_audio_cues"])
+def test_an_ablation_has_no_head(inputs, ablation):
+    model = make_model(**{ablation: False}, **HEAD).double()
+    assert model.object_predictor is None
+    assert model(**inputs).mask_logits.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(dtype, inputs):
+    model = make_model(**HEAD)
+    single = {n: v.float() if v.is_floating_point() else v for n, v in inputs.items()}
+    half = {n: v.to(dtype) if v.is_floating_point() else v for n, v in inputs.items()}
+    expected = model(**single).class_queries_logits
+    found = model.to(dtype)(**half).class_queries_logits
+    assert found.isfinite().all()
+    close(found.float(), expected, rtol=0.2, atol=0.5)
+
+
+def test_mistakes():
+    with pytest.raises(ValueError, match="object_head_size needs vocabulary_size"):
+        make_model(grounding_config={"loss_weight": 1.0, "object_head_size": 16})
+    with pytest.raises(ValueError, match="multiple of num_attention_heads"):
+        make_model(grounding_config={**NAMING, "object_head_size": 17})
