@@ -535,7 +535,9 @@ class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
                 outputs, class_logits, evidence, mask_labels, frame_mask, loss_counts
             )
             if object_logits is not None:
-                loss_object = self._object_loss(outputs, object_logits, mask_labels, frame_mask)
+                loss_object = self._object_loss(
+                    outputs, object_logits, mask_labels, frame_mask, loss_counts
+                )
                 loss, parts["loss_object"] = loss + loss_object, loss_object.detach()
         masks_queries_logits = outputs.masks_queries_logits.unflatten(0, frame_mask.shape)
         bias = self.config.grounding_config.object_score_bias
@@ -698,13 +700,14 @@ class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
         object_logits: torch.Tensor,
         mask_labels: torch.Tensor,
         frame_mask: torch.Tensor,
+        counts: RefAVSLossCounts | None,
     ) -> torch.Tensor:
         """The criterion of the object head on every real frame."""
         real = frame_mask.flatten()
         masks, labels = outputs.masks_queries_logits[real], mask_labels.flatten(0, 1)[real]
         iou = mask_iou(masks, labels.unsqueeze(1).expand(-1, masks.shape[1], -1, -1))
         shown = labels.flatten(1).any(dim=1)
-        return object_criterion(object_logits[real].float(), iou * shown[:, None], shown)
+        return object_criterion(object_logits[real].float(), iou * shown[:, None], shown, counts)
 
     def _compute_loss(
         self,

@@ -15,6 +15,7 @@ from torch import nn
 
 from .configuration_refavs import RefAVSConfig
 from .grounding_refavs import mask_stability, mean_token, normalise, pool_under_masks
+from .loss_refavs import RefAVSLossCounts
 
 
 SMALLEST = 1e-4  # share of the frame, below which a mask shows nothing
@@ -316,7 +317,12 @@ def choose_query(
     return torch.minimum(masks, presence[..., None, None]), presence
 
 
-def object_criterion(logits: torch.Tensor, iou: torch.Tensor, shown: torch.Tensor) -> torch.Tensor:
+def object_criterion(
+    logits: torch.Tensor,
+    iou: torch.Tensor,
+    shown: torch.Tensor,
+    counts: RefAVSLossCounts | None = None,
+) -> torch.Tensor:
     """Cross-entropy with the queries whose masks fit the referred object about as well as the best.
     A frame where none fits counts for nothing.
 
@@ -324,6 +330,8 @@ def object_criterion(logits: torch.Tensor, iou: torch.Tensor, shown: torch.Tenso
         logits: `(rows, num_queries + 1)`.
         iou: of each mask with the object, `(rows, num_queries)`.
         shown: which rows show it, `(rows,)` bool.
+        counts: of more rows than these, if an update is gathered from several calls; its frames
+            are what the loss is a mean over, and else the frames that count.
     """
     best = iou.amax(1, keepdim=True)
     found = best.squeeze(1) > LEAST_IOU
@@ -332,7 +340,8 @@ def object_criterion(logits: torch.Tensor, iou: torch.Tensor, shown: torch.Tenso
     targets = torch.cat([targets * shown[:, None], (~shown)[:, None].to(targets)], dim=1)
     losses = -(targets * logits.log_softmax(-1)).sum(1)
     counted = ~shown | found
-    return losses[counted].sum() / counted.sum().clamp(min=1)
+    total = counted.sum() if counts is None else counts.frames
+    return losses[counted].sum() / total.clamp(min=1)
 
 
 LEAST_IOU = 0.2  # of a mask that shows an object

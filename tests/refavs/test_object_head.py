@@ -9,6 +9,7 @@ import torch
 
 from modeling_refavs import RefAVSForSegmentation
 from modeling_refavs.grounding_refavs import pool_under_masks
+from modeling_refavs.loss_refavs import RefAVSLossCounts
 from modeling_refavs.object_head_refavs import (
     RefAVSObjects,
     choose_query,
@@ -124,6 +125,9 @@ def test_criterion_is_cross_entropy_with_the_masks_that_fit():
     expected = (first - logs[2, 0] - logs[3, 3]) / 3
     close(object_criterion(logits, iou, shown), expected)
     assert object_criterion(logits[:0], iou[:0], shown[:0]) == 0
+    counts = RefAVSLossCounts(torch.tensor(3), torch.tensor(4))  # of an update in two parts
+    parts = [object_criterion(logits[p], iou[p], shown[p], counts) for p in ([0, 1], [2, 3])]
+    close(sum(parts), 3 / 4 * expected)
 
 
 def test_the_head_alone_says_which_object_and_whether(model, inputs):
