@@ -8,7 +8,7 @@ likenesses, so that kinds which it never learned from are judged as others are.
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -38,9 +38,6 @@ class RefAVSObjects:
     shown: torch.Tensor
     facts: torch.Tensor
     overlaps: torch.Tensor
-
-    def of_rows(self, rows: torch.Tensor) -> "RefAVSObjects":
-        return RefAVSObjects(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 def describe_objects(
