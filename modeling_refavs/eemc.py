@@ -250,11 +250,26 @@ class RefAVSCueMemory(ModelOutput):
 
 
 @dataclass
+class RefAVSObjectMemory(ModelOutput):
+    """What [`RefAVSObjectHead`] remembers, all 0 where there was nothing.
+
+    Args:
+        tracks: of the objects of the step before, `(expressions, num_queries, D + 8)`.
+        heard: the first sound and the sum of all, `(expressions, 2, D + 1)`.
+    """
+
+    tracks: torch.FloatTensor | None = None
+    heard: torch.FloatTensor | None = None
+
+
+@dataclass
 class RefAVSMemory(ModelOutput):
-    """The whole state between two calls of the model; without audio cues `audio` is None."""
+    """The whole state between two calls of the model; without audio cues `audio` is None, without
+    an object head `objects`."""
 
     audio: RefAVSCueMemory | None = None
     visual: RefAVSCueMemory | None = None
+    objects: RefAVSObjectMemory | None = None
 
     def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "RefAVSMemory":
         """The memory with `change` done to each of its tensors, whose rows are expressions."""
@@ -265,20 +280,21 @@ class RefAVSMemory(ModelOutput):
     def to_dict(self) -> dict[str, torch.Tensor]:
         """Its tensors by name, such as `visual.total`."""
         return {
-            f"{modality}.{name}": tensor
-            for modality, part in self.items()
-            for name, tensor in part.items()
+            f"{part}.{name}": tensor
+            for part, tensors in self.items()
+            for name, tensor in tensors.items()
         }
 
     @classmethod
     def from_dict(cls, tensors: dict[str, torch.Tensor]) -> "RefAVSMemory | None":
         """The inverse of `to_dict`; None if there is nothing to remember."""
-        parts = {
-            modality: RefAVSCueMemory(tensors[f"{modality}.total"], tensors[f"{modality}.count"])
-            for modality in ("audio", "visual")
-            if f"{modality}.total" in tensors
-        }
-        return cls(**parts) if parts else None
+        parts: dict[str, dict[str, torch.Tensor]] = {}
+        for name, tensor in tensors.items():
+            part, _, field = name.partition(".")
+            parts.setdefault(part, {})[field] = tensor
+        kinds = {"objects": RefAVSObjectMemory}
+        made = {part: kinds.get(part, RefAVSCueMemory)(**parts[part]) for part in parts}
+        return cls(**made) if made else None
 
 
 class RefAVSCachedMemory(nn.Module):
@@ -440,6 +456,7 @@ __all__ = [
     "RefAVSCueProjection",
     "RefAVSMemory",
     "RefAVSMultimodalIntegration",
+    "RefAVSObjectMemory",
     "RefAVSTemporalBimodalTransformer",
     "RefAVSTransformerLayer",
 ]

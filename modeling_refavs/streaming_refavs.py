@@ -1,7 +1,8 @@
 """RefAVSStream: a video or a live source, one second at a time, in constant memory.
 
-EEMC looks only back, and all that it keeps of the past is a mean (Eq. 3): second after second gives
-what the whole clip gives.
+EEMC looks only back, and all that it keeps of the past are means (Eq. 3) and, with an object head,
+the objects of the second before and the first sound: second after second gives what the whole clip
+gives.
 """
 
 import json
@@ -20,6 +21,7 @@ from safetensors.torch import save
 from .eemc import RefAVSMemory
 from .feature_extraction_refavs import SAMPLING_RATE, prepare_waveform
 from .modeling_outputs_refavs import RefAVSSegmentationOutput, RefAVSStreamOutput, mask_scores
+from .object_head_refavs import TRACKED
 from .video_refavs import to_rgb
 
 
@@ -235,13 +237,17 @@ class RefAVSStream:
         )
 
     def _expected_shape(self, name: str, num_rows: int) -> tuple[int | None, ...]:
-        modality, _, kind = name.partition(".")
-        num_tokens = {"audio": 1, "visual": self.model.config.visual_grid_size**2}.get(modality)
-        return (
-            (num_rows, num_tokens, self.model.config.hidden_size)
-            if kind == "total"
-            else (num_rows,)
-        )
+        config = self.model.config
+        return {
+            "audio.total": (num_rows, 1, config.hidden_size),
+            "visual.total": (num_rows, config.visual_grid_size**2, config.hidden_size),
+            "objects.tracks": (
+                num_rows,
+                config.mask2former_config.num_queries,
+                config.hidden_size + TRACKED,
+            ),
+            "objects.heard": (num_rows, 2, config.hidden_size + 1),
+        }.get(name, (num_rows,))
 
     @torch.no_grad()
     def _encode_text(self, expressions: list[str]) -> None:

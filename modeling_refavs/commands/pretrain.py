@@ -85,12 +85,12 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--clips",
         type=int,
-        default=1600,
+        default=2656,
         metavar="N",
         help="to learn from; what the model makes of them is kept, 0.4 MB each; default: "
         "%(default)s",
     )
-    parser.add_argument("--steps", type=int, default=1500, metavar="N", help="default: %(default)s")
+    parser.add_argument("--steps", type=int, default=1300, metavar="N", help="default: %(default)s")
     parser.add_argument(
         "--batch-size", type=int, default=12, metavar="N", help="clips; default: %(default)s"
     )

@@ -416,7 +416,8 @@ class FrameInference:
     def segment(
         self, chunk: tuple[int, Iterator[SampledFrame]], memory: RefAVSMemory | None
     ) -> ChunkOutput:
-        (second, frames), cues, parts, times, end = chunk, None, [], [], 0.0
+        (second, frames), parts, times, end = chunk, [], [], 0.0
+        cues = after = None  # of the first frame of the second
         while group := list(islice(frames, self.chunk_size)):
             inputs = self.processor(
                 frames=[frame.rgb for frame in group],
@@ -427,6 +428,7 @@ class FrameInference:
             features = self.model.encode_clips(**inputs.to(dtype=self.model.dtype))
             cues = features if cues is None else cues
             outputs = decode_with_cues(self.model, cues, features, self.tokens, memory)
+            after = outputs.memory if after is None else after
             parts.append((outputs.mask_logits, outputs.presence_logits, outputs.iou_scores))
             times += [frame.time for frame in group]
             end = group[-1].end
@@ -436,7 +438,7 @@ class FrameInference:
         return ChunkOutput(
             mask_logits,
             presence_logits,
-            outputs.memory,
+            after,
             min(end - second, 1.0),
             np.array(times),
             iou_scores,

@@ -6,6 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,19 @@ from dataset_script.schema import NUM_FRAMES
 from dataset_script.synthetic.appearance import appearance_of
 from dataset_script.synthetic.clips import SynthesisOptions, SyntheticClip, make_clip, split_of
 from dataset_script.synthetic.conditions import World
+from dataset_script.synthetic.scene import Scene
 from dataset_script.synthetic.sentences import Expression, as_null, find_expressions
 from dataset_script.synthetic.sounds import SAMPLE_RATE
 
 from ..modeling_refavs import RefAVSForSegmentation
 from ..object_head_refavs import (
+    RefAVSLikenesses,
+    RefAVSObjectHead,
     RefAVSObjects,
     compare,
+    hear,
     object_criterion,
+    remember,
 )
 from ..processing_refavs import RefAVSProcessor
 from ..training.class_names import FRAME_DEVIATION, embed_names, fit_linear, mix_names, spread
@@ -42,14 +48,22 @@ TRUTH = 96  # of the masks that queries are compared with
 # Of the grounding logits 0.3, by `val`: without them the choice is right in 0.67, with 0.3 in 0.68
 GROUNDING_CONFIG = {"object_head_size": 96, "object_score_bias": 0.0, "grounding_weight": 0.3}
 NULL_SHARE = 0.2  # of the clips, those whose sentences refer to nothing
-BORROWED = 3  # clips whose sentences are tried as null references of another
+OTHERS = 120  # clips whose sentences are tried as null references, of each clip those of some
+BORROWED = 3
 SENTENCES, STEPS = 4, 4  # of a clip at a time
-MORE_NULLS = 0.1  # of a clip's sentences, those of other clips that mean nothing in it
+MORE_NULLS = 0.07  # of a clip's sentences, those of other clips that mean nothing in it
+OTHER_SOUND = 0.15  # of the clips drawn, those that are heard with a recording of another
+NOT_SHOWN = 0.25  # of these, those with a recording of a kind that the clip does not show
 SWAPPED = 0.7  # of sentences, those read with the words of another of their form
-FOLDS = 4  # of kinds: F'_V of an object comes from a map that was fitted without its kind
+FOLDS = 4  # of kinds: what is seen and heard is projected by maps fitted without its kind
+NAMES = {"thing", "thing in the video", "thing to find", "group"}  # forms that only name a kind
+SOUNDING = "sounding"  # the form that asks what sounds, whatever it is
+SOUNDS = 0.3  # s of a second in which an object sounds alone, from which F'_A is fitted
+WHITENED = 0.1  # of the mean variance of an axis, added to that of each
 FITTED_IOU = 0.6  # of a query with the object that it is taken for in that fit
 SAME_IOU = 0.3  # of a query with the object whose fold it is of
 FITTED_STEPS = slice(0, None, 3)
+OF_WORDS = {"text_features": 1, "text_mask": 1, "word_sound": 1, "names": 2, "words": 2}
 SCORED = 100  # clips of the validation split
 
 
@@ -105,9 +119,15 @@ class DrawnClips(Dataset):
             "masks": masks.numpy(),
             "mel": heard["input_features"][0],
             "audible": heard["input_features_mask"][0].any(axis=-1),
+            "sounding": sounding_seconds(clip.scene),
             "kinds": [item.category for item in clip.scene.objects],
             "said": list(self._say(clip, index)),
         }
+
+    @cached_property
+    def others(self) -> list[tuple[Expression, ...]]:
+        """What is said of some of the clips, to be tried as null references of another."""
+        return [make_clip(self.options, number).expressions for number in self.numbers[:OTHERS]]
 
     def _say(self, clip: SyntheticClip, index: int) -> Iterator[Said]:
         """All templates that fit the scene, in one way each, and what is true of nothing in it."""
@@ -119,11 +139,21 @@ class DrawnClips(Dataset):
                 if found := find_expressions(world, template, language):
                     ways = found[rng.integers(len(found))]
                     said.append(ways[rng.integers(len(ways))])
-        for other in rng.choice(self.numbers, BORROWED):
-            nulls = (as_null(world, one) for one in make_clip(self.options, other).expressions)
+        for other in rng.choice(len(self.others), BORROWED):
+            nulls = (as_null(world, one) for one in self.others[other])
             said += [null for null in nulls if null is not None]
         for one in {one.text: one for one in said}.values():
             yield Said(" ".join(one.text.split()), -1 if one.fid is None else one.fid, form_of(one))
+
+
+def sounding_seconds(scene: Scene) -> np.ndarray:
+    """`(10, objects)`, how much of each second an object sounds, s."""
+    seconds = np.zeros((NUM_FRAMES, len(scene.objects)), dtype=np.float32)
+    for row, item in enumerate(scene.objects):
+        for start, end in item.sound.intervals if item.sound else ():
+            for step in range(NUM_FRAMES):
+                seconds[step, row] += max(0.0, min(end, step + 1) - max(start, step))
+    return seconds
 
 
 def form_of(expression: Expression) -> str:
@@ -146,6 +176,7 @@ class EncodedClips(Dataset):
 
     def make(self) -> None:
         """Those that are not there yet, by all processors: forked processes share the model."""
+        _ = self.clips.others  # once for all of them
         lacking = [index for index, path in enumerate(self.paths) if not path.exists()]
         subset = torch.utils.data.Subset(self, lacking)
         loader = DataLoader(subset, batch_size=None, num_workers=os.cpu_count())
@@ -191,7 +222,32 @@ def encode_clip(
         "audio_features": encoded.audio_features[0],
     }
     arrays = {name: array.half().numpy() for name, array in arrays.items()}
-    return {**arrays, "audible": clip["audible"]}
+    return {**arrays, "audible": clip["audible"], "sounding": clip["sounding"]}
+
+
+@dataclass(frozen=True)
+class Text:
+    """What the model reads in a sentence, in float16: F_T `(L, C)`, F'_T `(L, D)`, and which
+    classes each token names `(L, classes)`, see [`RefAVSNamingHead`]."""
+
+    words: torch.Tensor
+    projected: torch.Tensor
+    named: torch.Tensor
+
+
+@torch.no_grad()
+def read_texts(
+    model: RefAVSForSegmentation, processor: RefAVSProcessor, texts: set[str]
+) -> dict[str, Text]:
+    parts, read, ordered = model.base_model, {}, sorted(texts)
+    for start in range(0, len(ordered), 64):
+        part = ordered[start : start + 64]
+        tokens = processor(part, return_tensors="pt")
+        states, mask = parts.encode_text(tokens["input_ids"], tokens["attention_mask"])
+        projected, named = parts.cue_projection.project_text(states), parts.naming.naming(states)
+        for text, real, *rows in zip(part, mask, states, projected, named, strict=True):
+            read[text] = Text(*(row[real].half() for row in rows))
+    return read
 
 
 class ObjectQuestions(Dataset):
@@ -199,27 +255,29 @@ class ObjectQuestions(Dataset):
     from `(seed, n)`.
 
     Args:
-        clips: as [`EncodedClips`] reads them.
-        visual: F'_V of each clip's queries, `(10, num_queries, D)`.
-        words: F_T of each text, `(L, C)` float16.
+        clips: as [`EncodedClips`] reads them, with what [`ObjectProjections.add_to`] adds.
+        texts: all that is said of them.
         length: of the training.
+        sounds: F'_A of seconds in which an object of a kind sounds alone, `(n, D)` each.
     """
 
     def __init__(
         self,
         clips: list[dict[str, Any]],
-        visual: list[torch.Tensor],
-        words: dict[str, torch.Tensor],
+        texts: dict[str, Text],
         length: int,
         seed: int,
         swapped: float = SWAPPED,
+        sounds: dict[str, torch.Tensor] | None = None,
     ):
-        self.clips, self.visual, self.words = clips, visual, words
+        self.clips, self.texts, self.sounds = clips, texts, sounds or {}
         self.length, self.seed, self.swapped = length, seed, swapped
+        said = [one for clip in clips for one in clip["said"]]
         alike = defaultdict(set)
-        for one in (one for clip in clips for one in clip["said"]):
-            alike[one.form, len(words[one.text])].add(one.text)
+        for one in said:
+            alike[self._likeness(one)].add(one.text)
         self.alike = {key: sorted(texts) for key, texts in alike.items()}
+        self.about_sound = sorted({one.text for one in said if one.form == SOUNDING})
 
     def __len__(self) -> int:
         return self.length
@@ -227,55 +285,101 @@ class ObjectQuestions(Dataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng([self.seed, index])
         number = int(rng.integers(len(self.clips)))
+        steps = rng.permutation(NUM_FRAMES)[:STEPS]
+        # of two things of a kind no ear can tell which sounds
+        kinds = self.clips[number]["kinds"]
+        sounds = [kind for kind in self.sounds if kinds.count(kind) < 2]
+        if sounds and self.about_sound and rng.random() < OTHER_SOUND:
+            return self._ask_of_another_sound(number, sounds, steps, rng)
         said = self.clips[number]["said"]
         own, nulls = ([one for one in said if (one.row < 0) == null] for null in (False, True))
         asked = []
         for _ in range(SENTENCES):
             group = nulls if nulls and (not own or rng.random() < MORE_NULLS) else own
             asked.append(group[rng.integers(len(group))])
-        return self.ask(number, asked, rng.permutation(NUM_FRAMES)[:STEPS], rng)
+        return self.ask(number, asked, steps, rng)
+
+    def _ask_of_another_sound(
+        self, number: int, sounds: list[str], steps: np.ndarray, rng: np.random.Generator
+    ) -> dict[str, torch.Tensor]:
+        """What sounds, with any thing that is shown in its turn: in a clip some are silent all the
+        time, and what could be guessed from that is not so elsewhere."""
+        kinds = self.clips[number]["kinds"]
+        alone = [kind for kind in sounds if kind in kinds]
+        others = [kind for kind in sounds if kind not in kinds]
+        if others and (not alone or rng.random() < NOT_SHOWN):
+            row, kind = -1, others[rng.integers(len(others))]
+        else:
+            kind = alone[rng.integers(len(alone))]
+            row = kinds.index(kind)
+        texts = rng.choice(self.about_sound, SENTENCES)
+        sound = self.sounds[kind][rng.integers(len(self.sounds[kind]), size=len(steps))]
+        return self.ask(
+            number, [Said(str(text), row, SOUNDING) for text in texts], steps, rng, sound
+        )
 
     def ask(
-        self, number: int, asked: list[Said], steps: np.ndarray, rng: np.random.Generator
+        self,
+        number: int,
+        asked: list[Said],
+        steps: np.ndarray,
+        rng: np.random.Generator,
+        sound: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
-        """Rows of all sentences at all steps."""
-        clip = self.clips[number]
+        """Rows of all sentences at all steps; with `sound (steps, D)`, F'_A, each step as if it was
+        the first of a clip."""
+        clip, texts = self.clips[number], [self.texts[one.text] for one in asked]
 
         def rows(array: np.ndarray | torch.Tensor) -> torch.Tensor:
             chosen = torch.as_tensor(array[steps])
             return chosen.repeat(len(asked), *[1] * (chosen.dim() - 1)).float()
 
-        def read(texts: list[str]) -> torch.Tensor:
-            states = nn.utils.rnn.pad_sequence([self.words[text] for text in texts], True)
-            return states.float().repeat_interleave(len(steps), dim=0)
+        def read(tokens: list[torch.Tensor]) -> torch.Tensor:
+            padded = nn.utils.rnn.pad_sequence(tokens, True)
+            return padded.float().repeat_interleave(len(steps), dim=0)
 
-        lengths = torch.tensor([len(self.words[one.text]) for one in asked])
-        mask = torch.arange(int(lengths.max())) < lengths[:, None]
+        mask = read([torch.ones(len(text.words)) for text in texts]) > 0
+        audio, audible = rows(clip["audio"]), rows(clip["audible"]) > 0
+        visual, history = rows(clip["visual"]), rows(clip["history"])
+        if sound is not None:
+            audio, audible = sound.float().repeat(len(asked), 1), torch.ones_like(audible)
+            nothing_before = audio.new_zeros(len(audio), 2, audio.shape[1] + 1)
+            near, _ = hear(visual, audio, audible, nothing_before)
+            history = torch.cat([torch.zeros_like(history[..., : -near.shape[-1]]), near], dim=-1)
+        likenesses = compare(
+            rows(clip["classes"]),
+            visual,
+            read([text.named for text in texts]),
+            read([text.projected for text in texts]),
+            mask,
+            audio,
+            audible,
+        )
         iou = torch.from_numpy(clip["iou"][steps].astype(np.float32))
-        of_object = [
-            iou[..., one.row] if one.row >= 0 else torch.zeros_like(iou[..., 0]) for one in asked
-        ]
-        shown = [
-            iou[:, 0, one.row] >= 0 if one.row >= 0 else torch.zeros(len(steps)) > 0
-            for one in asked
-        ]
+        nothing = torch.full_like(iou[..., 0], -1.0)
+        iou = torch.cat([iou[..., one.row] if one.row >= 0 else nothing for one in asked])
         return {
-            **{name: rows(clip[name]) for name in ("shown", "facts", "overlaps", "audio_features")},
-            "visual": rows(self.visual[number]),
-            "audible": rows(clip["audible"]) > 0,
-            "text_features": read([one.text for one in asked]),
-            "read_features": read([self._swap(one, rng) for one in asked]),
-            "text_mask": mask.repeat_interleave(len(steps), dim=0),
-            "iou": torch.cat(of_object).clamp(min=0),
-            "in_view": torch.cat(shown),
+            "facts": rows(clip["facts"]),
+            "overlaps": rows(clip["overlaps"]),
+            "history": history,
+            **vars(likenesses),
+            "text_features": read([self.texts[self._swap(one, rng)].words for one in asked]),
+            "text_mask": mask,
+            "audio": audio,
+            "audible": audible,
+            "iou": iou.clamp(min=0),
+            "in_view": iou[:, 0] >= 0,
         }
+
+    def _likeness(self, one: Said) -> tuple[str, int]:
+        return one.form, len(self.texts[one.text].words)
 
     def _swap(self, one: Said, rng: np.random.Generator) -> str:
         """Another sentence of as many tokens that asks the same of something else: what is named
         shall be known by likeness alone."""
         if rng.random() >= self.swapped:
             return one.text
-        alike = self.alike[one.form, len(self.words[one.text])]
+        alike = self.alike[self._likeness(one)]
         return alike[rng.integers(len(alike))]
 
 
@@ -284,120 +388,202 @@ def collate(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     longest = max(item["text_mask"].shape[1] for item in items)
 
     def pad(name: str, rows: torch.Tensor) -> torch.Tensor:
-        if name not in ("text_features", "read_features", "text_mask"):
+        if name not in OF_WORDS:
             return rows
-        missing = longest - rows.shape[1]
-        return nn.functional.pad(rows, (0, 0) * (rows.dim() - 2) + (0, missing))
+        after = (0, 0) * (rows.dim() - 1 - OF_WORDS[name])
+        return nn.functional.pad(rows, (*after, 0, longest - rows.shape[OF_WORDS[name]]))
 
     return {name: torch.cat([pad(name, item[name]) for item in items]) for name in items[0]}
 
 
 class ObjectHeadTraining(nn.Module):
-    """The head, and what it reads of the frozen model."""
+    """The head behind a loss."""
 
-    def __init__(self, model: RefAVSForSegmentation):
+    def __init__(self, head: RefAVSObjectHead):
         super().__init__()
-        self.head = model.object_predictor
-        self.frozen = nn.ModuleList([model.model.naming, model.model.cue_projection])
-        self.frozen.requires_grad_(False)
+        self.head = head
+        for fitted in (head.visual, head.audio, head.whitening):
+            fitted.requires_grad_(False)
 
     def forward(
         self,
-        shown: torch.Tensor,
         facts: torch.Tensor,
         overlaps: torch.Tensor,
-        visual: torch.Tensor,
-        audio_features: torch.Tensor,
-        audible: torch.Tensor,
+        history: torch.Tensor,
         text_features: torch.Tensor,
-        read_features: torch.Tensor,
         text_mask: torch.Tensor,
+        audio: torch.Tensor,
+        audible: torch.Tensor,
         iou: torch.Tensor,
         in_view: torch.Tensor,
+        **likenesses: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
         """Of [`ObjectQuestions`] to `loss` and `logits (rows, num_queries + 1)`."""
-        naming, projection = self.frozen
-        audio = projection.audio(audio_features)
-        likenesses = compare(
-            naming.classify(shown),
-            visual,
-            naming.naming(text_features),
-            projection.project_text(text_features),
-            text_mask,
-            audio,
-            audible,
-        )
-        objects = RefAVSObjects(shown, facts, overlaps)
-        logits = self.head(objects, likenesses, read_features, text_mask, audio, audible)
+        objects = RefAVSObjects(facts[..., :0], facts, overlaps)  # it reads no features
+        likenesses = RefAVSLikenesses(**likenesses)
+        read = (text_features, text_mask)
+        logits = self.head(objects, history, likenesses, *read, audio, audible)
         return {"loss": object_criterion(logits, iou, in_view), "logits": logits}
 
 
-@torch.no_grad()
-def fit_folds(
-    model: RefAVSForSegmentation,
-    processor: RefAVSProcessor,
-    classifier: str,
-    clips: list[dict[str, Any]],
-    words: dict[str, torch.Tensor],
-) -> list[torch.Tensor]:
-    """F'_V of each clip's queries, `(10, num_queries, D)`, by maps as in [`start_from_class_names`]
-    that were fitted without the kind of the object that a query shows. The model's own map knows
-    the kinds of training, and the head would learn to trust it more than it may elsewhere."""
-    parts = model.base_model
-    names = AutoModelForImageClassification.from_pretrained(classifier).config.id2label.values()
-    names = embed_names(parts.text_encoder, processor, list(names))
-    kinds = sorted({kind for clip in clips for kind in clip["kinds"]})
-    fold_of = {kind: number % FOLDS for number, kind in enumerate(kinds)}
-    meanings = {text: states.float().mean(0) for text, states in words.items()}
-    features, targets, folds = [], [], []
-    for clip in clips:
-        for row, kind in enumerate(clip["kinds"]):
-            texts = [meanings[one.text] for one in clip["said"] if one.row == row]
-            iou = clip["iou"][FITTED_STEPS, :, row]
-            best = iou.argmax(1)
-            fits = np.flatnonzero(iou.max(1) > FITTED_IOU)
-            if texts and len(fits):
-                features.append(clip["shown"][FITTED_STEPS][fits, best[fits]])
-                targets.append(torch.stack(texts).mean(0).expand(len(fits), -1))
-                folds += [fold_of[kind]] * len(fits)
-    if not features:
-        raise ValueError("no mask of the model shows an object of these clips: train its decoders")
-    features = torch.from_numpy(np.concatenate(features)).float()
-    targets, folds = parts.cue_projection.project_text(torch.cat(targets)), torch.tensor(folds)
-    seen = spread(
-        np.concatenate([clip["shown"].reshape(-1, clip["shown"].shape[-1]) for clip in clips])
-    )
-    seen = torch.from_numpy(seen).float()
-    mixed = torch.cat([mix_names(parts.naming.classify(part), names) for part in seen.split(2048)])
-    mixed = parts.cue_projection.project_text(mixed)
-    maps = []
-    for fold in range(FOLDS):
-        maps.append(nn.Linear(features.shape[1], targets.shape[1]))
-        others = folds != fold
-        fit_linear(maps[-1], [(features[others], targets[others]), (seen, mixed)], FRAME_DEVIATION)
-    visual = []
-    for number, clip in enumerate(clips):
-        iou = torch.from_numpy(clip["iou"]).float()
-        all_folds = torch.stack([fold(torch.from_numpy(clip["shown"]).float()) for fold in maps])
-        own = torch.tensor([fold_of[kind] for kind in clip["kinds"]])[iou.argmax(-1)]
-        chosen = torch.where(iou.amax(-1) > SAME_IOU, own, number % FOLDS)
-        visual.append(all_folds.take_along_dim(chosen[None, ..., None], 0)[0].half())
-    return visual
+class ObjectProjections:
+    """F'_V and F'_A for the head, fitted as in [`start_from_class_names`] to more clips: F'_V to
+    what names say of an object that is seen, F'_A to what they say of one that sounds alone. There
+    is one of each for all kinds, and one without the kinds of each fold: the head would learn to
+    trust maps that know a kind more than it may elsewhere.
+
+    Args:
+        classifier: folder of the image classifier that the model's `projection_init` was made with.
+        clips: to learn from.
+    """
+
+    @torch.no_grad()
+    def __init__(
+        self,
+        model: RefAVSForSegmentation,
+        processor: RefAVSProcessor,
+        classifier: str,
+        clips: list[dict[str, Any]],
+        texts: dict[str, Text],
+    ):
+        self.parts = model.base_model
+        projection, naming = self.parts.cue_projection, self.parts.naming
+        kinds = sorted({kind for clip in clips for kind in clip["kinds"]})
+        self.fold_of = {kind: number % FOLDS for number, kind in enumerate(kinds)}
+        meanings = self._read_kinds(clips, texts)
+        seen = self._gather(self._find_seen(clips), meanings)
+        heard = self._gather(self._find_alone(clips), meanings)
+        if not len(seen[0]):
+            raise ValueError(
+                "no mask of the model shows an object of these clips: train its decoders"
+            )
+        names = AutoModelForImageClassification.from_pretrained(classifier).config.id2label.values()
+        names = embed_names(self.parts.text_encoder, processor, list(names))
+        shown = np.concatenate(
+            [clip["shown"].reshape(-1, clip["shown"].shape[-1]) for clip in clips]
+        )
+        shown = torch.from_numpy(spread(shown)).float()
+        mixed = torch.cat([mix_names(naming.classify(part), names) for part in shown.split(2048)])
+        more = shown, projection.project_text(mixed)
+        self.visual = self._fit(projection.visual, seen, more, FRAME_DEVIATION)
+        more = heard[0], projection.audio(heard[0])
+        self.audio = self._fit(projection.audio, heard, more, 1.0)
+
+    def _read_kinds(
+        self, clips: list[dict[str, Any]], texts: dict[str, Text]
+    ) -> dict[str, torch.Tensor]:
+        """F'_T of what names each kind, the mean of all."""
+        said = defaultdict(list)
+        for clip in clips:
+            for one in clip["said"]:
+                if one.row >= 0 and one.form in NAMES:
+                    said[clip["kinds"][one.row]].append(texts[one.text].projected.float().mean(0))
+        return {kind: torch.stack(meanings).mean(0) for kind, meanings in said.items()}
+
+    @torch.no_grad()
+    def project_sounds(self, clips: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """F'_A of the seconds in which each kind sounds alone, without its kind."""
+        sounds = defaultdict(list)
+        for kind, rows in self._find_alone(clips):
+            if len(rows):
+                fitted = self.audio[self.fold_of[kind]]
+                sounds[kind].append(fitted(torch.from_numpy(rows).float()).half())
+        return {kind: torch.cat(parts) for kind, parts in sorted(sounds.items())}
+
+    def _find_seen(self, clips: list[dict[str, Any]]) -> list[tuple[str, np.ndarray]]:
+        """F_V of objects under the masks that show them, with their kinds."""
+        found = []
+        for clip in clips:
+            shown = clip["shown"][FITTED_STEPS]
+            for row, kind in enumerate(clip["kinds"]):
+                iou = clip["iou"][FITTED_STEPS, :, row]
+                fits = np.flatnonzero(iou.max(1) > FITTED_IOU)
+                found.append((kind, shown[fits, iou.argmax(1)[fits]]))
+        return found
+
+    def _find_alone(self, clips: list[dict[str, Any]]) -> list[tuple[str, np.ndarray]]:
+        """F_A of the seconds in which an object sounds alone, with its kind."""
+        found = []
+        for clip in clips:
+            for row, kind in enumerate(clip["kinds"]):
+                others = np.delete(clip["sounding"], row, axis=1).sum(1)
+                alone = (clip["sounding"][:, row] > SOUNDS) & (others == 0) & clip["audible"]
+                found.append((kind, clip["audio_features"][alone]))
+        return found
+
+    def _gather(
+        self, features: list[tuple[str, np.ndarray]], meanings: dict[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Features, what they mean, and their folds."""
+        features = [(kind, rows) for kind, rows in features if kind in meanings]
+        targets = [meanings[kind].expand(len(rows), -1) for kind, rows in features]
+        folds = [torch.full((len(rows),), self.fold_of[kind]) for kind, rows in features]
+        rows = np.concatenate([rows for _, rows in features])
+        return torch.from_numpy(rows).float(), torch.cat(targets), torch.cat(folds)
+
+    def _fit(
+        self,
+        like: nn.Linear,
+        found: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+        more: tuple[torch.Tensor, torch.Tensor],
+        deviation: float,
+    ) -> list[nn.Linear]:
+        """One for each fold and one for all kinds; `like` itself where there are no two kinds."""
+        features, targets, folds = found
+        maps = []
+        for fold in range(FOLDS + 1):
+            others = folds != fold
+            maps.append(like)
+            if len(targets[others].unique(dim=0)) > 1:
+                maps[-1] = nn.Linear(like.in_features, like.out_features)
+                parts = [(features[others], targets[others]), more]
+                fit_linear(maps[-1], parts, deviation)
+        return maps
+
+    @torch.no_grad()
+    def add_to(self, clip: dict[str, Any], number: int | None = None) -> None:
+        """`visual (10, num_queries, D)`, `audio (10, D)`, `classes (10, num_queries, classes)` and
+        `history (10, num_queries, 10)`, see [`remember`], in place of the features. With `number`,
+        that of a clip of the training, what is seen and heard is projected without its kind."""
+        shown = torch.from_numpy(clip.pop("shown")).float()
+        heard = torch.from_numpy(clip.pop("audio_features")).float()
+        clip["classes"] = self.parts.naming.classify(shown).half()
+        visual, audio = self.visual[-1](shown), self.audio[-1](heard)
+        if number is not None:
+            folds = torch.tensor([self.fold_of[kind] for kind in clip["kinds"]])
+            iou = torch.from_numpy(clip["iou"]).float()
+            own = torch.where(iou.amax(-1) > SAME_IOU, folds[iou.argmax(-1)], number % FOLDS)
+            visual = torch.stack([fold(shown) for fold in self.visual[:-1]])
+            visual = visual.take_along_dim(own[None, ..., None], 0)[0]
+            loudest, sounds = clip["sounding"].sum(0).argmax(), clip["sounding"].any()
+            audio = self.audio[int(folds[loudest]) if sounds else number % FOLDS](heard)
+        clip["visual"], clip["audio"] = visual.half(), audio.half()
+        facts, audible = (torch.from_numpy(clip[name]) for name in ("facts", "audible"))
+        objects = RefAVSObjects(shown, facts.float(), None)
+        every_step = torch.ones(1, len(shown), dtype=torch.bool)
+        clip["history"] = remember(objects, visual, audio, audible, every_step)[0].half()
+
+    @torch.no_grad()
+    def give_to(self, head: RefAVSObjectHead) -> None:
+        """What it adds to the model's own."""
+        projection = self.parts.cue_projection
+        for part, own, fitted in (
+            (head.visual, projection.visual, self.visual[-1]),
+            (head.audio, projection.audio, self.audio[-1]),
+        ):
+            part.weight.copy_(fitted.weight - own.weight)
+            part.bias.copy_(fitted.bias - own.bias)
 
 
 @torch.no_grad()
-def read_words(
-    model: RefAVSForSegmentation, processor: RefAVSProcessor, texts: set[str]
-) -> dict[str, torch.Tensor]:
-    """F_T of each text, `(L, C)` float16."""
-    words, ordered = {}, sorted(texts)
-    for start in range(0, len(ordered), 64):
-        part = ordered[start : start + 64]
-        tokens = processor(part, return_tensors="pt")
-        states, mask = model.base_model.encode_text(tokens["input_ids"], tokens["attention_mask"])
-        for text, row, real in zip(part, states.half(), mask, strict=True):
-            words[text] = row[real]
-    return words
+def fit_whitening(layer: nn.Linear, texts: list[Text]) -> None:
+    """Tokens to mean 0 and, on all their axes but the least, deviation 1."""
+    tokens = torch.cat([text.words for text in texts]).double()
+    middle = tokens.mean(0)
+    values, axes = torch.linalg.eigh((tokens - middle).T @ (tokens - middle) / len(tokens))
+    weight = (axes * (values + WHITENED * values.mean()).rsqrt()) @ axes.T
+    layer.weight.copy_(weight)
+    layer.bias.copy_(-weight @ middle)
 
 
 @torch.no_grad()
@@ -423,8 +609,8 @@ def train_object_head(
     classifier: str,
     library: str,
     output: Path,
-    clips: int = 1600,
-    steps: int = 1500,
+    clips: int = 2656,
+    steps: int = 1300,
     batch_size: int = 12,
     learning_rate: float = 1e-3,
     seed: int = 28,
@@ -474,17 +660,22 @@ def train_object_head(
         sets.append(EncodedClips(drawn, loaded, output / "run" / split))
         sets[-1].make()
     learned, scored = (encoded.read() for encoded in sets)
-    texts = {one.text for clip in [*learned, *scored] for one in clip["said"]}
-    words = read_words(loaded, processor, texts)
-    visual = fit_folds(loaded, processor, classifier, learned, words)
-    questions = ObjectQuestions(learned, visual, words, steps * batch_size, seed)
-    training = ObjectHeadTraining(loaded)
+    said = [{one.text for clip in clips for one in clip["said"]} for clips in (learned, scored)]
+    texts = read_texts(loaded, processor, set.union(*said))
+    head = loaded.object_predictor
+    projections = ObjectProjections(loaded, processor, classifier, learned, texts)
+    projections.give_to(head)
+    fit_whitening(head.whitening, [texts[text] for text in sorted(said[0])])
+    sounds = projections.project_sounds(learned)
+    for number, clip in enumerate(learned):
+        projections.add_to(clip, number)
+    questions = ObjectQuestions(learned, texts, steps * batch_size, seed, sounds=sounds)
+    training = ObjectHeadTraining(head)
     trainer = Trainer(training, arguments, collate, train_dataset=questions)
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output / "run")))
-    with torch.no_grad():
-        project = loaded.base_model.cue_projection.visual
-        visual = [project(torch.from_numpy(clip["shown"]).float()).half() for clip in scored]
-    scores = score(training, ObjectQuestions(scored, visual, words, 0, seed, swapped=0.0))
+    for clip in scored:
+        projections.add_to(clip)
+    scores = score(training, ObjectQuestions(scored, texts, 0, seed, swapped=0.0))
     loaded.save_pretrained(output)
     processor.save_pretrained(output)
     (output / "scores.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")

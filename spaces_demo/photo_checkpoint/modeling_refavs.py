@@ -2,7 +2,7 @@
 2407.10957, Sec. 4).
 
 `encode_clips` runs once a clip, whatever the number of sentences; `segment` runs once a sentence.
-Nothing but the cached memory ties one step to another, so a clip may also be segmented in pieces:
+Nothing but the memory ties one step to another, so a clip may also be segmented in pieces:
 pass `memory` on from one to the next.
 """
 
@@ -75,6 +75,7 @@ from .object_head_refavs import (
     describe_objects,
     object_criterion,
     object_scores,
+    remember,
     weigh_choice,
 )
 from .video_session_refavs import (
@@ -125,6 +126,11 @@ class RefAVSPreTrainedModel(StrictLoadingMixin, RefAVSEncodersMixin, PreTrainedM
             init.zeros_(module.update_projection.bias)
         elif isinstance(module, RefAVSObjectHead):
             init.ones_(module.direct)
+            init.eye_(module.whitening.weight)
+            for part in (module.visual, module.audio, module.asked[-1]):
+                init.zeros_(part.weight)
+            for part in (module.visual, module.audio, module.asked[-1], module.whitening):
+                init.zeros_(part.bias)
         elif isinstance(module, RefAVSAlignmentHead):
             init.zeros_(module.gates.weight)
             init.zeros_(module.gates.bias)
@@ -463,7 +469,8 @@ class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
             self.loss_names += ("loss_cue",)
         self.object_predictor = None
         if config.has_object_head:
-            self.object_predictor = RefAVSObjectHead(config)
+            channels = self.model.vision_encoder.channels[-1]
+            self.object_predictor = RefAVSObjectHead(config, channels)
             self.loss_names += ("loss_object",)
         self.iou_predictor = None
         if config.grounding_config.use_iou_head:
@@ -528,7 +535,7 @@ class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
         loss = parts = object_logits = None
         if self.object_predictor is not None:
             object_logits = self._choose_objects(
-                outputs, evidence, clip_features, clip_index, text_features, attention_mask
+                outputs, evidence, clip_features, clip_index, text_features, attention_mask, memory
             )
         if mask_labels is not None:
             loss, parts = self._compute_loss(
@@ -661,10 +668,11 @@ class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
         clip_index: torch.Tensor | None,
         text_features: torch.Tensor,
         text_mask: torch.Tensor,
+        memory: RefAVSMemory | None,
     ) -> torch.Tensor:
         """Logits of [`RefAVSObjectHead`] for each frame of each expression, the choice among
         queries weighed by what the cues point at and, as far as the expression asks for it, by
-        the sound."""
+        the sound. What the head remembers goes into the memory of `outputs`."""
         objects = describe_objects(
             outputs.masks_queries_logits,
             self.class_predictor(outputs.query_hidden_states[-1]),
@@ -676,18 +684,26 @@ class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
             frames = of_steps(of_expressions(values, clip_index), clip_features.step_index)
             return frames.flatten(0, 1)
 
-        audio = of_frames(projection.project_audio(clip_features.audio_features).squeeze(2))
+        head, heard = self.object_predictor, clip_features.audio_features
+        audio = of_frames(projection.audio(heard) + head.audio(heard))
         audio_mask = of_frames(clip_features.audio_mask)
         frames = len(audio) // len(text_features)
         text = projection.project_text(text_features).repeat_interleave(frames, dim=0)
         named = naming.naming(text_features).repeat_interleave(frames, dim=0)
         text_features = text_features.repeat_interleave(frames, dim=0)
         text_mask = text_mask.repeat_interleave(frames, dim=0)
-        classes, visual = naming.classify(objects.shown), projection.visual(objects.shown)
-        likenesses = compare(classes, visual, named, text, text_mask, audio, audio_mask)
-        logits = self.object_predictor(
-            objects, likenesses, text_features, text_mask, audio, audio_mask
+        visual = projection.visual(objects.shown) + head.visual(objects.shown)
+        classes = naming.classify(objects.shown)
+        is_first = of_frames(clip_features.frame_mask).unflatten(0, (-1, frames))
+        if (step_index := clip_features.step_index) is not None:  # a step may have several frames
+            start = torch.ones_like(step_index[:1], dtype=torch.bool)
+            is_first = is_first & torch.cat([start, step_index[1:] != step_index[:-1]])
+        history, known = remember(
+            objects, visual, audio, audio_mask, is_first, memory and memory.objects
         )
+        outputs.memory = RefAVSMemory(outputs.memory.audio, outputs.memory.visual, known)
+        likenesses = compare(classes, visual, named, text, text_mask, audio, audio_mask)
+        logits = head(objects, history, likenesses, text_features, text_mask, audio, audio_mask)
         gates = self.model.alignment.gates(normalise(mean_token(text, text_mask)))
         pointed = evidence.grounding_logits.unsqueeze(-1)
         pointed = pool_under_masks(outputs.masks_queries_logits, pointed).squeeze(-1)

@@ -4,7 +4,8 @@ Mask2Former's queries find the objects of a frame whatever is asked, where CATF 
 learned to change them. The object head reads these objects together with the words and the sound
 of the step: a small transformer whose attention takes in how one lies to the other, how surely it
 is what a word names, and how near it is to the sound. It sees what an object is only by these
-likenesses, so that kinds which it never learned from are judged as others are.
+likenesses, so that kinds which it never learned from are judged as others are. The expression also
+weighs the measures of an object by itself ("the leftmost": the smaller x, the likelier).
 """
 
 import math
@@ -14,6 +15,8 @@ import torch
 from torch import nn
 
 from .configuration_refavs import RefAVSConfig
+from .eemc import RefAVSObjectMemory
+from .encoders_refavs import audio_size
 from .grounding_refavs import mask_stability, mean_token, normalise, pool_under_masks
 from .loss_refavs import RefAVSLossCounts
 
@@ -21,6 +24,10 @@ from .loss_refavs import RefAVSLossCounts
 SMALLEST = 1e-4  # share of the frame, below which a mask shows nothing
 NUM_FACTS = 10  # of an object, see `describe_objects`
 NUM_RELATIONS = 9  # of two objects, see `relate`
+NUM_LIKENESSES = 10  # of an object, see `RefAVSObjectHead._measure`
+NUM_HISTORY = 10  # of an object, see `remember`
+TRACKED = 8  # numbers of an object that `follow` remembers beside F'_V
+SAME_OBJECT = 0.2  # of the likeness of two steps' objects less how far they are apart
 BARRED = -1e4  # a logit
 
 
@@ -93,6 +100,111 @@ def relate(objects: RefAVSObjects) -> torch.Tensor:
     places = [2 * less(x, x), 2 * less(y, y), 4 * less(size, size)]
     gaps = [less(left, right), less(right, left), less(upper, lower)]
     return torch.stack([*places, *gaps, iou, share, share.transpose(1, 2)], dim=-1)
+
+
+def follow(
+    visual: torch.Tensor, facts: torch.Tensor, tracks: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What each object has done since it was first seen. It is taken for that object of the step
+    before which it is most like, where they are not too far apart.
+
+    Args:
+        visual: F'_V of the objects of one step, `(rows, num_queries, D)`.
+        facts: see [`describe_objects`], `(rows, num_queries, 10)`.
+        tracks: of the step before, `(rows, num_queries, D + 8)`, all 0 if there is none.
+
+    Returns:
+        `(rows, num_queries, 6)`: the mean change of its middle from step to step, x and y, the mean
+        size of these changes, for how many steps it has been seen before, and how surely it is the
+        object of the step before; and the tracks after this step.
+    """
+    visual, place = normalise(visual), facts[..., :3]
+    size = visual.shape[-1]
+    before, known = tracks[..., :size], tracks[..., size : size + 3]
+    apart = (place[:, :, None] - known[:, None]).abs().sum(-1)
+    likeness = visual @ before.transpose(1, 2) / size - apart
+    likeness = likeness.masked_fill(known[:, None, :, 0].square() <= SMALLEST, -1.0)
+    likeness, same = likeness.max(-1)
+    found = (likeness > SAME_OBJECT) & (place[..., 0].square() > SMALLEST)
+    found = found[..., None].to(visual.dtype)
+    past = tracks[..., size:].take_along_dim(same[..., None], dim=1)
+    change = place[..., 1:] - past[..., 1:3]
+    sums = found * (past[..., 3:] + torch.cat([change, change.abs(), torch.ones_like(found)], -1))
+    age = sums[..., 4:]
+    sure = found * likeness[..., None]
+    changes = torch.cat([5 * sums[..., :4] / age.clamp(min=1), age / 5, sure], dim=-1)
+    return changes, torch.cat([visual, place, sums], dim=-1)
+
+
+def hear(
+    visual: torch.Tensor, audio: torch.Tensor, audio_mask: torch.Tensor, heard: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """How near each object is to the first sound and to the mean of all sounds up to this step.
+
+    Args:
+        visual: F'_V of the objects of one step, `(rows, num_queries, D)`.
+        audio, audio_mask: F'_A `(rows, D)`, and which rows have sound `(rows,)`.
+        heard: up to the step before, `(rows, 2, D + 1)`: the first sound and the sum of all, with
+            their number.
+
+    Returns:
+        `(rows, num_queries, 4)`: both likenesses, each followed by how far it is below the best;
+        and what is heard up to this step.
+    """
+    now = normalise(audio) * audio_mask[:, None].to(audio.dtype)
+    now = torch.cat([now, audio_mask[:, None].to(audio.dtype)], dim=1)
+    first = torch.where(heard[:, :1, -1] > 0, heard[:, 0], now)
+    heard = torch.stack([first, heard[:, 1] + now], dim=1)
+    sounds = normalise(heard[..., :-1]) * (heard[..., -1:] > 0).to(audio.dtype)
+    likeness = normalise(visual) @ sounds.transpose(1, 2) / audio.shape[-1] ** 0.5
+    near = [part for one in likeness.unbind(-1) for part in (one, less_best(one))]
+    return torch.stack(near, dim=-1), heard
+
+
+def remember(
+    objects: RefAVSObjects,
+    visual: torch.Tensor,
+    audio: torch.Tensor,
+    audio_mask: torch.Tensor,
+    is_first: torch.Tensor,
+    memory: RefAVSObjectMemory | None = None,
+) -> tuple[torch.Tensor, RefAVSObjectMemory]:
+    """[`follow`] and [`hear`] frame after frame.
+
+    Args:
+        objects: a row for each frame of each expression.
+        visual, audio, audio_mask: likewise, F'_V `(rows, num_queries, D)`, F'_A `(rows, D)`, and
+            which have sound `(rows,)`.
+        is_first: which frames are the first of a step, `(expressions, frames)`. They alone are
+            remembered, and the others of the step are compared with the step before, as they are;
+            padding is the first of none.
+        memory: what the steps before left.
+
+    Returns:
+        `(rows, num_queries, 10)`, and the memory after the last step.
+    """
+    shape, history = is_first.shape, []
+    # half precision cannot count the steps of a long video
+    wide = torch.promote_types(visual.dtype, torch.float32)
+    values = (visual.to(wide), objects.facts.to(wide), audio.to(wide), audio_mask)
+    values = [value.unflatten(0, shape) for value in values]
+    if memory is None:
+        queries, size = visual.shape[1:]
+        start = values[0].new_zeros
+        memory = RefAVSObjectMemory(
+            start(shape[0], queries, size + TRACKED), start(shape[0], 2, size + 1)
+        )
+    before = after = memory.tracks, memory.heard
+    steps = zip(*(value.unbind(1) for value in values), is_first.unbind(1), strict=True)
+    for seen, facts, sound, audible, first in steps:
+        first = first[:, None, None]
+        before = [torch.where(first, *both) for both in zip(after, before, strict=True)]
+        changes, tracks = follow(seen, facts, before[0])
+        near, heard = hear(seen, sound, audible, before[1])
+        after = [torch.where(first, *both) for both in zip((tracks, heard), after, strict=True)]
+        history.append(torch.cat([changes, near], dim=-1))
+    history = torch.stack(history, dim=1).flatten(0, 1).to(visual.dtype)
+    return history, RefAVSObjectMemory(*after)
 
 
 @dataclass
@@ -177,9 +289,17 @@ class RefAVSObjectLayer(nn.Module):
 
 class RefAVSObjectHead(nn.Module):
     """A logit for each query, that its mask shows the referred object, and one that none does: one
-    of them is true of a frame."""
+    of them is true of a frame.
 
-    def __init__(self, config: RefAVSConfig):
+    `visual` and `audio` are what the head adds to F'_V and F'_A before it compares them, at first
+    nothing. `whitening` of F_T, at first nothing too, brings out what tells "left" from "right",
+    which to the text encoder are nearly the same.
+
+    Args:
+        visual_channels: of F_V.
+    """
+
+    def __init__(self, config: RefAVSConfig, visual_channels: int):
         super().__init__()
         size, num_heads = config.grounding_config.object_head_size, config.num_attention_heads
         words = config.text_config.hidden_size
@@ -188,10 +308,14 @@ class RefAVSObjectHead(nn.Module):
         def two_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
             return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
 
+        self.visual = nn.Linear(visual_channels, config.hidden_size)
+        self.audio = nn.Linear(audio_size(config.audio_config), config.hidden_size)
+        self.whitening = nn.Linear(words, words)
         self.facts = two_layers(NUM_FACTS, size, size)
-        self.likeness = two_layers(8, size, size)
+        self.likeness = two_layers(NUM_LIKENESSES, size, size)
+        self.history = two_layers(NUM_HISTORY, size, size)
         self.named_words, self.like_words = nn.Linear(words, size), nn.Linear(words, size)
-        self.words = nn.Linear(words, size)
+        self.words, self.expression = nn.Linear(words, size), nn.Linear(words, size)
         self.sound = two_layers(config.hidden_size + 1, size, size)
         self.kinds = nn.Embedding(4, size)  # object, word, sound, nothing
         biases = math.prod(self.biases)
@@ -204,10 +328,12 @@ class RefAVSObjectHead(nn.Module):
         self.norm = nn.LayerNorm(size)
         self.object_output, self.nothing_output = nn.Linear(size, 1), nn.Linear(size, 1)
         self.direct = nn.Parameter(torch.ones(2))  # of names and likeness as they are
+        self.asked = two_layers(words, size, NUM_FACTS + NUM_LIKENESSES + NUM_HISTORY)
 
     def forward(
         self,
         objects: RefAVSObjects,
+        history: torch.Tensor,
         likenesses: RefAVSLikenesses,
         text_features: torch.Tensor,
         text_mask: torch.Tensor,
@@ -216,26 +342,28 @@ class RefAVSObjectHead(nn.Module):
     ) -> torch.Tensor:
         """
         Args:
-            objects, likenesses: of each row, a frame of an expression.
+            objects, history, likenesses: of each row, a frame of an expression; for `history (rows,
+                num_queries, 10)` see [`remember`].
             text_features, text_mask: F_T `(rows, L, C)`, and which tokens are real.
             audio, audio_mask: F'_A `(rows, D)`, and which steps have sound `(rows,)`.
 
         Returns:
             `(rows, num_queries + 1)`, the last for nothing.
         """
-        length = text_mask.sum(1)[:, None, None].clamp(min=1).to(text_features.dtype)
+        words = self.whitening(text_features)
+        expression = mean_token(words, text_mask)
+        length = text_mask.sum(1)[:, None, None].clamp(min=1).to(words.dtype)
         named = likenesses.names.sum(-1) / length[..., 0]
         facts = torch.cat([4 * objects.facts[..., :-1] - 2, objects.facts[..., -1:]], dim=-1)
-        measures = (named, likenesses.expression, likenesses.sound)
-        compared = [part for measure in measures for part in (measure, less_best(measure))]
-        seen = torch.cat([torch.stack(compared, dim=-1), likenesses.certainty], dim=-1)
-        things = self.facts(facts) + self.likeness(seen)
-        things = things + (likenesses.names / length) @ self.named_words(text_features)
-        things = things + (likenesses.words / length) @ self.like_words(text_features)
+        seen = self._measure(named, likenesses)
+        things = self.facts(facts) + self.history(history) + self.likeness(seen)
+        things = things + self.expression(expression)[:, None]
+        things = things + (likenesses.names / length) @ self.named_words(words)
+        things = things + (likenesses.words / length) @ self.like_words(words)
         heard = audio_mask[:, None].to(audio.dtype)
         sound = self.sound(torch.cat([normalise(audio) * heard, heard], dim=-1))
         nothing = self.kinds.weight[3].expand(len(sound), 1, -1)
-        tokens = [things, self.words(text_features), sound[:, None]]
+        tokens = [things, self.words(words), sound[:, None]]
         tokens = [part + self.kinds.weight[kind] for kind, part in enumerate(tokens)]
         tokens = torch.cat([*tokens, nothing], dim=1)
         shows = objects.facts[..., 0].square() > SMALLEST
@@ -247,8 +375,19 @@ class RefAVSObjectHead(nn.Module):
         tokens = self.norm(tokens)
         logits = self.object_output(tokens[:, : shows.shape[1]]).squeeze(-1)
         logits = logits + self.direct[0] * named + self.direct[1] * likenesses.expression
+        asked = torch.cat([facts, history, seen], dim=-1) @ self.asked(expression)[..., None]
+        logits = logits + asked.squeeze(-1) - asked.mean(1)
         logits = logits.masked_fill(~shows, BARRED)
         return torch.cat([logits, self.nothing_output(tokens[:, -1])], dim=1)
+
+    def _measure(self, named: torch.Tensor, likenesses: RefAVSLikenesses) -> torch.Tensor:
+        """How surely an object is what the expression names, also as a logarithm, how near it is to
+        the expression and to the sound, each also against the best, and how certain it is what it
+        is, `(rows, num_queries, 10)`."""
+        sure = named.clamp(min=1e-3).log() / 4
+        measures = (named, sure, likenesses.expression, likenesses.sound)
+        compared = [part for measure in measures for part in (measure, less_best(measure))]
+        return torch.cat([torch.stack(compared, dim=-1), likenesses.certainty], dim=-1)
 
     def _relate(
         self, objects: RefAVSObjects, likenesses: RefAVSLikenesses, tokens: int
@@ -353,6 +492,8 @@ __all__ = [
     "choose_query",
     "compare",
     "describe_objects",
+    "follow",
+    "hear",
     "object_criterion",
     "object_scores",
     "weigh_choice",

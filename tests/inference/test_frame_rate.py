@@ -108,7 +108,18 @@ def test_with_a_pictures_own_cues_it_is_the_usual_answer(model, processor, clip)
     torch.testing.assert_close(dense.memory.visual.count, torch.ones(2).double())
 
 
-def test_groups_and_journals_change_nothing(model, processor, video, tmp_path):
+OBJECT_HEAD = {
+    "grounding_config": {
+        **{"loss_weight": 1.0, "use_alignment": True, "vocabulary_size": 7},
+        "object_head_size": 16,
+    }
+}
+
+
+@pytest.mark.parametrize("variant", [{}, OBJECT_HEAD], ids=["usual", "object_head"])
+def test_groups_and_journals_change_nothing(variant, processor, video, tmp_path):
+    """Nor does what an object head remembers: it is of the first picture of each second."""
+    model = make_model(**variant).double()
     whole = segment_video(
         model, processor, video, SENTENCES[:2], rate="video", smoothing=0, steps_per_chunk=30
     )

@@ -15,9 +15,12 @@ from modeling_refavs.object_head_refavs import (
     choose_query,
     compare,
     describe_objects,
+    follow,
+    hear,
     object_criterion,
     object_scores,
     relate,
+    remember,
 )
 from modeling_refavs.training.train import freeze_all_but
 from tests.conftest import SENTENCES, make_model
@@ -76,6 +79,95 @@ def test_what_one_object_is_to_another():
     overlaps = torch.tensor([[[[1.0, 1.0], [0.1, 0.2]], [[0.1, 0.4], [1.0, 1.0]]]])
     between = relate(RefAVSObjects(torch.zeros(1, 2, 4), facts, overlaps))
     close(between[0, 0, 1], torch.tensor([-1.2, 0.4, 1.0, -0.8, -0.3, -0.1, 0.1, 0.2, 0.4]))
+
+
+def test_an_object_is_followed_whatever_query_shows_it():
+    """Two objects change queries from step to step; the first moves right, the other up and down;
+    a third comes in the last step."""
+    torch.manual_seed(0)
+    looks = torch.randn(3, 16)
+    places = torch.tensor([[[0.2, 0.5], [0.8, 0.6]], [[0.3, 0.5], [0.8, 0.5]]])
+    places = torch.cat([places, torch.tensor([[[0.4, 0.5], [0.8, 0.6]]])])
+    orders, tracks = [(0, 1), (1, 0), (0, 1)], torch.zeros(1, 3, 24)
+    for step, order in enumerate(orders):
+        facts = torch.zeros(1, 3, 10)
+        visual = torch.randn(1, 3, 16)
+        for query, thing in enumerate(order):
+            facts[0, query, :3] = torch.tensor([0.3, *places[step, thing]])
+            visual[0, query] = 2 * looks[thing] + 1  # which normalisation takes away
+        if step == 2:
+            facts[0, 2, :3] = torch.tensor([0.3, 0.5, 0.1])
+            visual[0, 2] = looks[2]
+        changes, tracks = follow(visual, facts, tracks)
+        if step == 0:
+            assert not changes.any()
+    # the means of two changes, times five; seen in two steps before; as sure as they are near
+    close(changes[0, 0, :5], torch.tensor([0.5, 0.0, 0.5, 0.0, 0.4]))
+    close(changes[0, 1, :5], torch.tensor([0.0, 0.0, 0.0, 0.5, 0.4]))
+    close(changes[0, :2, 5], torch.tensor([0.9, 0.9]), atol=1e-4, rtol=0)
+    assert not changes[0, 2].any()
+    assert tracks.shape == (1, 3, 24)
+
+
+def test_what_sounded_first_is_remembered():
+    torch.manual_seed(0)
+    visual, sounds = torch.randn(1, 2, 16), torch.randn(3, 16)
+    audible, heard = [False, True, True], torch.zeros(1, 2, 17)
+    for step in range(3):
+        near, heard = hear(visual, sounds[step : step + 1], torch.tensor([audible[step]]), heard)
+        if step == 0:
+            assert not near.any()
+
+    def alike(one, other):
+        one, other = ((part - part.mean()) / part.std(unbiased=False) for part in (one, other))
+        return (one * other).sum() / 4
+
+    normalised = [(s - s.mean()) / s.std(unbiased=False) for s in sounds]
+    for query in range(2):
+        close(near[0, query, 0], alike(visual[0, query], sounds[1]), rtol=1e-4, atol=1e-4)
+        both = normalised[1] + normalised[2]
+        close(near[0, query, 2], alike(visual[0, query], both), rtol=1e-4, atol=1e-4)
+    close(near[..., 1::2], near[..., ::2] - near[..., ::2].amax(1, keepdim=True))
+
+
+def test_padding_is_not_remembered():
+    torch.manual_seed(0)
+    facts, visual, audio = torch.rand(6, 4, 10), torch.randn(6, 4, 16), torch.randn(6, 16)
+    every = torch.ones(1, 6, dtype=torch.bool)
+    real = torch.tensor([[True, True, False, True, False, True]])
+
+    def of(steps, frame_mask):
+        objects = RefAVSObjects(visual[steps], facts[steps], None)
+        return remember(objects, visual[steps], audio[steps], frame_mask[0] >= 0, frame_mask)
+
+    steps = real[0].nonzero().flatten()
+    whole, memory = of(torch.arange(6), real)
+    alone, expected = of(steps, every[:, :4])
+    close(whole[steps], alone)
+    close(memory.tracks, expected.tracks)
+    close(memory.heard, expected.heard)
+
+
+def test_frames_of_one_step_are_compared_with_the_step_before():
+    torch.manual_seed(0)
+    facts, visual, audio = torch.rand(4, 4, 10), torch.randn(4, 4, 16), torch.randn(4, 16)
+
+    def of(steps, is_first, memory=None):
+        objects, heard = (
+            RefAVSObjects(visual[steps], facts[steps], None),
+            torch.ones(len(steps)) > 0,
+        )
+        is_first = torch.tensor([is_first])
+        return remember(objects, visual[steps], audio[steps], heard, is_first, memory)
+
+    start = of([0], [True])[1]
+    found, memory = of([1, 2, 3], [True, False, False], start)
+    for row, step in enumerate([1, 2, 3]):
+        alone, after = of([step], [True], start)
+        close(found[row], alone[0])
+        if step == 1:
+            close(memory.tracks, after.tracks)
+            close(memory.heard, after.heard)
 
 
 def test_likenesses_are_products_of_normalised_vectors():
@@ -198,11 +290,15 @@ def test_a_sentence_alone_equals_one_among_longer_ones(model, processor, clip, i
         close(alone.mask_logits[0], together.mask_logits[row])
 
 
-def test_steps_of_interest_equal_those_of_the_whole_clip(model, inputs):
+def test_of_steps_of_interest_alone_objects_are_followed(model, inputs):
+    """The others have no masks: what is remembered of objects is of the steps that are wanted."""
     steps = torch.tensor([1, 3])
     frames = model.encode_clips(inputs["pixel_values"]).frame_features
     some = {**inputs, "pixel_values": inputs["pixel_values"][:, steps], "frame_features": frames}
-    close(model(**some, step_index=steps).mask_logits, model(**inputs).mask_logits[:, steps])
+    found, whole = model(**some, step_index=steps), model(**inputs)
+    close(found.masks_queries_logits, whole.masks_queries_logits[:, steps])
+    first = model(**some | {"pixel_values": some["pixel_values"][:, :1]}, step_index=steps[:1])
+    close(found.mask_logits[:, :1], first.mask_logits)
 
 
 def test_the_order_of_queries_does_not_matter(model, inputs):
@@ -215,17 +311,40 @@ def test_the_order_of_queries_does_not_matter(model, inputs):
     shown, visual, classes = draw(3, 4, 8), draw(3, 4, size), draw(3, 4, 7).softmax(-1)
     named, text, features = draw(3, 5, 7), draw(3, 5, size), draw(3, 5, words)
     audio, real = draw(3, size), torch.ones(3, 5, dtype=torch.bool)
-    heard = torch.tensor([True, False, True])
+    heard, history = torch.tensor([True, False, True]), draw(3, 4, 10)
 
     def ask(queries):
         objects = RefAVSObjects(
             shown[:, queries], facts[:, queries], overlaps[:, queries][:, :, queries]
         )
         alike = compare(classes[:, queries], visual[:, queries], named, text, real, audio, heard)
-        return head(objects, alike, features, real, audio, heard)
+        return head(objects, history[:, queries], alike, features, real, audio, heard)
 
     as_they_are = ask(torch.arange(4))
     close(ask(order), torch.cat([as_they_are[:, order], as_they_are[:, 4:]], dim=1))
+
+
+def test_an_expression_weighs_the_measures_of_objects():
+    """What asks for the leftmost makes an object likelier the further its middle is to the left."""
+    model = make_model(**HEAD)
+    head, size = model.object_predictor, model.config.hidden_size
+    torch.manual_seed(0)
+    facts = torch.rand(2, 4, 10)
+    alike = compare(
+        torch.rand(2, 4, 7).softmax(-1),
+        *(torch.randn(2, 4, size), torch.randn(2, 5, 7), torch.randn(2, 5, size)),
+        *(torch.ones(2, 5, dtype=torch.bool), torch.randn(2, size), torch.ones(2) > 0),
+    )
+    objects = RefAVSObjects(torch.randn(2, 4, 8), facts, torch.rand(2, 4, 4, 2))
+    read = torch.randn(2, 5, model.config.text_config.hidden_size)
+    inputs = (objects, torch.randn(2, 4, 10), alike, read, torch.ones(2, 5, dtype=torch.bool))
+    inputs += (torch.randn(2, size), torch.ones(2) > 0)
+    before = head(*inputs)
+    head.asked[-1].bias.data[1] -= 3.0
+    change = head(*inputs) - before
+    x = 4 * facts[..., 1] - 2
+    close(change[:, :4], -3 * (x - x.mean(1, keepdim=True)), rtol=1e-4, atol=1e-4)
+    close(change[:, 4], torch.zeros(2))  # that there is any is not for the measures to say
 
 
 def test_objects_before_any_sentence_are_those_of_the_answers(model, inputs):
@@ -256,8 +375,11 @@ def test_it_learns_alone_and_is_saved_and_loaded(inputs, tmp_path):
     model.eval().save_pretrained(tmp_path)
     again = RefAVSForSegmentation.from_pretrained(tmp_path, dtype=torch.double).eval()
     close(again(**inputs).mask_logits, model(**inputs).mask_logits)
-    fresh = RefAVSForSegmentation(model.config)  # a head that has learned nothing
-    assert fresh.object_predictor.direct.tolist() == [1.0, 1.0]
+    fresh = RefAVSForSegmentation(model.config).object_predictor  # has learned nothing
+    assert fresh.direct.tolist() == [1.0, 1.0]
+    assert torch.equal(fresh.whitening(torch.eye(32)), torch.eye(32))
+    for part in (fresh.visual, fresh.audio, fresh.asked[-1]):
+        assert not any(parameter.any() for parameter in part.parameters())
 
 
 @pytest.mark.parametrize("ablation", ["use_text_cues", "use_audio_cues"])

@@ -12,6 +12,12 @@ from tests.conftest import SENTENCES, make_model, make_released_model
 
 
 RATE = 16_000
+NAMING = {
+    "loss_weight": 1.0,
+    "grounding_weight": 1.0,
+    "use_alignment": True,
+    "vocabulary_size": 7,
+}
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +112,19 @@ def test_a_new_sentence_begins_as_if_the_clip_began_there_and_the_others_do_not_
         )
 
 
+def test_a_new_sentence_knows_no_objects_of_before(processor, seconds):
+    model = make_model(grounding_config={**NAMING, "object_head_size": 16}).double()
+    stream = RefAVSStream(model, processor, SENTENCES[:1])
+    run(stream, seconds[:2])
+    stream.add(SENTENCES[1])
+    answer = run(stream, seconds[2:4])[1]
+    stream.remove(SENTENCES[0])
+    last = run(stream, seconds[4:5])[0]
+    alone = run(RefAVSStream(model, processor, SENTENCES[1:2]), seconds[2:5])
+    torch.testing.assert_close(answer.mask_logits[1:], alone[1].mask_logits)
+    torch.testing.assert_close(last.mask_logits, alone[2].mask_logits)
+
+
 def test_a_stream_without_sentences_goes_on_counting(model, processor, seconds):
     stream = RefAVSStream(model, processor)
     empty = stream.step(*seconds[0])
@@ -142,14 +161,9 @@ def test_the_state_goes_to_disk_and_back(model, processor, seconds, tmp_path):
         {"use_audio_cues": False},
         {"use_text_cues": False},
         {"grounding_config": {"use_audio_memory_cue": True}},
-        {
-            "grounding_config": {
-                "loss_weight": 1.0,
-                "grounding_weight": 1.0,
-                "use_alignment": True,
-                "vocabulary_size": 7,
-            }
-        },
+        {"grounding_config": NAMING},
+        {"grounding_config": {**NAMING, "object_head_size": 16}},
+        {"grounding_config": {**NAMING, "object_head_size": 16}, "use_cached_memory": False},
     ],
 )
 def test_variants_stream_too(processor, seconds, tmp_path, variant):
@@ -166,7 +180,8 @@ def test_variants_stream_too(processor, seconds, tmp_path, variant):
 
 
 def test_bfloat16_remembers_in_single_precision(processor, seconds):
-    stream = RefAVSStream(make_model().bfloat16(), processor, SENTENCES[:1])
+    model = make_model(grounding_config={**NAMING, "object_head_size": 16}).bfloat16()
+    stream = RefAVSStream(model, processor, SENTENCES[:1])
     answer = run(stream, seconds[:2])[1]
     assert {tensor.dtype for tensor in stream.state_dict()["memory"].values()} == {torch.float32}
     assert answer.mask_logits.dtype == torch.float32
@@ -178,6 +193,10 @@ def test_memory_by_name_and_back(model, processor, seconds):
     assert list(tensors) == ["audio.total", "audio.count", "visual.total", "visual.count"]
     assert RefAVSMemory.from_dict(tensors) == memory
     assert RefAVSMemory.from_dict({}) is None
+    with_head = make_model(grounding_config={**NAMING, "object_head_size": 16}).double()
+    tensors = ask_whole(with_head, processor, seconds[:2], SENTENCES[:1]).memory.to_dict()
+    assert list(tensors)[4:] == ["objects.tracks", "objects.heard"]
+    assert RefAVSMemory.from_dict(tensors).to_dict() == tensors
 
 
 def test_scores_are_the_mean_probability_inside_a_mask():

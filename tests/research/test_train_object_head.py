@@ -12,21 +12,25 @@ from modeling_refavs.efficientnet_lite_refavs import (
     RefAVSEfficientNetLiteConfig,
     RefAVSEfficientNetLiteForImageClassification,
 )
+from modeling_refavs.object_head_refavs import RefAVSObjects, remember
 from modeling_refavs.research import train_object_head as training
 from modeling_refavs.research.train_object_head import (
     DrawnClips,
     EncodedClips,
     ObjectHeadTraining,
+    ObjectProjections,
     ObjectQuestions,
     Said,
     collate,
-    fit_folds,
-    read_words,
+    fit_whitening,
+    read_texts,
+    sounding_seconds,
 )
 from tests.conftest import make_model
 from tests.dataset_script.synthetic.test_library import write_library
 
 
+NOUNS = ("cat", "dog", "drum", "hen", "lion", "owl")
 NAMING = {"loss_weight": 1.0, "use_alignment": True, "vocabulary_size": 7}
 
 
@@ -108,27 +112,126 @@ def test_clips_are_encoded_once(drawn, encoded, model, monkeypatch):
     ]
 
 
+def prepare(clip):
+    """A clip as its questions need it, with made-up projections."""
+    rng = np.random.default_rng(0)
+    steps, queries = clip["iou"].shape[:2]
+    draw = lambda *shape: torch.from_numpy(rng.normal(size=shape)).half()  # noqa: E731
+    made = {"visual": draw(steps, queries, 32), "audio": draw(steps, 32)}
+    made["history"] = draw(steps, queries, 10)
+    return {**clip, **made, "classes": draw(steps, queries, 7).float().softmax(-1)}
+
+
+def test_sounding_seconds_are_those_of_the_scene(drawn):
+    times, most = np.arange(0, 10, 0.001), 0.0
+    for number in drawn.numbers:
+        clip = training.make_clip(drawn.options, number)
+        seconds = sounding_seconds(clip.scene)
+        most = max(most, seconds.max(initial=0))
+        for row, item in enumerate(clip.scene.objects):
+            intervals = item.sound.intervals if item.sound else ()
+            sounds = [any(start <= t < end for start, end in intervals) for t in times]
+            expected = np.reshape(sounds, (10, -1)).mean(1)
+            np.testing.assert_allclose(seconds[:, row], expected, atol=0.01)
+    assert 0.5 < most <= 1
+
+
 def test_questions_follow_from_their_number(encoded, model, processor):
-    clips = encoded.read()
-    words = read_words(model, processor, {one.text for clip in clips for one in clip["said"]})
-    visual = [torch.zeros(*clip["shown"].shape[:2], 32) for clip in clips]
-    questions = ObjectQuestions(clips, visual, words, 8, seed=1)
+    clips = [prepare(clip) for clip in encoded.read()]
+    texts = read_texts(model, processor, {one.text for clip in clips for one in clip["said"]})
+    questions = ObjectQuestions(clips, texts, 8, seed=1)
     one, other = questions[3], questions[3]
     assert all(torch.equal(one[name], other[name]) for name in one)
     batch = collate([questions[0], questions[1]])
     rows = training.SENTENCES * training.STEPS
     assert all(len(value) == 2 * rows for value in batch.values())
-    loss = ObjectHeadTraining(model)(**batch)["loss"]
-    assert loss.isfinite()
+    outputs = ObjectHeadTraining(model.object_predictor)(**batch)
+    assert outputs["loss"].isfinite()
+    # padding to the longest of both changes nothing
+    training_head = ObjectHeadTraining(model.object_predictor).eval()
+    alone = [training_head(**questions[number])["logits"] for number in (0, 1)]
+    torch.testing.assert_close(training_head(**batch)["logits"], torch.cat(alone))
+
+
+def test_questions_are_those_that_the_model_answers(drawn, encoded, model, processor):
+    """The head in training reads what it reads in the model."""
+    clip, number = drawn[1], 1
+    read = encoded.read()[number]
+    texts = read_texts(model, processor, {one.text for one in read["said"]})
+    parts = model.base_model
+    with torch.no_grad():
+        shown = torch.from_numpy(read["shown"]).float()
+        heard = torch.from_numpy(read["audio_features"]).float()
+        projection, head = parts.cue_projection, model.object_predictor
+        for added in (head.visual, head.audio):
+            torch.nn.init.normal_(added.weight, std=0.1)
+        read["visual"] = projection.visual(shown) + head.visual(shown)
+        read["audio"] = projection.audio(heard) + head.audio(heard)
+        read["classes"] = parts.naming.classify(shown)
+        objects = RefAVSObjects(shown, torch.from_numpy(read["facts"]).float(), None)
+        audible, real = torch.from_numpy(read["audible"]), torch.ones(1, 10) > 0
+        read["history"] = remember(objects, read["visual"], read["audio"], audible, real)[0]
+        questions = ObjectQuestions([read], texts, 1, 0, swapped=0.0)
+        rows = questions.ask(0, read["said"], np.arange(10), np.random.default_rng(0))
+        found = ObjectHeadTraining(model.object_predictor).eval()(**rows)["logits"]
+        frames = list(clip["frames"])
+        pixels = processor.image_processor(frames, do_resize=False, return_tensors="pt")
+        tokens = processor([one.text for one in read["said"]], return_tensors="pt")
+        weights = model.config.grounding_config
+        weights.grounding_weight, before = 0.0, weights.grounding_weight
+        outputs = model(
+            pixels["pixel_values"][None],
+            torch.from_numpy(clip["mel"])[None],
+            **tokens,
+            input_features_mask=torch.from_numpy(clip["audible"])[None, :, None].expand(1, 10, 96),
+            clip_index=torch.zeros(len(read["said"]), dtype=torch.long),
+        )
+        weights.grounding_weight = before
+    expected = outputs.presence_logits.flatten()
+    presence = found[:, :-1].logsumexp(1) - found[:, -1]
+    assert (presence - expected).abs().max() < 0.05  # what is kept is in half precision
+
+
+def test_a_clip_may_be_heard_with_the_sound_of_any_thing_in_it(
+    encoded, model, processor, monkeypatch
+):
+    monkeypatch.setattr(training, "OTHER_SOUND", 1.0)
+    clip = next(clip for clip in encoded.read() if len({*clip["kinds"]}) == len(clip["kinds"]) > 1)
+    clip = {**prepare(clip), "said": [Said("What is making the sound?", 0, "sounding")]}
+    texts = read_texts(model, processor, {one.text for one in clip["said"]})
+    kinds = [*clip["kinds"], "a kind that it does not show"]
+    sounds = {kind: torch.full((3, 32), float(number)) for number, kind in enumerate(kinds)}
+    iou = torch.from_numpy(clip["iou"]).float()
+    for not_shown in (0.0, 1.0):
+        monkeypatch.setattr(training, "NOT_SHOWN", not_shown)
+        questions = ObjectQuestions([clip], texts, 40, 0, sounds=sounds)
+        heard = set()
+        for index in range(len(questions)):
+            item = questions[index]
+            (number,) = {*item["audio"].flatten().tolist()}
+            heard.add(int(number))
+            assert item["audible"].all()
+            assert not item["history"][..., :6].any()  # as if it was the first second
+            if not_shown:
+                assert not item["in_view"].any()
+            else:
+                rows = item["iou"][: training.STEPS]  # of the first sentence
+                of_kind = iou[..., int(number)].clamp(min=0)
+                assert all((of_kind == row).all(-1).any() for row in rows)
+        assert heard == ({len(kinds) - 1} if not_shown else {*range(len(kinds) - 1)})
+    # where all that sounds is there twice, the clip keeps its own sound
+    twins = {**clip, "kinds": ["dog"] * len(clip["kinds"])}
+    questions = ObjectQuestions([twins], texts, 1, 0, sounds={"dog": torch.zeros(3, 32)})
+    assert questions[0]["audio"].any()
 
 
 def test_words_are_swapped_within_a_form(encoded, model, processor):
     said = [Said("The dog.", 0, "thing"), Said("The drum.", 0, "thing")]
     said += [Said("The loud big dog.", 0, "other"), Said("The drum that you hear.", 0, "thing")]
-    clip = {**encoded.read()[0], "said": said}
-    words = read_words(model, processor, {one.text for one in said})
-    lengths = {text: len(states) for text, states in words.items()}
-    questions = ObjectQuestions([clip], [torch.zeros(10, 4, 8)], words, 1, 0, swapped=1.0)
+    clip = {**prepare(encoded.read()[0]), "said": said}
+    texts = read_texts(model, processor, {one.text for one in said})
+    lengths = {text: len(read.words) for text, read in texts.items()}
+    questions = ObjectQuestions([clip], texts, 1, 0, swapped=1.0)
     rng = np.random.default_rng(0)
     for one in said:
         found = {questions._swap(one, rng) for _ in range(30)}
@@ -136,27 +239,63 @@ def test_words_are_swapped_within_a_form(encoded, model, processor):
         assert found == {text for text in alike if lengths[text] == lengths[one.text]}
 
 
-def test_a_map_of_a_fold_does_not_know_its_kinds(folders, model, processor):
-    """What is said of a kind changes F'_V of other kinds, and not of its own."""
+def test_projections_of_a_fold_do_not_know_its_kinds(folders, model, processor):
+    """What is said of a kind changes F'_V and F'_A of other kinds, and not of its own."""
     rng = np.random.default_rng(0)
-    channels = model.model.cue_projection.visual.in_features
-    kinds = ["cat", "dog", "drum", "hen", "lion", "owl"]
+    projection = model.model.cue_projection
+    kinds = list(NOUNS)
     clips = []
     for number in range(12):
         iou = np.zeros((10, 4, 1), np.float16)
         iou[:, number % 4] = 0.9
-        shown = rng.normal(size=(10, 4, channels)).astype(np.float16)
         kind = kinds[number % 6]
-        said = [Said(f"The {kind}.", 0, "thing")]
-        clips.append({"shown": shown, "iou": iou, "kinds": [kind], "said": said})
-    words = read_words(model, processor, {f"The {kind}." for kind in kinds})
-    arguments = (model, processor, str(folders / "classifier"), clips)
-    before = fit_folds(*arguments, words)
-    after = fit_folds(*arguments, {**words, "The hen.": words["The hen."] + 5})
+        draw = lambda *shape: rng.normal(size=shape).astype(np.float16)  # noqa: E731
+        clip = {"shown": draw(10, 4, projection.visual.in_features), "iou": iou, "kinds": [kind]}
+        clip |= {"facts": draw(10, 4, 10), "audio_features": draw(10, projection.audio.in_features)}
+        clip |= {"sounding": np.ones((10, 1), np.float32), "audible": np.ones(10, bool)}
+        clips.append({**clip, "said": [Said(f"The {kind}.", 0, "thing")]})
+    texts = read_texts(model, processor, {f"The {kind}." for kind in kinds})
+    other = texts["The hen."]
+    changed = training.Text(other.words, other.projected + 5, other.named)
+
+    def project(texts, **kwargs):
+        fitted = ObjectProjections(model, processor, str(folders / "classifier"), clips, texts)
+        made = [dict(clip) for clip in clips]
+        for number, clip in enumerate(made):
+            fitted.add_to(clip, number)
+        return fitted, made
+
+    (fitted, before), (_, after) = project(texts), project({**texts, "The hen.": changed})
     for number, clip in enumerate(clips):
+        is_own = kinds.index(clip["kinds"][0]) % 4 == kinds.index("hen") % 4
+        one, two = before[number], after[number]
         query = number % 4
-        same = torch.equal(before[number][:, query], after[number][:, query])
-        assert same == (kinds.index(clip["kinds"][0]) % 4 == kinds.index("hen") % 4)
+        assert torch.equal(one["visual"][:, query], two["visual"][:, query]) == is_own
+        assert torch.equal(one["audio"], two["audio"]) == is_own
+    head = make_model(grounding_config={**NAMING, "object_head_size": 16}).object_predictor
+    fitted.give_to(head)
+    with torch.no_grad():
+        for own, added, whole in (
+            (projection.visual, head.visual, fitted.visual[-1]),
+            (projection.audio, head.audio, fitted.audio[-1]),
+        ):
+            features = torch.randn(3, own.in_features)
+            torch.testing.assert_close(own(features) + added(features), whole(features))
+
+
+def test_whitened_words_have_no_axis_that_counts_for_little(model, processor):
+    sentences = [f"The {what} on the {side}." for what in NOUNS for side in ("left", "right")]
+    texts = read_texts(model, processor, set(sentences))
+    layer = torch.nn.Linear(32, 32)
+    fit_whitening(layer, list(texts.values()))
+    tokens = torch.cat([text.words for text in texts.values()]).float()
+    with torch.no_grad():
+        whitened = layer(tokens)
+    torch.testing.assert_close(whitened.mean(0), torch.zeros(32), atol=1e-3, rtol=0)
+    values = torch.linalg.eigvalsh(torch.cov(tokens.T))
+    expected = values / (values + training.WHITENED * values.mean())
+    found = torch.linalg.eigvalsh(torch.cov(whitened.T))
+    torch.testing.assert_close(found, expected, atol=0.05, rtol=0.05)
 
 
 def test_command(folders, tmp_path, monkeypatch, capsys):
