@@ -32,6 +32,7 @@ setup(
             "py.typed",
             "hub/card_template.md",
             "hub/imagenet_names.json",
+            "hub/sound_makers.json",
             "metrics/refavs_*/README.md",
             "metrics/refavs_*/requirements.txt",
             "research/natural.json",

@@ -13,10 +13,12 @@ import torch
 from torch import nn
 
 from .configuration_refavs import RefAVSConfig
+from .encoders_refavs import audio_size
 from .loss_refavs import RefAVSLossCounts, binary_cross_entropy, count_masks
 from .modeling_outputs_refavs import RefAVSModelOutput
 
 
+MIN_HEARD = 1e-6  # below which no class makes the sound
 MIN_COVER = 1e-6  # of a token, below which a mask or an object counts as empty
 NUM_FACTS = 6  # of an answer, see `describe_answer`
 MAX_LOGIT = 14.0  # surer than that is as sure
@@ -77,14 +79,23 @@ class RefAVSNamingHead(nn.Module):
     """How surely a query's mask shows what the expression names, by the vocabulary of a classifier
     of pictures: what it makes of F_V under the mask (as FC-CLIP, arXiv 2308.02487, pools a frozen
     CLIP), each class by how far the expression names it. It is added to the object scores, and
-    frozen: a name that no training sentence holds names classes all the same."""
+    frozen: a name that no training sentence holds names classes all the same.
+
+    With `sound_classes` it also knows which of its classes make a sound, by the vocabulary of a
+    classifier of sounds.
+    """
 
     def __init__(self, config: RefAVSConfig, visual_channels: int):
         super().__init__()
-        classes = config.grounding_config.vocabulary_size
+        grounding = config.grounding_config
+        classes, sound_classes = grounding.vocabulary_size, grounding.sound_classes
         self.classifier = nn.Linear(visual_channels, classes)
         self.naming = nn.Linear(config.text_config.hidden_size, classes)
-        self.weight = config.grounding_config.naming_weight
+        self.sounds = self.makers = None
+        if sound_classes:
+            self.sounds = nn.Linear(audio_size(config.audio_config), sound_classes)
+            self.makers = nn.Linear(sound_classes, classes, bias=False)
+        self.weight = grounding.naming_weight
 
     def forward(self, features: torch.Tensor, named: torch.Tensor) -> torch.Tensor:
         """
@@ -100,6 +111,16 @@ class RefAVSNamingHead(nn.Module):
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         """`(..., C)` to the probabilities of the classes, `(..., classes)`."""
         return self.classifier(features).softmax(-1)
+
+    def find_makers(self, audio_features: torch.Tensor) -> torch.Tensor:
+        """F_A `(..., C)` to how surely each class makes the sound, `(..., classes)`, the likeliest
+        1; 0 without `sound_classes`. A sound that few classes make tells more than one that many
+        do, and one that is heard surely much more than one that is guessed."""
+        if self.sounds is None:
+            classes = self.classifier.out_features
+            return audio_features.new_zeros(*audio_features.shape[:-1], classes)
+        made = self.makers(self.sounds(audio_features).sigmoid().square())
+        return made / made.amax(-1, keepdim=True).clamp(min=MIN_HEARD)
 
 
 @dataclass

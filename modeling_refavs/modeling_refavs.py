@@ -687,6 +687,7 @@ class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
         head, heard = self.object_predictor, clip_features.audio_features
         audio = of_frames(projection.audio(heard) + head.audio(heard))
         audio_mask = of_frames(clip_features.audio_mask)
+        makers = of_frames(naming.find_makers(heard))
         frames = len(audio) // len(text_features)
         text = projection.project_text(text_features).repeat_interleave(frames, dim=0)
         named = naming.naming(text_features).repeat_interleave(frames, dim=0)
@@ -699,10 +700,17 @@ class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
             start = torch.ones_like(step_index[:1], dtype=torch.bool)
             is_first = is_first & torch.cat([start, step_index[1:] != step_index[:-1]])
         history, known = remember(
-            objects, visual, audio, audio_mask, is_first, memory and memory.objects
+            objects,
+            visual,
+            classes,
+            audio,
+            makers,
+            audio_mask,
+            is_first,
+            memory and memory.objects,
         )
         outputs.memory = RefAVSMemory(outputs.memory.audio, outputs.memory.visual, known)
-        likenesses = compare(classes, visual, named, text, text_mask, audio, audio_mask)
+        likenesses = compare(classes, visual, named, text, text_mask, audio, makers, audio_mask)
         logits = head(objects, history, likenesses, text_features, text_mask, audio, audio_mask)
         gates = self.model.alignment.gates(normalise(mean_token(text, text_mask)))
         pointed = evidence.grounding_logits.unsqueeze(-1)

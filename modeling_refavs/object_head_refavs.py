@@ -24,10 +24,11 @@ from .loss_refavs import RefAVSLossCounts
 SMALLEST = 1e-4  # share of the frame, below which a mask shows nothing
 NUM_FACTS = 10  # of an object, see `describe_objects`
 NUM_RELATIONS = 9  # of two objects, see `relate`
-NUM_LIKENESSES = 10  # of an object, see `RefAVSObjectHead._measure`
-NUM_HISTORY = 10  # of an object, see `remember`
+NUM_LIKENESSES = 14  # of an object, see `RefAVSObjectHead._measure`
+NUM_HISTORY = 14  # of an object, see `remember`
 TRACKED = 8  # numbers of an object that `follow` remembers beside F'_V
 SAME_OBJECT = 0.2  # of the likeness of two steps' objects less how far they are apart
+LEAST_SURE = 1e-3, 1e-2  # that an object is what is named, or what sounds: logarithms end there
 BARRED = -1e4  # a logit
 
 
@@ -137,34 +138,45 @@ def follow(
 
 
 def hear(
-    visual: torch.Tensor, audio: torch.Tensor, audio_mask: torch.Tensor, heard: torch.Tensor
+    visual: torch.Tensor,
+    classes: torch.Tensor,
+    audio: torch.Tensor,
+    makers: torch.Tensor,
+    audio_mask: torch.Tensor,
+    heard: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """How near each object is to the first sound and to the mean of all sounds up to this step.
+    """How near each object is to the first sound and to the mean of all sounds up to this step, and
+    how surely it makes them.
 
     Args:
-        visual: F'_V of the objects of one step, `(rows, num_queries, D)`.
-        audio, audio_mask: F'_A `(rows, D)`, and which rows have sound `(rows,)`.
-        heard: up to the step before, `(rows, 2, D + 1)`: the first sound and the sum of all, with
-            their number.
+        visual, classes: of the objects of one step, see [`compare`].
+        audio, makers, audio_mask: and of its sound.
+        heard: up to the step before, `(rows, 2, D + classes + 1)`: the first sound and the sum of
+            all, with their number.
 
     Returns:
-        `(rows, num_queries, 4)`: both likenesses, each followed by how far it is below the best;
-        and what is heard up to this step.
+        `(rows, num_queries, 8)`: of both sounds the likeness and the sureness, each followed by how
+        far it is below the best; and what is heard up to this step.
     """
-    now = normalise(audio) * audio_mask[:, None].to(audio.dtype)
-    now = torch.cat([now, audio_mask[:, None].to(audio.dtype)], dim=1)
+    mask = audio_mask[:, None].to(audio.dtype)
+    now = torch.cat([normalise(audio) * mask, makers * mask, mask], dim=1)
     first = torch.where(heard[:, :1, -1] > 0, heard[:, 0], now)
     heard = torch.stack([first, heard[:, 1] + now], dim=1)
-    sounds = normalise(heard[..., :-1]) * (heard[..., -1:] > 0).to(audio.dtype)
-    likeness = normalise(visual) @ sounds.transpose(1, 2) / audio.shape[-1] ** 0.5
-    near = [part for one in likeness.unbind(-1) for part in (one, less_best(one))]
+    number, size = heard[..., -1:], audio.shape[-1]
+    sounds = normalise(heard[..., :size]) * (number > 0).to(audio.dtype)
+    likeness = normalise(visual) @ sounds.transpose(1, 2) / size**0.5
+    makers = heard[..., size:-1] / number.clamp(min=1)
+    values = torch.cat([likeness, classes @ makers.transpose(1, 2)], dim=-1)
+    near = [part for one in values.unbind(-1) for part in (one, less_best(one))]
     return torch.stack(near, dim=-1), heard
 
 
 def remember(
     objects: RefAVSObjects,
     visual: torch.Tensor,
+    classes: torch.Tensor,
     audio: torch.Tensor,
+    makers: torch.Tensor,
     audio_mask: torch.Tensor,
     is_first: torch.Tensor,
     memory: RefAVSObjectMemory | None = None,
@@ -173,34 +185,33 @@ def remember(
 
     Args:
         objects: a row for each frame of each expression.
-        visual, audio, audio_mask: likewise, F'_V `(rows, num_queries, D)`, F'_A `(rows, D)`, and
-            which have sound `(rows,)`.
+        visual, classes, audio, makers, audio_mask: likewise, see [`compare`].
         is_first: which frames are the first of a step, `(expressions, frames)`. They alone are
             remembered, and the others of the step are compared with the step before, as they are;
             padding is the first of none.
         memory: what the steps before left.
 
     Returns:
-        `(rows, num_queries, 10)`, and the memory after the last step.
+        `(rows, num_queries, 14)`, and the memory after the last step.
     """
     shape, history = is_first.shape, []
     # half precision cannot count the steps of a long video
     wide = torch.promote_types(visual.dtype, torch.float32)
-    values = (visual.to(wide), objects.facts.to(wide), audio.to(wide), audio_mask)
-    values = [value.unflatten(0, shape) for value in values]
+    values = [value.to(wide) for value in (visual, objects.facts, classes, audio, makers)]
+    values = [value.unflatten(0, shape) for value in (*values, audio_mask)]
     if memory is None:
         queries, size = visual.shape[1:]
-        start = values[0].new_zeros
+        start, sounds = values[0].new_zeros, size + classes.shape[-1] + 1
         memory = RefAVSObjectMemory(
-            start(shape[0], queries, size + TRACKED), start(shape[0], 2, size + 1)
+            start(shape[0], queries, size + TRACKED), start(shape[0], 2, sounds)
         )
     before = after = memory.tracks, memory.heard
     steps = zip(*(value.unbind(1) for value in values), is_first.unbind(1), strict=True)
-    for seen, facts, sound, audible, first in steps:
+    for seen, facts, kinds, *sound, first in steps:
         first = first[:, None, None]
         before = [torch.where(first, *both) for both in zip(after, before, strict=True)]
         changes, tracks = follow(seen, facts, before[0])
-        near, heard = hear(seen, sound, audible, before[1])
+        near, heard = hear(seen, kinds, *sound, before[1])
         after = [torch.where(first, *both) for both in zip((tracks, heard), after, strict=True)]
         history.append(torch.cat([changes, near], dim=-1))
     history = torch.stack(history, dim=1).flatten(0, 1).to(visual.dtype)
@@ -218,6 +229,8 @@ class RefAVSLikenesses:
         expression: and to the mean of the words, `(rows, num_queries)`.
         sound: how near each object is to the sound, `(rows, num_queries)`, 0 where there is none;
         word_sound: and each word, `(rows, L)`.
+        makes: how surely each object is of a kind that makes the sound, `(rows, num_queries)`;
+        word_makes: and each word names one, `(rows, L)`.
         certainty: of what each object is, the highest probability of a class and the entropy of
             all, `(rows, num_queries, 2)`.
     """
@@ -227,6 +240,8 @@ class RefAVSLikenesses:
     expression: torch.Tensor
     sound: torch.Tensor
     word_sound: torch.Tensor
+    makes: torch.Tensor
+    word_makes: torch.Tensor
     certainty: torch.Tensor
 
 
@@ -237,6 +252,7 @@ def compare(
     text: torch.Tensor,
     text_mask: torch.Tensor,
     audio: torch.Tensor,
+    makers: torch.Tensor,
     audio_mask: torch.Tensor,
 ) -> RefAVSLikenesses:
     """
@@ -246,10 +262,13 @@ def compare(
         named_classes: `naming` of each word's F_T, see [`RefAVSNamingHead`], `(rows, L, classes)`.
         text, text_mask: F'_T `(rows, L, D)`, and which tokens are real `(rows, L)`.
         audio, audio_mask: F'_A `(rows, D)`, and which steps have sound `(rows,)`.
+        makers: how surely each class makes the sound, see [`RefAVSNamingHead.find_makers`], `(rows,
+            classes)`.
     """
     scale = visual.shape[-1] ** -0.5
     visual, words = normalise(visual), normalise(text) * text_mask[..., None]
-    heard = normalise(audio) * audio_mask[:, None].to(audio.dtype)
+    mask = audio_mask[:, None].to(audio.dtype)
+    heard, makers = normalise(audio) * mask, (makers * mask)[..., None]
     named = named_classes * text_mask[..., None]
     expression = normalise(mean_token(text, text_mask))
     entropy = -torch.special.xlogy(classes, classes).sum(-1)
@@ -259,6 +278,8 @@ def compare(
         expression=scale * (visual @ expression[..., None]).squeeze(-1),
         sound=scale * (visual @ heard[..., None]).squeeze(-1),
         word_sound=scale * (words @ heard[..., None]).squeeze(-1),
+        makes=(classes @ makers).squeeze(-1),
+        word_makes=(named @ makers).squeeze(-1) / makers.sum(1).clamp(min=1),
         certainty=torch.stack([classes.amax(-1), entropy / 5], dim=-1),
     )
 
@@ -292,8 +313,8 @@ class RefAVSObjectHead(nn.Module):
     of them is true of a frame.
 
     `visual` and `audio` are what the head adds to F'_V and F'_A before it compares them, at first
-    nothing. `whitening` of F_T, at first nothing too, brings out what tells "left" from "right",
-    which to the text encoder are nearly the same.
+    nothing. `whitening` of the F_T by which the expression weighs the measures, at first nothing
+    too, brings out what tells "left" from "right", which to the text encoder are nearly the same.
 
     Args:
         visual_channels: of F_V.
@@ -321,7 +342,7 @@ class RefAVSObjectHead(nn.Module):
         biases = math.prod(self.biases)
         self.object_object = two_layers(NUM_RELATIONS, 32, biases)
         self.object_word = nn.Linear(3, biases)
-        self.object_sound, self.word_sound = nn.Linear(2, biases), nn.Linear(1, biases)
+        self.object_sound, self.word_sound = nn.Linear(4, biases), nn.Linear(2, biases)
         self.layers = nn.ModuleList(
             RefAVSObjectLayer(size, num_heads, config.dropout) for _ in range(config.num_cue_layers)
         )
@@ -343,15 +364,14 @@ class RefAVSObjectHead(nn.Module):
         """
         Args:
             objects, history, likenesses: of each row, a frame of an expression; for `history (rows,
-                num_queries, 10)` see [`remember`].
+                num_queries, 14)` see [`remember`].
             text_features, text_mask: F_T `(rows, L, C)`, and which tokens are real.
             audio, audio_mask: F'_A `(rows, D)`, and which steps have sound `(rows,)`.
 
         Returns:
             `(rows, num_queries + 1)`, the last for nothing.
         """
-        words = self.whitening(text_features)
-        expression = mean_token(words, text_mask)
+        words, expression = text_features, mean_token(text_features, text_mask)
         length = text_mask.sum(1)[:, None, None].clamp(min=1).to(words.dtype)
         named = likenesses.names.sum(-1) / length[..., 0]
         facts = torch.cat([4 * objects.facts[..., :-1] - 2, objects.facts[..., -1:]], dim=-1)
@@ -375,17 +395,21 @@ class RefAVSObjectHead(nn.Module):
         tokens = self.norm(tokens)
         logits = self.object_output(tokens[:, : shows.shape[1]]).squeeze(-1)
         logits = logits + self.direct[0] * named + self.direct[1] * likenesses.expression
-        asked = torch.cat([facts, history, seen], dim=-1) @ self.asked(expression)[..., None]
+        weights = self.asked(self.whitening(expression))[..., None]
+        asked = torch.cat([facts, history, seen], dim=-1) @ weights
         logits = logits + asked.squeeze(-1) - asked.mean(1)
         logits = logits.masked_fill(~shows, BARRED)
         return torch.cat([logits, self.nothing_output(tokens[:, -1])], dim=1)
 
     def _measure(self, named: torch.Tensor, likenesses: RefAVSLikenesses) -> torch.Tensor:
-        """How surely an object is what the expression names, also as a logarithm, how near it is to
-        the expression and to the sound, each also against the best, and how certain it is what it
-        is, `(rows, num_queries, 10)`."""
-        sure = named.clamp(min=1e-3).log() / 4
-        measures = (named, sure, likenesses.expression, likenesses.sound)
+        """How surely an object is what the expression names and what makes the sound, both also as
+        logarithms, and how near it is to the expression and to the sound, each also against the
+        best; and how certain it is what it is, `(rows, num_queries, 14)`."""
+        surely = (named, likenesses.makes)
+        logarithms = (
+            one.clamp(min=least).log() / 4 for one, least in zip(surely, LEAST_SURE, strict=True)
+        )
+        measures = (*surely, *logarithms, likenesses.expression, likenesses.sound)
         compared = [part for measure in measures for part in (measure, less_best(measure))]
         return torch.cat([torch.stack(compared, dim=-1), likenesses.certainty], dim=-1)
 
@@ -401,9 +425,12 @@ class RefAVSObjectHead(nn.Module):
         named = self.object_word(torch.stack([names, likenesses.words, less_best(names)], dim=-1))
         between[:, :queries, queries:sound] = named
         between[:, queries:sound, :queries] = named.transpose(1, 2)
-        heard = torch.stack([likenesses.sound, less_best(likenesses.sound)], dim=-1)
+        heard = (likenesses.sound, likenesses.makes)
+        heard = torch.stack([part for one in heard for part in (one, less_best(one))], dim=-1)
         between[:, :queries, sound] = between[:, sound, :queries] = self.object_sound(heard)
-        between[:, queries:sound, sound] = self.word_sound(likenesses.word_sound[..., None])
+        between[:, queries:sound, sound] = self.word_sound(
+            torch.stack([likenesses.word_sound, likenesses.word_makes], dim=-1)
+        )
         return between.permute(0, 3, 1, 2).unflatten(1, self.biases)
 
 

@@ -246,7 +246,11 @@ class RefAVSStream:
                 config.mask2former_config.num_queries,
                 config.hidden_size + TRACKED,
             ),
-            "objects.heard": (num_rows, 2, config.hidden_size + 1),
+            "objects.heard": (
+                num_rows,
+                2,
+                config.hidden_size + config.grounding_config.vocabulary_size + 1,
+            ),
         }.get(name, (num_rows,))
 
     @torch.no_grad()

@@ -80,6 +80,9 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("model", metavar="MODEL", help="folder of a model of photo_small.yaml")
     parser.add_argument("classifier", metavar="CLASSIFIER", help="folder of its image classifier")
+    parser.add_argument(
+        "sound_classifier", metavar="SOUNDS", help="folder of its classifier of sounds"
+    )
     parser.add_argument("library", metavar="LIBRARY", help="that `refavs library build` wrote")
     parser.add_argument("output", metavar="OUT", help="folder for the model")
     parser.add_argument(
@@ -96,6 +99,13 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=28, metavar="S", help="default: %(default)s")
+    parser.add_argument(
+        "--learned",
+        nargs="+",
+        default=(),
+        metavar="PART",
+        help="parts of MODEL's object head that are trained, such as asked; the others stay",
+    )
     parser.set_defaults(run=run_object_head)
 
 
@@ -139,6 +149,7 @@ def run_object_head(args: argparse.Namespace) -> None:
     scores = train_object_head(
         args.model,
         args.classifier,
+        args.sound_classifier,
         args.library,
         Path(args.output),
         args.clips,
@@ -146,5 +157,6 @@ def run_object_head(args: argparse.Namespace) -> None:
         args.batch_size,
         args.learning_rate,
         args.seed,
+        args.learned,
     )
     print(json.dumps(scores, indent=1))

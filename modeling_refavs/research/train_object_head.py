@@ -4,7 +4,7 @@ is frozen and sees each clip once, and of each scene more is said than a data se
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,12 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
-from transformers import AutoModelForImageClassification, Trainer, TrainingArguments
+from transformers import (
+    AutoModelForAudioClassification,
+    AutoModelForImageClassification,
+    Trainer,
+    TrainingArguments,
+)
 from transformers.trainer_utils import get_last_checkpoint
 
 from dataset_script.schema import NUM_FRAMES
@@ -37,7 +42,15 @@ from ..object_head_refavs import (
     remember,
 )
 from ..processing_refavs import RefAVSProcessor
-from ..training.class_names import FRAME_DEVIATION, embed_names, fit_linear, mix_names, spread
+from ..training.class_names import (
+    FRAME_DEVIATION,
+    embed_names,
+    fit_linear,
+    fit_makers,
+    mix_names,
+    read_nouns,
+    spread,
+)
 from ..utils.files import whole_file
 from .pretrain_decoders import around, degrade
 
@@ -48,7 +61,7 @@ TRUTH = 96  # of the masks that queries are compared with
 # Of the grounding logits 0.3, by `val`: without them the choice is right in 0.67, with 0.3 in 0.68
 GROUNDING_CONFIG = {"object_head_size": 96, "object_score_bias": 0.0, "grounding_weight": 0.3}
 NULL_SHARE = 0.2  # of the clips, those whose sentences refer to nothing
-OTHERS = 120  # clips whose sentences are tried as null references, of each clip those of some
+OTHERS = 1000  # clips whose sentences are tried as null references, of each clip those of some
 BORROWED = 3
 SENTENCES, STEPS = 4, 4  # of a clip at a time
 MORE_NULLS = 0.07  # of a clip's sentences, those of other clips that mean nothing in it
@@ -63,7 +76,8 @@ WHITENED = 0.1  # of the mean variance of an axis, added to that of each
 FITTED_IOU = 0.6  # of a query with the object that it is taken for in that fit
 SAME_IOU = 0.3  # of a query with the object whose fold it is of
 FITTED_STEPS = slice(0, None, 3)
-OF_WORDS = {"text_features": 1, "text_mask": 1, "word_sound": 1, "names": 2, "words": 2}
+OF_WORDS = {"text_features": 1, "text_mask": 1, "word_sound": 1, "word_makes": 1}
+OF_WORDS |= {"names": 2, "words": 2}
 SCORED = 100  # clips of the validation split
 
 
@@ -258,7 +272,8 @@ class ObjectQuestions(Dataset):
         clips: as [`EncodedClips`] reads them, with what [`ObjectProjections.add_to`] adds.
         texts: all that is said of them.
         length: of the training.
-        sounds: F'_A of seconds in which an object of a kind sounds alone, `(n, D)` each.
+        sounds: seconds in which an object of a kind sounds alone, see
+            [`ObjectProjections.project_sounds`].
     """
 
     def __init__(
@@ -268,7 +283,7 @@ class ObjectQuestions(Dataset):
         length: int,
         seed: int,
         swapped: float = SWAPPED,
-        sounds: dict[str, torch.Tensor] | None = None,
+        sounds: dict[str, tuple[torch.Tensor, torch.Tensor]] | None = None,
     ):
         self.clips, self.texts, self.sounds = clips, texts, sounds or {}
         self.length, self.seed, self.swapped = length, seed, swapped
@@ -313,7 +328,9 @@ class ObjectQuestions(Dataset):
             kind = alone[rng.integers(len(alone))]
             row = kinds.index(kind)
         texts = rng.choice(self.about_sound, SENTENCES)
-        sound = self.sounds[kind][rng.integers(len(self.sounds[kind]), size=len(steps))]
+        audio, makers = self.sounds[kind]
+        seconds = rng.integers(len(audio), size=len(steps))
+        sound = audio[seconds], makers[seconds]
         return self.ask(
             number, [Said(str(text), row, SOUNDING) for text in texts], steps, rng, sound
         )
@@ -324,10 +341,10 @@ class ObjectQuestions(Dataset):
         asked: list[Said],
         steps: np.ndarray,
         rng: np.random.Generator,
-        sound: torch.Tensor | None = None,
+        sound: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> dict[str, torch.Tensor]:
-        """Rows of all sentences at all steps; with `sound (steps, D)`, F'_A, each step as if it was
-        the first of a clip."""
+        """Rows of all sentences at all steps; with `sound`, F'_A `(steps, D)` and what makes it
+        `(steps, classes)`, each step as if it was the first of a clip."""
         clip, texts = self.clips[number], [self.texts[one.text] for one in asked]
 
         def rows(array: np.ndarray | torch.Tensor) -> torch.Tensor:
@@ -340,19 +357,22 @@ class ObjectQuestions(Dataset):
 
         mask = read([torch.ones(len(text.words)) for text in texts]) > 0
         audio, audible = rows(clip["audio"]), rows(clip["audible"]) > 0
-        visual, history = rows(clip["visual"]), rows(clip["history"])
+        visual, classes, makers = rows(clip["visual"]), rows(clip["classes"]), rows(clip["makers"])
+        history = rows(clip["history"])
         if sound is not None:
-            audio, audible = sound.float().repeat(len(asked), 1), torch.ones_like(audible)
-            nothing_before = audio.new_zeros(len(audio), 2, audio.shape[1] + 1)
-            near, _ = hear(visual, audio, audible, nothing_before)
+            audio, makers = (part.float().repeat(len(asked), 1) for part in sound)
+            audible = torch.ones_like(audible)
+            before = audio.new_zeros(len(audio), 2, audio.shape[1] + makers.shape[1] + 1)
+            near, _ = hear(visual, classes, audio, makers, audible, before)
             history = torch.cat([torch.zeros_like(history[..., : -near.shape[-1]]), near], dim=-1)
         likenesses = compare(
-            rows(clip["classes"]),
+            classes,
             visual,
             read([text.named for text in texts]),
             read([text.projected for text in texts]),
             mask,
             audio,
+            makers,
             audible,
         )
         iou = torch.from_numpy(clip["iou"][steps].astype(np.float32))
@@ -481,14 +501,21 @@ class ObjectProjections:
         return {kind: torch.stack(meanings).mean(0) for kind, meanings in said.items()}
 
     @torch.no_grad()
-    def project_sounds(self, clips: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """F'_A of the seconds in which each kind sounds alone, without its kind."""
+    def project_sounds(
+        self, clips: list[dict[str, Any]]
+    ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """Of the seconds in which each kind sounds alone F'_A, without its kind, and what makes
+        them: `(n, D)` and `(n, classes)`."""
         sounds = defaultdict(list)
         for kind, rows in self._find_alone(clips):
             if len(rows):
-                fitted = self.audio[self.fold_of[kind]]
-                sounds[kind].append(fitted(torch.from_numpy(rows).float()).half())
-        return {kind: torch.cat(parts) for kind, parts in sorted(sounds.items())}
+                heard = torch.from_numpy(rows).float()
+                projected = self.audio[self.fold_of[kind]](heard)
+                sounds[kind].append((projected.half(), self.parts.naming.find_makers(heard).half()))
+        return {
+            kind: tuple(torch.cat(parts) for parts in zip(*seconds, strict=True))
+            for kind, seconds in sorted(sounds.items())
+        }
 
     def _find_seen(self, clips: list[dict[str, Any]]) -> list[tuple[str, np.ndarray]]:
         """F_V of objects under the masks that show them, with their kinds."""
@@ -542,12 +569,16 @@ class ObjectProjections:
 
     @torch.no_grad()
     def add_to(self, clip: dict[str, Any], number: int | None = None) -> None:
-        """`visual (10, num_queries, D)`, `audio (10, D)`, `classes (10, num_queries, classes)` and
-        `history (10, num_queries, 10)`, see [`remember`], in place of the features. With `number`,
+        """What [`remember`] and [`compare`] read, `visual (10, num_queries, D)`, `classes (10,
+        num_queries, classes)`, `audio (10, D)` and `makers (10, classes)`, and what is remembered,
+        `history (10, num_queries, 14)`, in place of the features. With `number`,
         that of a clip of the training, what is seen and heard is projected without its kind."""
         shown = torch.from_numpy(clip.pop("shown")).float()
         heard = torch.from_numpy(clip.pop("audio_features")).float()
-        clip["classes"] = self.parts.naming.classify(shown).half()
+        classes, makers = (
+            self.parts.naming.classify(shown),
+            self.parts.naming.find_makers(heard),
+        )
         visual, audio = self.visual[-1](shown), self.audio[-1](heard)
         if number is not None:
             folds = torch.tensor([self.fold_of[kind] for kind in clip["kinds"]])
@@ -557,22 +588,39 @@ class ObjectProjections:
             visual = visual.take_along_dim(own[None, ..., None], 0)[0]
             loudest, sounds = clip["sounding"].sum(0).argmax(), clip["sounding"].any()
             audio = self.audio[int(folds[loudest]) if sounds else number % FOLDS](heard)
-        clip["visual"], clip["audio"] = visual.half(), audio.half()
         facts, audible = (torch.from_numpy(clip[name]) for name in ("facts", "audible"))
         objects = RefAVSObjects(shown, facts.float(), None)
         every_step = torch.ones(1, len(shown), dtype=torch.bool)
-        clip["history"] = remember(objects, visual, audio, audible, every_step)[0].half()
+        heard = audio, makers, audible
+        history, _ = remember(objects, visual, classes, *heard, every_step)
+        clip |= {
+            "visual": visual.half(),
+            "classes": classes.half(),
+            "audio": audio.half(),
+            "makers": makers.half(),
+            "history": history.half(),
+        }
 
     @torch.no_grad()
     def give_to(self, head: RefAVSObjectHead) -> None:
         """What it adds to the model's own."""
-        projection = self.parts.cue_projection
-        for part, own, fitted in (
-            (head.visual, projection.visual, self.visual[-1]),
-            (head.audio, projection.audio, self.audio[-1]),
-        ):
-            part.weight.copy_(fitted.weight - own.weight)
-            part.bias.copy_(fitted.bias - own.bias)
+        for part, own, maps in self._pair_with(head):
+            part.weight.copy_(maps[-1].weight - own.weight)
+            part.bias.copy_(maps[-1].bias - own.bias)
+
+    @torch.no_grad()
+    def take_from(self, head: RefAVSObjectHead) -> None:
+        """What it has learned to add to the model's own is that of all kinds."""
+        for part, own, maps in self._pair_with(head):
+            maps[-1] = nn.Linear(own.in_features, own.out_features)
+            maps[-1].weight.copy_(part.weight + own.weight)
+            maps[-1].bias.copy_(part.bias + own.bias)
+
+    def _pair_with(
+        self, head: RefAVSObjectHead
+    ) -> list[tuple[nn.Linear, nn.Linear, list[nn.Linear]]]:
+        own = self.parts.cue_projection
+        return [(head.visual, own.visual, self.visual), (head.audio, own.audio, self.audio)]
 
 
 @torch.no_grad()
@@ -607,6 +655,7 @@ def score(training: ObjectHeadTraining, questions: ObjectQuestions) -> dict[str,
 def train_object_head(
     model: str,
     classifier: str,
+    sound_classifier: str,
     library: str,
     output: Path,
     clips: int = 2656,
@@ -614,6 +663,7 @@ def train_object_head(
     batch_size: int = 12,
     learning_rate: float = 1e-3,
     seed: int = 28,
+    learned: Sequence[str] = (),
 ) -> dict[str, float]:
     """Train, or go on with a training that was stopped, and save the model with its object head.
     Returns its scores on clips of the validation split.
@@ -621,20 +671,31 @@ def train_object_head(
     Args:
         model: folder of a model whose CATF changes no query; an object head that it has is trained
             further.
-        classifier: folder of the image classifier that its `projection_init` was made with.
+        classifier, sound_classifier: folders of the classifiers of pictures and of sounds that its
+            `projection_init` was made with.
         library: that the photographs and recordings are of.
         clips: to learn from; what the model makes of one takes 0.4 MB in `output/run`.
+        learned: parts of a head that the model has, such as `asked`; the others stay as they are.
+            Without any all of it is trained.
 
     Raises:
-        ValueError: the model's queries follow what is asked.
+        ValueError: the model's queries follow what is asked, or its head has no such part.
     """
     torch.manual_seed(seed)
     processor = RefAVSProcessor.from_pretrained(model)
-    loaded = RefAVSForSegmentation.from_pretrained(
-        model, strict=False, grounding_config=GROUNDING_CONFIG
-    )
+    hearing = AutoModelForAudioClassification.from_pretrained(sound_classifier)
+    names = read_nouns(classifier, "class_names.json")
+    makers = read_nouns(sound_classifier, "class_makers.json")
+    grounding = {**GROUNDING_CONFIG, "sound_classes": hearing.config.num_labels}
+    loaded = RefAVSForSegmentation.from_pretrained(model, strict=False, grounding_config=grounding)
     if loaded.model.catf.changes_queries:
         raise ValueError(f"{model}: its queries follow what is asked, since its CATF is trained")
+    head, parts = loaded.object_predictor, dict(loaded.object_predictor.named_children())
+    if unknown := set(learned) - set(parts):
+        raise ValueError(
+            f"learned: the object head has no {', '.join(sorted(unknown))}, but {', '.join(parts)}"
+        )
+    fit_makers(loaded.base_model.naming, hearing.classifier, makers, names)
     appearance_of(library)  # a bad library is refused at once
     arguments = TrainingArguments(
         str(output / "run"),
@@ -659,18 +720,25 @@ def train_object_head(
         drawn = DrawnClips(library, split, length, seed, processor)
         sets.append(EncodedClips(drawn, loaded, output / "run" / split))
         sets[-1].make()
-    learned, scored = (encoded.read() for encoded in sets)
-    said = [{one.text for clip in clips for one in clip["said"]} for clips in (learned, scored)]
+    seen, scored = (encoded.read() for encoded in sets)
+    said = [{one.text for clip in clips for one in clip["said"]} for clips in (seen, scored)]
     texts = read_texts(loaded, processor, set.union(*said))
-    head = loaded.object_predictor
-    projections = ObjectProjections(loaded, processor, classifier, learned, texts)
-    projections.give_to(head)
-    fit_whitening(head.whitening, [texts[text] for text in sorted(said[0])])
-    sounds = projections.project_sounds(learned)
-    for number, clip in enumerate(learned):
+    projections = ObjectProjections(loaded, processor, classifier, seen, texts)
+    if learned:
+        projections.take_from(head)
+    else:
+        projections.give_to(head)
+    if not learned or "asked" in learned:
+        fit_whitening(head.whitening, [texts[text] for text in sorted(said[0])])
+    sounds = projections.project_sounds(seen)
+    for number, clip in enumerate(seen):
         projections.add_to(clip, number)
-    questions = ObjectQuestions(learned, texts, steps * batch_size, seed, sounds=sounds)
+    questions = ObjectQuestions(seen, texts, steps * batch_size, seed, sounds=sounds)
     training = ObjectHeadTraining(head)
+    if learned:
+        head.requires_grad_(False)
+        for name in learned:
+            parts[name].requires_grad_(True)
     trainer = Trainer(training, arguments, collate, train_dataset=questions)
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output / "run")))
     for clip in scored:

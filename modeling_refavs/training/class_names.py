@@ -99,17 +99,18 @@ def fit_linear(
     return float((found * wanted).sum() ** 2 / (found.square().sum() * wanted.square().sum()))
 
 
-def read_class_names(classifier: str) -> list[list[str]]:
-    """All nouns that are true of each class of a classifier, from the `class_names.json` beside it.
+def read_nouns(classifier: str, name: str) -> list[list[str]]:
+    """Of each class of a classifier its nouns, from a file beside it: `class_names.json`, what it
+    is called, or, of a class of sounds, `class_makers.json`, what makes it.
 
     Raises:
         ValueError: there is none.
     """
-    path = cached_file(classifier, "class_names.json", _raise_exceptions_for_missing_entries=False)
+    path = cached_file(classifier, name, _raise_exceptions_for_missing_entries=False)
     if path is None:
         raise ValueError(
-            f"{classifier}: grounding_config.vocabulary_size needs class_names.json there, which "
-            "`refavs parts fetch` writes: a list of the nouns that are true of each class"
+            f"{classifier}: has no {name}, which `refavs parts fetch` writes: a list of the nouns "
+            "of each class"
         )
     with open(path, encoding="utf-8") as file:
         return json.load(file)
@@ -145,6 +146,34 @@ def fit_naming(
     read = embed_names(encoder, processor, [form.format(noun) for form in FORMS for noun in nouns])
     targets = true_of.repeat(len(FORMS), 1)
     return fit_linear(head.naming, [(read, targets)], ridge=NAMING_RIDGE)
+
+
+@torch.no_grad()
+def fit_makers(
+    head: RefAVSNamingHead,
+    classifier: nn.Linear,
+    class_makers: Sequence[Sequence[str]],
+    class_names: Sequence[Sequence[str]],
+) -> None:
+    """The classifier of sounds, and which classes of pictures bear a noun of what makes each sound:
+    the fewer they are, the more each counts.
+
+    Raises:
+        ValueError: one of them is of another size than the head.
+    """
+    found = len(class_makers), len(class_names), len(classifier.weight)
+    if found != (head.makers.in_features, head.makers.out_features, head.makers.in_features):
+        raise ValueError(
+            f"grounding_config.sound_classes is {head.makers.in_features} and vocabulary_size "
+            f"{head.makers.out_features}, there are makers of {found[0]} sounds, names of "
+            f"{found[1]} classes, and the classifier of sounds has {found[2]}"
+        )
+    head.sounds.load_state_dict(classifier.state_dict())
+    named = [{noun.lower() for noun in nouns} for nouns in class_names]
+    for sound, nouns in enumerate(class_makers):
+        wanted = {noun.lower() for noun in nouns}
+        makes = torch.tensor([bool(wanted & nouns) for nouns in named]).float()
+        head.makers.weight[:, sound] = makes / makes.sum().clamp(min=1)
 
 
 def spread(array: np.ndarray, rows: int = ROWS) -> np.ndarray:
@@ -236,8 +265,11 @@ def start_from_class_names(
     mixed = classify(lambda rows: seeing.classifier(rows).softmax(-1), seen, pictures)
     heard_names = classify(lambda rows: hearing.classifier(rows).sigmoid(), heard, sounds)
     if parts.naming is not None:
-        names_of = read_class_names(image_classifier)
+        names_of = read_nouns(image_classifier, "class_names.json")
         fit_naming(parts.naming, seeing.classifier, names_of, parts.text_encoder, processor)
+        if parts.naming.makers is not None:
+            makers = read_nouns(audio_classifier, "class_makers.json")
+            fit_makers(parts.naming, hearing.classifier, makers, names_of)
     return {
         "text": explained,
         "frames": fit_linear(

@@ -220,6 +220,8 @@ class RefAVSGroundingConfig(RefAVSPreTrainedConfig):
         vocabulary_size: number of classes of a classifier of F_V, by whose names it is told what
             queries' masks show, see [`RefAVSNamingHead`]; 0: there is none. It needs
             `use_alignment`.
+        sound_classes: number of classes of a classifier of F_A, by which it is told which classes
+            of `vocabulary_size` make a sound; 0: it is not. It needs `vocabulary_size`.
         alignment_weight, naming_weight: how much that likeness and those names count, chosen on a
             validation split as the bias is.
         object_head_size: width of [`RefAVSObjectHead`], which chooses among the queries in place of
@@ -240,6 +242,7 @@ class RefAVSGroundingConfig(RefAVSPreTrainedConfig):
     use_audio_memory_cue: bool = False
     use_alignment: bool = False
     vocabulary_size: int = 0
+    sound_classes: int = 0
     alignment_weight: float = 1.0
     naming_weight: float = 1.0
     object_head_size: int = 0
@@ -257,8 +260,9 @@ class RefAVSGroundingConfig(RefAVSPreTrainedConfig):
                 )
         if self.vocabulary_size and not self.use_alignment:
             raise ValueError("vocabulary_size needs use_alignment")
-        if self.object_head_size and not self.vocabulary_size:
-            raise ValueError("object_head_size needs vocabulary_size")
+        for name in ("sound_classes", "object_head_size"):
+            if getattr(self, name) and not self.vocabulary_size:
+                raise ValueError(f"{name} needs vocabulary_size")
 
 
 def use_four_stages(backbone: PreTrainedConfig) -> None:

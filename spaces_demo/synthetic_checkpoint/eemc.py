@@ -255,7 +255,7 @@ class RefAVSObjectMemory(ModelOutput):
 
     Args:
         tracks: of the objects of the step before, `(expressions, num_queries, D + 8)`.
-        heard: the first sound and the sum of all, `(expressions, 2, D + 1)`.
+        heard: the first sound and the sum of all, `(expressions, 2, D + classes + 1)`.
     """
 
     tracks: torch.FloatTensor | None = None

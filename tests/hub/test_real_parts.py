@@ -6,6 +6,7 @@ Debian packages `tuxpaint-stamps-default` and `gcompris-qt-data` (`apt-get downl
 """
 
 import io
+import json
 import os
 import struct
 import zlib
@@ -28,6 +29,7 @@ from transformers import (
 
 import modeling_refavs.auto  # noqa: F401, it registers the classes
 from modeling_refavs import RefAVSPairedBackbone
+from modeling_refavs.hub.parts import SOUND_MAKERS
 
 
 PARTS, MEDIA = (Path(os.environ.get(name, "")) for name in ("REFAVS_PARTS", "REFAVS_MEDIA"))
@@ -161,6 +163,12 @@ def test_recordings_are_recognised(listen, bundle, file, name, least):
 def test_sounds_that_need_no_recording(listen, name, samples):
     probabilities = listen(samples.astype(np.float32))
     assert name in sorted(probabilities, key=probabilities.get)[-3:]
+
+
+def test_makers_are_of_sounds_that_there_are():
+    classes = AutoModelForAudioClassification.from_pretrained(PARTS / "audio").config.id2label
+    makers = json.loads(SOUND_MAKERS.read_text())
+    assert {sound for sounds in makers.values() for sound in sounds} <= set(classes.values())
 
 
 def test_names_of_one_kind_are_near():

@@ -26,7 +26,7 @@ from modeling_refavs.training.train import freeze_all_but
 from tests.conftest import SENTENCES, make_model
 
 
-NAMING = {"loss_weight": 1.0, "use_alignment": True, "vocabulary_size": 7}
+NAMING = {"loss_weight": 1.0, "use_alignment": True, "vocabulary_size": 7, "sound_classes": 5}
 HEAD = {"grounding_config": {**NAMING, "object_head_size": 16}}
 close = torch.testing.assert_close
 
@@ -112,9 +112,11 @@ def test_an_object_is_followed_whatever_query_shows_it():
 def test_what_sounded_first_is_remembered():
     torch.manual_seed(0)
     visual, sounds = torch.randn(1, 2, 16), torch.randn(3, 16)
-    audible, heard = [False, True, True], torch.zeros(1, 2, 17)
+    classes, makers = torch.rand(1, 2, 4), torch.rand(3, 4)
+    audible, heard = [False, True, True], torch.zeros(1, 2, 21)
     for step in range(3):
-        near, heard = hear(visual, sounds[step : step + 1], torch.tensor([audible[step]]), heard)
+        sound = sounds[step : step + 1], makers[step : step + 1], torch.tensor([audible[step]])
+        near, heard = hear(visual, classes, *sound, heard)
         if step == 0:
             assert not near.any()
 
@@ -127,18 +129,22 @@ def test_what_sounded_first_is_remembered():
         close(near[0, query, 0], alike(visual[0, query], sounds[1]), rtol=1e-4, atol=1e-4)
         both = normalised[1] + normalised[2]
         close(near[0, query, 2], alike(visual[0, query], both), rtol=1e-4, atol=1e-4)
+        close(near[0, query, 4], classes[0, query] @ makers[1])
+        close(near[0, query, 6], classes[0, query] @ (makers[1] + makers[2]) / 2)
     close(near[..., 1::2], near[..., ::2] - near[..., ::2].amax(1, keepdim=True))
 
 
 def test_padding_is_not_remembered():
     torch.manual_seed(0)
     facts, visual, audio = torch.rand(6, 4, 10), torch.randn(6, 4, 16), torch.randn(6, 16)
+    classes, makers = torch.rand(6, 4, 5), torch.rand(6, 5)
     every = torch.ones(1, 6, dtype=torch.bool)
     real = torch.tensor([[True, True, False, True, False, True]])
 
     def of(steps, frame_mask):
         objects = RefAVSObjects(visual[steps], facts[steps], None)
-        return remember(objects, visual[steps], audio[steps], frame_mask[0] >= 0, frame_mask)
+        sound = audio[steps], makers[steps], frame_mask[0] >= 0
+        return remember(objects, visual[steps], classes[steps], *sound, frame_mask)
 
     steps = real[0].nonzero().flatten()
     whole, memory = of(torch.arange(6), real)
@@ -151,14 +157,13 @@ def test_padding_is_not_remembered():
 def test_frames_of_one_step_are_compared_with_the_step_before():
     torch.manual_seed(0)
     facts, visual, audio = torch.rand(4, 4, 10), torch.randn(4, 4, 16), torch.randn(4, 16)
+    classes, makers = torch.rand(4, 4, 5), torch.rand(4, 5)
 
     def of(steps, is_first, memory=None):
-        objects, heard = (
-            RefAVSObjects(visual[steps], facts[steps], None),
-            torch.ones(len(steps)) > 0,
-        )
+        objects = RefAVSObjects(visual[steps], facts[steps], None)
+        sound = audio[steps], makers[steps], torch.ones(len(steps)) > 0
         is_first = torch.tensor([is_first])
-        return remember(objects, visual[steps], audio[steps], heard, is_first, memory)
+        return remember(objects, visual[steps], classes[steps], *sound, is_first, memory)
 
     start = of([0], [True])[1]
     found, memory = of([1, 2, 3], [True, False, False], start)
@@ -176,7 +181,8 @@ def test_likenesses_are_products_of_normalised_vectors():
     classes, named = torch.rand(2, 3, 5).softmax(-1), torch.randn(2, 4, 5)
     real = torch.tensor([[True, True, True, True], [True, True, False, False]])
     heard = torch.tensor([True, False])
-    found = compare(classes, visual, named, text, real, audio, heard)
+    makers = torch.rand(2, 5)
+    found = compare(classes, visual, named, text, real, audio, makers, heard)
 
     def alike(one, other):
         one, other = ((part - part.mean()) / part.std(unbiased=False) for part in (one, other))
@@ -196,8 +202,12 @@ def test_likenesses_are_products_of_normalised_vectors():
         close(found.sound[row, query], sound, **kwargs)
         certainty = torch.distributions.Categorical(classes[row, query]).entropy() / 5
         close(found.certainty[row, query, 1], certainty, **kwargs)
+        close(found.makes[row, query], classes[row, query] @ makers[row] * heard[row], **kwargs)
     close(found.word_sound[0, 1], alike(text[0, 1], audio[0]), **kwargs)
+    word_makes = named[0, 1] @ makers[0] / makers[0].sum().clamp(min=1)
+    close(found.word_makes[0, 1], word_makes, **kwargs)
     assert not found.word_sound[1].any()
+    assert not found.word_makes[1].any()
 
 
 def test_scores_are_log_probabilities_of_one_thing_being_true():
@@ -311,13 +321,15 @@ def test_the_order_of_queries_does_not_matter(model, inputs):
     shown, visual, classes = draw(3, 4, 8), draw(3, 4, size), draw(3, 4, 7).softmax(-1)
     named, text, features = draw(3, 5, 7), draw(3, 5, size), draw(3, 5, words)
     audio, real = draw(3, size), torch.ones(3, 5, dtype=torch.bool)
-    heard, history = torch.tensor([True, False, True]), draw(3, 4, 10)
+    heard, history = torch.tensor([True, False, True]), draw(3, 4, 14)
+    makers = draw(3, 7).sigmoid()
 
     def ask(queries):
         objects = RefAVSObjects(
             shown[:, queries], facts[:, queries], overlaps[:, queries][:, :, queries]
         )
-        alike = compare(classes[:, queries], visual[:, queries], named, text, real, audio, heard)
+        things = classes[:, queries], visual[:, queries]
+        alike = compare(*things, named, text, real, audio, makers, heard)
         return head(objects, history[:, queries], alike, features, real, audio, heard)
 
     as_they_are = ask(torch.arange(4))
@@ -333,11 +345,12 @@ def test_an_expression_weighs_the_measures_of_objects():
     alike = compare(
         torch.rand(2, 4, 7).softmax(-1),
         *(torch.randn(2, 4, size), torch.randn(2, 5, 7), torch.randn(2, 5, size)),
-        *(torch.ones(2, 5, dtype=torch.bool), torch.randn(2, size), torch.ones(2) > 0),
+        *(torch.ones(2, 5, dtype=torch.bool), torch.randn(2, size), torch.rand(2, 7)),
+        torch.ones(2) > 0,
     )
     objects = RefAVSObjects(torch.randn(2, 4, 8), facts, torch.rand(2, 4, 4, 2))
     read = torch.randn(2, 5, model.config.text_config.hidden_size)
-    inputs = (objects, torch.randn(2, 4, 10), alike, read, torch.ones(2, 5, dtype=torch.bool))
+    inputs = (objects, torch.randn(2, 4, 14), alike, read, torch.ones(2, 5, dtype=torch.bool))
     inputs += (torch.randn(2, size), torch.ones(2) > 0)
     before = head(*inputs)
     head.asked[-1].bias.data[1] -= 3.0

@@ -6,13 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_refavs import RefAVSForSegmentation
+from modeling_refavs import RefAVSForSegmentation, RefAVSProcessor
 from modeling_refavs.cli import main
 from modeling_refavs.efficientnet_lite_refavs import (
     RefAVSEfficientNetLiteConfig,
     RefAVSEfficientNetLiteForImageClassification,
 )
-from modeling_refavs.object_head_refavs import RefAVSObjects, remember
+from modeling_refavs.encoders_refavs import audio_size
+from modeling_refavs.modeling_yamnet import (
+    RefAVSYamnetConfig,
+    RefAVSYamnetForAudioClassification,
+)
+from modeling_refavs.object_head_refavs import NUM_HISTORY, RefAVSObjects, remember
 from modeling_refavs.research import train_object_head as training
 from modeling_refavs.research.train_object_head import (
     DrawnClips,
@@ -32,11 +37,13 @@ from tests.dataset_script.synthetic.test_library import write_library
 
 NOUNS = ("cat", "dog", "drum", "hen", "lion", "owl")
 NAMING = {"loss_weight": 1.0, "use_alignment": True, "vocabulary_size": 7}
+HEAD = {"object_head_size": 16, "sound_classes": 5}
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory, processor):
-    """A library, an image classifier of seven classes and a model without the head."""
+    """A library, an image classifier of seven classes, one of five sounds, and a model without the
+    head."""
     folder = tmp_path_factory.mktemp("object_head")
     write_library(folder / "library")
     torch.manual_seed(0)
@@ -45,6 +52,12 @@ def folders(tmp_path_factory, processor):
     )
     RefAVSEfficientNetLiteForImageClassification(config).save_pretrained(folder / "classifier")
     model = make_model(grounding_config=NAMING)
+    sizes = [4, audio_size(model.config.audio_config)]
+    config = RefAVSYamnetConfig(hidden_sizes=sizes, strides=[2, 2], num_labels=5)
+    RefAVSYamnetForAudioClassification(config).save_pretrained(folder / "sounds")
+    names, makers = [[noun] for noun in (*NOUNS, "saw")], [[noun] for noun in NOUNS[:5]]
+    (folder / "classifier" / "class_names.json").write_text(json.dumps(names))
+    (folder / "sounds" / "class_makers.json").write_text(json.dumps(makers))
     for parameter in model.model.catf.update_projection.parameters():
         torch.nn.init.zeros_(parameter)
     model.save_pretrained(folder / "model")
@@ -54,7 +67,7 @@ def folders(tmp_path_factory, processor):
 
 @pytest.fixture(scope="module")
 def model(folders):
-    head = {"grounding_config": {"object_head_size": 16}}
+    head = {"grounding_config": HEAD}
     return RefAVSForSegmentation.from_pretrained(folders / "model", strict=False, **head).eval()
 
 
@@ -118,7 +131,8 @@ def prepare(clip):
     steps, queries = clip["iou"].shape[:2]
     draw = lambda *shape: torch.from_numpy(rng.normal(size=shape)).half()  # noqa: E731
     made = {"visual": draw(steps, queries, 32), "audio": draw(steps, 32)}
-    made["history"] = draw(steps, queries, 10)
+    made["history"] = draw(steps, queries, NUM_HISTORY)
+    made["makers"] = draw(steps, 7).sigmoid()
     return {**clip, **made, "classes": draw(steps, queries, 7).float().softmax(-1)}
 
 
@@ -169,8 +183,10 @@ def test_questions_are_those_that_the_model_answers(drawn, encoded, model, proce
         read["audio"] = projection.audio(heard) + head.audio(heard)
         read["classes"] = parts.naming.classify(shown)
         objects = RefAVSObjects(shown, torch.from_numpy(read["facts"]).float(), None)
-        audible, real = torch.from_numpy(read["audible"]), torch.ones(1, 10) > 0
-        read["history"] = remember(objects, read["visual"], read["audio"], audible, real)[0]
+        read["makers"] = parts.naming.find_makers(heard)
+        sound = read["audio"], read["makers"], torch.from_numpy(read["audible"])
+        things = objects, read["visual"], read["classes"]
+        read["history"] = remember(*things, *sound, torch.ones(1, 10) > 0)[0]
         questions = ObjectQuestions([read], texts, 1, 0, swapped=0.0)
         rows = questions.ask(0, read["said"], np.arange(10), np.random.default_rng(0))
         found = ObjectHeadTraining(model.object_predictor).eval()(**rows)["logits"]
@@ -200,7 +216,10 @@ def test_a_clip_may_be_heard_with_the_sound_of_any_thing_in_it(
     clip = {**prepare(clip), "said": [Said("What is making the sound?", 0, "sounding")]}
     texts = read_texts(model, processor, {one.text for one in clip["said"]})
     kinds = [*clip["kinds"], "a kind that it does not show"]
-    sounds = {kind: torch.full((3, 32), float(number)) for number, kind in enumerate(kinds)}
+    sounds = {
+        kind: (torch.full((3, 32), float(number)), torch.full((3, 7), number / 10))
+        for number, kind in enumerate(kinds)
+    }
     iou = torch.from_numpy(clip["iou"]).float()
     for not_shown in (0.0, 1.0):
         monkeypatch.setattr(training, "NOT_SHOWN", not_shown)
@@ -221,7 +240,7 @@ def test_a_clip_may_be_heard_with_the_sound_of_any_thing_in_it(
         assert heard == ({len(kinds) - 1} if not_shown else {*range(len(kinds) - 1)})
     # where all that sounds is there twice, the clip keeps its own sound
     twins = {**clip, "kinds": ["dog"] * len(clip["kinds"])}
-    questions = ObjectQuestions([twins], texts, 1, 0, sounds={"dog": torch.zeros(3, 32)})
+    questions = ObjectQuestions([twins], texts, 1, 0, sounds={"dog": (torch.zeros(3, 32),) * 2})
     assert questions[0]["audio"].any()
 
 
@@ -272,7 +291,7 @@ def test_projections_of_a_fold_do_not_know_its_kinds(folders, model, processor):
         query = number % 4
         assert torch.equal(one["visual"][:, query], two["visual"][:, query]) == is_own
         assert torch.equal(one["audio"], two["audio"]) == is_own
-    head = make_model(grounding_config={**NAMING, "object_head_size": 16}).object_predictor
+    head = make_model(grounding_config={**NAMING, **HEAD}).object_predictor
     fitted.give_to(head)
     with torch.no_grad():
         for own, added, whole in (
@@ -302,7 +321,7 @@ def test_command(folders, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(training, "SCORED", 2)
     monkeypatch.setitem(training.GROUNDING_CONFIG, "object_head_size", 16)
     monkeypatch.setattr(training, "FITTED_IOU", 0.0)  # of decoders that are not trained
-    parts = [str(folders / name) for name in ("model", "classifier", "library")]
+    parts = [str(folders / name) for name in ("model", "classifier", "sounds", "library")]
     command = ["train-object-head", *parts, str(tmp_path), "--clips", "3", "--batch-size", "2"]
     assert main([*command, "--steps", "3"]) == 0, capsys.readouterr().err[-500:]
     scores = json.loads((tmp_path / "scores.json").read_text())
@@ -312,6 +331,8 @@ def test_command(folders, tmp_path, monkeypatch, capsys):
     assert learned.object_predictor.layers[0].num_heads == learned.config.num_attention_heads
     state = learned.state_dict()
     assert all(torch.equal(state[name], weight) for name, weight in start.items())
+    makers = learned.base_model.naming.makers.weight
+    assert torch.equal(makers, torch.eye(7)[:, :5])  # each sound is of one class
     times = [path.stat().st_mtime_ns for path in sorted(tmp_path.glob("run/*/*.npz"))]
     assert (
         main([*command, "--steps", "3"]) == 0
@@ -321,12 +342,36 @@ def test_command(folders, tmp_path, monkeypatch, capsys):
     assert all(torch.equal(state[name], weight) for name, weight in again.items())
 
 
+def test_parts_of_a_head_are_trained_alone(folders, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training, "SCORED", 2)
+    monkeypatch.setitem(training.GROUNDING_CONFIG, "object_head_size", 16)
+    monkeypatch.setattr(training, "FITTED_IOU", 0.0)
+    make_model(grounding_config={**NAMING, **HEAD}).save_pretrained(tmp_path / "model")
+    model = RefAVSForSegmentation.from_pretrained(tmp_path / "model")
+    for parameter in model.model.catf.update_projection.parameters():
+        torch.nn.init.zeros_(parameter)
+    model.save_pretrained(tmp_path / "model")
+    RefAVSProcessor.from_pretrained(folders / "model").save_pretrained(tmp_path / "model")
+    parts = [str(folders / name) for name in ("classifier", "sounds", "library")]
+    command = ["train-object-head", str(tmp_path / "model"), *parts, str(tmp_path / "out")]
+    command += ["--clips", "3", "--batch-size", "2", "--steps", "3"]
+    assert main([*command, "--learned", "asked", "ears"]) == 2
+    assert "the object head has no ears, but visual" in capsys.readouterr().err
+    assert main([*command, "--learned", "asked", "history"]) == 0, capsys.readouterr().err[-500:]
+    before, after = (
+        RefAVSForSegmentation.from_pretrained(folder).object_predictor.state_dict()
+        for folder in (tmp_path / "model", tmp_path / "out")
+    )
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {name.partition(".")[0] for name in changed} == {"asked", "history", "whitening"}
+
+
 def test_a_model_whose_queries_follow_what_is_asked_is_refused(
     folders, processor, tmp_path, capsys
 ):
     make_model(grounding_config=NAMING).save_pretrained(tmp_path / "model")
     processor.save_pretrained(tmp_path / "model")
-    parts = [str(folders / name) for name in ("classifier", "library")]
+    parts = [str(folders / name) for name in ("classifier", "sounds", "library")]
     out = tmp_path / "out"
     assert main(["train-object-head", str(tmp_path / "model"), *parts, str(out)]) == 2
     assert "its CATF is trained" in capsys.readouterr().err

@@ -18,9 +18,10 @@ from modeling_refavs.training.class_names import (
     embed_names,
     find_objects,
     fit_linear,
+    fit_makers,
     fit_naming,
     mix_names,
-    read_class_names,
+    read_nouns,
 )
 from modeling_refavs.training.class_names import start_from_class_names as start
 from modeling_refavs.training.dataset import PreparedClip, Sentence
@@ -150,8 +151,38 @@ def test_naming_learns_of_which_classes_a_noun_is_true(processor, classifiers):
     assert named[3, :2].max() < named.diagonal()[:2].min()
     with pytest.raises(ValueError, match=r"vocabulary_size is 4, the classifier has 4.*names of 3"):
         fit_naming(head, seeing.classifier, names[:3], encoder, processor)
-    with pytest.raises(ValueError, match=r"needs class_names\.json there"):
-        read_class_names(folder)
+    with pytest.raises(ValueError, match=r"has no class_names\.json"):
+        read_nouns(folder, "class_names.json")
+
+
+def test_a_sound_is_of_the_classes_that_make_it(classifiers):
+    """The barking of two kinds of dog, and what a trumpet alone does."""
+    *_, hearing = classifiers
+    model = RefAVSForSegmentation(
+        make_config(
+            audio_config={"model_type": "refavs_yamnet", **YAMNET},
+            grounding_config={
+                "loss_weight": 1.0,
+                "use_alignment": True,
+                "vocabulary_size": 3,
+                "sound_classes": 4,
+            },
+        )
+    ).eval()
+    head, names = model.model.naming, [["Beagle", "dog"], ["Collie", "Dog"], ["trumpet"]]
+    makers = [["dog"], ["trumpet"], ["dog", "trumpet"], []]
+    fit_makers(head, hearing.classifier, makers, names)
+    half, third = 1 / 2, 1 / 3
+    expected = torch.tensor([[half, 0, third, 0], [half, 0, third, 0], [0, 1, third, 0]])
+    assert torch.equal(head.makers.weight, expected)
+    features = torch.randn(5, 12)
+    with torch.no_grad():
+        sure = hearing.classifier(features).sigmoid() ** 2
+        found = head.find_makers(features)
+    made = sure @ expected.T
+    torch.testing.assert_close(found, made / made.amax(1, keepdim=True))
+    with pytest.raises(ValueError, match=r"sound_classes is 4 and vocabulary_size 3.* 3 sounds"):
+        fit_makers(head, hearing.classifier, makers[:3], names)
 
 
 def test_mixtures_take_the_likeliest_names():
