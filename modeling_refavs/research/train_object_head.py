@@ -31,6 +31,7 @@ from dataset_script.synthetic.scene import Scene
 from dataset_script.synthetic.sentences import Expression, as_null, find_expressions
 from dataset_script.synthetic.sounds import SAMPLE_RATE
 
+from ..configuration_refavs import RefAVSConfig
 from ..modeling_refavs import RefAVSForSegmentation
 from ..object_head_refavs import (
     RefAVSLikenesses,
@@ -575,10 +576,8 @@ class ObjectProjections:
         that of a clip of the training, what is seen and heard is projected without its kind."""
         shown = torch.from_numpy(clip.pop("shown")).float()
         heard = torch.from_numpy(clip.pop("audio_features")).float()
-        classes, makers = (
-            self.parts.naming.classify(shown),
-            self.parts.naming.find_makers(heard),
-        )
+        naming = self.parts.naming
+        classes, makers = naming.classify(shown), naming.find_makers(heard)
         visual, audio = self.visual[-1](shown), self.audio[-1](heard)
         if number is not None:
             folds = torch.tensor([self.fold_of[kind] for kind in clip["kinds"]])
@@ -679,9 +678,11 @@ def train_object_head(
             Without any all of it is trained.
 
     Raises:
-        ValueError: the model's queries follow what is asked, or its head has no such part.
+        ValueError: the model's queries follow what is asked, or it has no such part.
     """
     torch.manual_seed(seed)
+    if learned and not RefAVSConfig.from_pretrained(model).has_object_head:
+        raise ValueError(f"{model}: has no object head of which parts could be learned")
     processor = RefAVSProcessor.from_pretrained(model)
     hearing = AutoModelForAudioClassification.from_pretrained(sound_classifier)
     names = read_nouns(classifier, "class_names.json")

@@ -355,6 +355,10 @@ def test_parts_of_a_head_are_trained_alone(folders, tmp_path, monkeypatch, capsy
     parts = [str(folders / name) for name in ("classifier", "sounds", "library")]
     command = ["train-object-head", str(tmp_path / "model"), *parts, str(tmp_path / "out")]
     command += ["--clips", "3", "--batch-size", "2", "--steps", "3"]
+    without = ["train-object-head", str(folders / "model"), *parts, str(tmp_path / "none")]
+    assert main([*without, "--learned", "asked"]) == 2
+    assert "has no object head" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
     assert main([*command, "--learned", "asked", "ears"]) == 2
     assert "the object head has no ears, but visual" in capsys.readouterr().err
     assert main([*command, "--learned", "asked", "history"]) == 0, capsys.readouterr().err[-500:]
