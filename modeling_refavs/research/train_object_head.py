@@ -35,6 +35,7 @@ from ..configuration_refavs import RefAVSConfig
 from ..modeling_refavs import RefAVSForSegmentation
 from ..object_head_refavs import (
     RefAVSLikenesses,
+    RefAVSMeaning,
     RefAVSObjectHead,
     RefAVSObjects,
     compare,
@@ -357,25 +358,19 @@ class ObjectQuestions(Dataset):
             return padded.float().repeat_interleave(len(steps), dim=0)
 
         mask = read([torch.ones(len(text.words)) for text in texts]) > 0
-        audio, audible = rows(clip["audio"]), rows(clip["audible"]) > 0
-        visual, classes, makers = rows(clip["visual"]), rows(clip["classes"]), rows(clip["makers"])
         history = rows(clip["history"])
+        objects = RefAVSMeaning(rows(clip["visual"]), rows(clip["classes"]))
+        heard = RefAVSMeaning(rows(clip["audio"]), rows(clip["makers"]), rows(clip["audible"]) > 0)
         if sound is not None:
-            audio, makers = (part.float().repeat(len(asked), 1) for part in sound)
-            audible = torch.ones_like(audible)
-            before = audio.new_zeros(len(audio), 2, audio.shape[1] + makers.shape[1] + 1)
-            near, _ = hear(visual, classes, audio, makers, audible, before)
+            parts = (part.float().repeat(len(asked), 1) for part in sound)
+            heard = RefAVSMeaning(*parts, torch.ones_like(heard.mask))
+            size = heard.projected.shape[1] + heard.classes.shape[1] + 1
+            near, _ = hear(objects, heard, history.new_zeros(len(history), 2, size))
             history = torch.cat([torch.zeros_like(history[..., : -near.shape[-1]]), near], dim=-1)
-        likenesses = compare(
-            classes,
-            visual,
-            read([text.named for text in texts]),
-            read([text.projected for text in texts]),
-            mask,
-            audio,
-            makers,
-            audible,
+        words = RefAVSMeaning(
+            read([text.projected for text in texts]), read([text.named for text in texts]), mask
         )
+        likenesses = compare(objects, words, heard)
         iou = torch.from_numpy(clip["iou"][steps].astype(np.float32))
         nothing = torch.full_like(iou[..., 0], -1.0)
         iou = torch.cat([iou[..., one.row] if one.row >= 0 else nothing for one in asked])
@@ -386,8 +381,8 @@ class ObjectQuestions(Dataset):
             **vars(likenesses),
             "text_features": read([self.texts[self._swap(one, rng)].words for one in asked]),
             "text_mask": mask,
-            "audio": audio,
-            "audible": audible,
+            "audio": heard.projected,
+            "audible": heard.mask,
             "iou": iou.clamp(min=0),
             "in_view": iou[:, 0] >= 0,
         }
@@ -588,10 +583,9 @@ class ObjectProjections:
             loudest, sounds = clip["sounding"].sum(0).argmax(), clip["sounding"].any()
             audio = self.audio[int(folds[loudest]) if sounds else number % FOLDS](heard)
         facts, audible = (torch.from_numpy(clip[name]) for name in ("facts", "audible"))
-        objects = RefAVSObjects(shown, facts.float(), None)
+        objects, sound = RefAVSMeaning(visual, classes), RefAVSMeaning(audio, makers, audible)
         every_step = torch.ones(1, len(shown), dtype=torch.bool)
-        heard = audio, makers, audible
-        history, _ = remember(objects, visual, classes, *heard, every_step)
+        history, _ = remember(facts.float(), objects, sound, every_step)
         clip |= {
             "visual": visual.half(),
             "classes": classes.half(),

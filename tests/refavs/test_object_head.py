@@ -11,6 +11,7 @@ from modeling_refavs import RefAVSForSegmentation
 from modeling_refavs.grounding_refavs import pool_under_masks
 from modeling_refavs.loss_refavs import RefAVSLossCounts
 from modeling_refavs.object_head_refavs import (
+    RefAVSMeaning,
     RefAVSObjects,
     choose_query,
     compare,
@@ -116,7 +117,7 @@ def test_what_sounded_first_is_remembered():
     audible, heard = [False, True, True], torch.zeros(1, 2, 21)
     for step in range(3):
         sound = sounds[step : step + 1], makers[step : step + 1], torch.tensor([audible[step]])
-        near, heard = hear(visual, classes, *sound, heard)
+        near, heard = hear(RefAVSMeaning(visual, classes), RefAVSMeaning(*sound), heard)
         if step == 0:
             assert not near.any()
 
@@ -142,9 +143,9 @@ def test_padding_is_not_remembered():
     real = torch.tensor([[True, True, False, True, False, True]])
 
     def of(steps, frame_mask):
-        objects = RefAVSObjects(visual[steps], facts[steps], None)
-        sound = audio[steps], makers[steps], frame_mask[0] >= 0
-        return remember(objects, visual[steps], classes[steps], *sound, frame_mask)
+        objects = RefAVSMeaning(visual[steps], classes[steps])
+        sound = RefAVSMeaning(audio[steps], makers[steps], frame_mask[0] >= 0)
+        return remember(facts[steps], objects, sound, frame_mask)
 
     steps = real[0].nonzero().flatten()
     whole, memory = of(torch.arange(6), real)
@@ -160,10 +161,9 @@ def test_frames_of_one_step_are_compared_with_the_step_before():
     classes, makers = torch.rand(4, 4, 5), torch.rand(4, 5)
 
     def of(steps, is_first, memory=None):
-        objects = RefAVSObjects(visual[steps], facts[steps], None)
-        sound = audio[steps], makers[steps], torch.ones(len(steps)) > 0
-        is_first = torch.tensor([is_first])
-        return remember(objects, visual[steps], classes[steps], *sound, is_first, memory)
+        objects = RefAVSMeaning(visual[steps], classes[steps])
+        sound = RefAVSMeaning(audio[steps], makers[steps], torch.ones(len(steps)) > 0)
+        return remember(facts[steps], objects, sound, torch.tensor([is_first]), memory)
 
     start = of([0], [True])[1]
     found, memory = of([1, 2, 3], [True, False, False], start)
@@ -182,7 +182,11 @@ def test_likenesses_are_products_of_normalised_vectors():
     real = torch.tensor([[True, True, True, True], [True, True, False, False]])
     heard = torch.tensor([True, False])
     makers = torch.rand(2, 5)
-    found = compare(classes, visual, named, text, real, audio, makers, heard)
+    found = compare(
+        RefAVSMeaning(visual, classes),
+        RefAVSMeaning(text, named, real),
+        RefAVSMeaning(audio, makers, heard),
+    )
 
     def alike(one, other):
         one, other = ((part - part.mean()) / part.std(unbiased=False) for part in (one, other))
@@ -322,14 +326,14 @@ def test_the_order_of_queries_does_not_matter(model, inputs):
     named, text, features = draw(3, 5, 7), draw(3, 5, size), draw(3, 5, words)
     audio, real = draw(3, size), torch.ones(3, 5, dtype=torch.bool)
     heard, history = torch.tensor([True, False, True]), draw(3, 4, 14)
-    makers = draw(3, 7).sigmoid()
+    makers, words_read = draw(3, 7).sigmoid(), RefAVSMeaning(text, named, real)
 
     def ask(queries):
         objects = RefAVSObjects(
             shown[:, queries], facts[:, queries], overlaps[:, queries][:, :, queries]
         )
-        things = classes[:, queries], visual[:, queries]
-        alike = compare(*things, named, text, real, audio, makers, heard)
+        things = RefAVSMeaning(visual[:, queries], classes[:, queries])
+        alike = compare(things, words_read, RefAVSMeaning(audio, makers, heard))
         return head(objects, history[:, queries], alike, features, real, audio, heard)
 
     as_they_are = ask(torch.arange(4))
@@ -343,10 +347,9 @@ def test_an_expression_weighs_the_measures_of_objects():
     torch.manual_seed(0)
     facts = torch.rand(2, 4, 10)
     alike = compare(
-        torch.rand(2, 4, 7).softmax(-1),
-        *(torch.randn(2, 4, size), torch.randn(2, 5, 7), torch.randn(2, 5, size)),
-        *(torch.ones(2, 5, dtype=torch.bool), torch.randn(2, size), torch.rand(2, 7)),
-        torch.ones(2) > 0,
+        RefAVSMeaning(torch.randn(2, 4, size), torch.rand(2, 4, 7).softmax(-1)),
+        RefAVSMeaning(torch.randn(2, 5, size), torch.randn(2, 5, 7), torch.ones(2, 5) > 0),
+        RefAVSMeaning(torch.randn(2, size), torch.rand(2, 7), torch.ones(2) > 0),
     )
     objects = RefAVSObjects(torch.randn(2, 4, 8), facts, torch.rand(2, 4, 4, 2))
     read = torch.randn(2, 5, model.config.text_config.hidden_size)

@@ -17,7 +17,7 @@ from modeling_refavs.modeling_yamnet import (
     RefAVSYamnetConfig,
     RefAVSYamnetForAudioClassification,
 )
-from modeling_refavs.object_head_refavs import NUM_HISTORY, RefAVSObjects, remember
+from modeling_refavs.object_head_refavs import NUM_HISTORY, RefAVSMeaning, remember
 from modeling_refavs.research import train_object_head as training
 from modeling_refavs.research.train_object_head import (
     DrawnClips,
@@ -182,11 +182,11 @@ def test_questions_are_those_that_the_model_answers(drawn, encoded, model, proce
         read["visual"] = projection.visual(shown) + head.visual(shown)
         read["audio"] = projection.audio(heard) + head.audio(heard)
         read["classes"] = parts.naming.classify(shown)
-        objects = RefAVSObjects(shown, torch.from_numpy(read["facts"]).float(), None)
         read["makers"] = parts.naming.find_makers(heard)
-        sound = read["audio"], read["makers"], torch.from_numpy(read["audible"])
-        things = objects, read["visual"], read["classes"]
-        read["history"] = remember(*things, *sound, torch.ones(1, 10) > 0)[0]
+        objects = RefAVSMeaning(read["visual"], read["classes"])
+        sound = RefAVSMeaning(read["audio"], read["makers"], torch.from_numpy(read["audible"]))
+        facts = torch.from_numpy(read["facts"]).float()
+        read["history"] = remember(facts, objects, sound, torch.ones(1, 10) > 0)[0]
         questions = ObjectQuestions([read], texts, 1, 0, swapped=0.0)
         rows = questions.ask(0, read["said"], np.arange(10), np.random.default_rng(0))
         found = ObjectHeadTraining(model.object_predictor).eval()(**rows)["logits"]
