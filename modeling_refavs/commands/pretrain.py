@@ -47,7 +47,11 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         "composites: a folder for `mask2former` in a recipe. The same command goes on with a "
         "training that was stopped.",
     )
-    parser.add_argument("vision", metavar="BACKBONE", help="folder of the backbone")
+    parser.add_argument(
+        "vision",
+        metavar="BACKBONE",
+        help="folder of the backbone, or of a Mask2Former, which is trained further",
+    )
     parser.add_argument("library", metavar="LIBRARY", help="that `refavs library build` wrote")
     parser.add_argument("output", metavar="OUT", help="folder for the Mask2Former")
     parser.add_argument(

@@ -29,6 +29,7 @@ from ..configuration_refavs import RefAVSMask2FormerConfig, use_four_stages
 from ..encoders_refavs import encode_frames
 from ..mask2former_refavs import RefAVSMask2FormerModel
 from ..training.arguments import read_recipe
+from ..training.train import take_class_predictor
 from ..utils.files import whole_file
 from .pretrain_vision import WORKERS, set_loss
 
@@ -246,14 +247,25 @@ class ObjectFinder(nn.Module):
 def make_finder(vision: str, config: dict[str, Any]) -> ObjectFinder:
     """
     Args:
-        vision: folder of a backbone.
+        vision: folder of a backbone, or of a Mask2Former with its own, to be trained further.
         config: fields of `RefAVSConfig`, of which `mask2former_config`, `vision_config` and
             `adapter_size` say how it is made.
     """
+    backbone = AutoConfig.from_pretrained(vision)
+    adapter_size = config.get("adapter_size", 64)
+    if backbone.model_type == "mask2former":
+        fields = RefAVSMask2FormerConfig.from_pretrained(vision)
+        use_four_stages(fields.backbone_config)
+        model = RefAVSMask2FormerModel.from_pretrained(
+            vision, config=fields, adapter_size=adapter_size
+        )
+        finder = ObjectFinder(model)
+        take_class_predictor(finder, vision)
+        return finder
     backbone = AutoConfig.from_pretrained(vision, **config.get("vision_config", {}))
     use_four_stages(backbone)
     fields = RefAVSMask2FormerConfig(**config["mask2former_config"], backbone_config=backbone)
-    model = RefAVSMask2FormerModel(fields, config.get("adapter_size", 64))
+    model = RefAVSMask2FormerModel(fields, adapter_size)
     level = model.pixel_level_module
     level.encoder = type(level.encoder).from_pretrained(vision, config=backbone)
     return ObjectFinder(model)
@@ -293,7 +305,7 @@ def pretrain_decoders(
     Returns its scores on composites of the validation split.
 
     Args:
-        vision: folder of the backbone.
+        vision: folder of the backbone, or of a Mask2Former that is trained further.
         library: that the photographs are of.
         recipe: whose `config` says how large the decoders are, and whose `image_size` how large
             frames are.

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from safetensors import safe_open
 from tokenizers import ByteLevelBPETokenizer
+from torch import nn
 from transformers import PreTrainedModel, RobertaTokenizer, ViTImageProcessorPil, set_seed
 from transformers.utils import cached_file, logging
 
@@ -110,11 +111,11 @@ def _take_mask2former(model: RefAVSPreTrainedModel, mask2former: str) -> None:
         )
     parts.mask2former, model.config.mask2former_config = new, config
     parts._freeze(*frozen_names(parts))
-    _take_class_predictor(model, mask2former)
+    take_class_predictor(model, mask2former)
     model.eval()
 
 
-def _take_class_predictor(model: RefAVSPreTrainedModel, mask2former: str) -> None:
+def take_class_predictor(model: nn.Module, mask2former: str) -> None:
     """A Mask2Former of one class, such as `refavs pretrain-decoders` makes, tells objects from
     nothing already: the model starts with its class head."""
     path = cached_file(

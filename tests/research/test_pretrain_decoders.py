@@ -184,6 +184,19 @@ def test_the_command_trains_goes_on_and_makes_a_part(folders, capsys, tmp_path):
     head = load_file(tmp_path / "mask2former" / "model.safetensors")["class_predictor.weight"]
     assert torch.equal(started.class_predictor.weight, head)
     assert not torch.equal(model.class_predictor.weight, head)
+    # and are trained further
+    first = load_file(tmp_path / "mask2former" / "model.safetensors")
+    further = make_finder(str(tmp_path / "mask2former"), CONFIG)
+    assert torch.equal(further.class_predictor.weight, head)
+    for name, value in further.model.state_dict().items():
+        assert torch.equal(value, first[name])
+    command[1], command[3] = command[3], str(tmp_path / "further")
+    assert main(command) == 0
+    second = load_file(tmp_path / "further" / "model.safetensors")
+    assert second.keys() == first.keys()
+    changed = {name for name in first if not torch.equal(first[name], second[name])}
+    assert changed
+    assert not any("pixel_level_module.encoder." in name for name in changed)
 
 
 def test_other_decoders_bring_their_backbone(folders, tmp_path):
