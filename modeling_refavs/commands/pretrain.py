@@ -68,12 +68,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         help="to learn from; what the backbone makes of them is kept, a few MB each; default: "
         "%(default)s",
     )
-    parser.add_argument("--steps", type=int, default=1200, metavar="N", help="default: %(default)s")
-    parser.add_argument(
-        "--batch-size", type=int, default=16, metavar="N", help="default: %(default)s"
-    )
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: %(default)s")
+    _add_training_options(parser, steps=1200, batch_size=16, seed=0)
     parser.set_defaults(run=run_decoders)
 
     parser = commands.add_parser(
@@ -97,12 +92,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         help="to learn from; what the model makes of them is kept, 0.4 MB each; default: "
         "%(default)s",
     )
-    parser.add_argument("--steps", type=int, default=1300, metavar="N", help="default: %(default)s")
-    parser.add_argument(
-        "--batch-size", type=int, default=12, metavar="N", help="clips; default: %(default)s"
-    )
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=28, metavar="S", help="default: %(default)s")
+    _add_training_options(parser, steps=1300, batch_size=12, seed=28)
     parser.add_argument(
         "--learned",
         nargs="+",
@@ -111,6 +101,16 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         help="parts of MODEL's object head that are trained, such as asked; the others stay",
     )
     parser.set_defaults(run=run_object_head)
+
+
+def _add_training_options(
+    parser: argparse.ArgumentParser, steps: int, batch_size: int, seed: int
+) -> None:
+    default = {"type": int, "metavar": "N", "help": "default: %(default)s"}
+    parser.add_argument("--steps", default=steps, **default)
+    parser.add_argument("--batch-size", default=batch_size, **default)
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="default: %(default)s")
+    parser.add_argument("--seed", default=seed, **default | {"metavar": "S"})
 
 
 def run(args: argparse.Namespace) -> None:
