@@ -69,6 +69,14 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         "%(default)s",
     )
     _add_training_options(parser, steps=1200, batch_size=16, seed=0)
+    parser.add_argument(
+        "--kept",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="of the weights that a Mask2Former had, in the mean with what it learns; default: "
+        "%(default)s",
+    )
     parser.set_defaults(run=run_decoders)
 
     parser = commands.add_parser(
@@ -143,6 +151,7 @@ def run_decoders(args: argparse.Namespace) -> None:
         args.batch_size,
         args.learning_rate,
         args.seed,
+        args.kept,
     )
     print(json.dumps(scores, indent=1))
 

@@ -299,6 +299,7 @@ def pretrain_decoders(
     batch_size: int = 16,
     learning_rate: float = 1e-3,
     seed: int = 0,
+    kept: float = 0.0,
 ) -> dict[str, float]:
     """Train, or go on with a training that was stopped, and save a folder that
     `from_backbones(mask2former=...)` takes, with the class head as Mask2Former's files have it.
@@ -311,7 +312,17 @@ def pretrain_decoders(
             frames are.
         composites: to learn from; what the backbone makes of them is kept in `output/run`, 2.4 MB
             of each of 384x384 where the backbone is `parts/paired`.
+        kept: share of the weights that a Mask2Former had, in the mean with what it has learned:
+            composites make decoders forget photographs, means of weights much less (arXiv
+            2109.01903).
+
+    Raises:
+        ValueError: `kept` is no share, or of a backbone, which has no decoders to keep.
     """
+    if not 0 <= kept < 1:
+        raise ValueError(f"kept must be at least 0 and below 1, got {kept}")
+    if kept and AutoConfig.from_pretrained(vision).model_type != "mask2former":
+        raise ValueError(f"kept: {vision} is a backbone and has no decoders to keep")
     arguments = TrainingArguments(
         str(output / "run"),
         max_steps=steps,
@@ -343,9 +354,13 @@ def pretrain_decoders(
         drawn = Composites(library, split, length, chosen, start.image_size)
         sets.append(EncodedComposites(drawn, most, output / "run" / split))
         sets[-1].make(encoder, image_processor)
+    before = {name: value.clone() for name, value in finder.named_parameters()}
     trainer = Trainer(finder, arguments, default_collate, train_dataset=sets[0])
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output / "run")))
     finder = finder.eval()
+    with torch.no_grad():
+        for name, value in finder.named_parameters():
+            value.lerp_(before[name], kept)
     scores = score(finder, DataLoader(sets[1], batch_size=20))
     head = finder.class_predictor.state_dict(prefix="class_predictor.")
     finder.model.save_pretrained(output, state_dict={**finder.model.state_dict(), **head})

@@ -197,6 +197,17 @@ def test_the_command_trains_goes_on_and_makes_a_part(folders, capsys, tmp_path):
     changed = {name for name in first if not torch.equal(first[name], second[name])}
     assert changed
     assert not any("pixel_level_module.encoder." in name for name in changed)
+    command[3] = str(tmp_path / "kept")
+    assert main([*command, "--kept", "0.75"]) == 0
+    mean = load_file(tmp_path / "kept" / "model.safetensors")
+    for name in changed:
+        expected = 0.75 * first[name] + 0.25 * second[name]
+        torch.testing.assert_close(mean[name], expected, rtol=1e-4, atol=1e-6)
+    assert main([*command, "--kept", "1"]) == 2
+    assert "kept must be at least 0 and below 1" in capsys.readouterr().err
+    command[1] = str(folders / "vision")
+    assert main([*command, "--kept", "0.5"]) == 2
+    assert "has no decoders to keep" in capsys.readouterr().err
 
 
 def test_other_decoders_bring_their_backbone(folders, tmp_path):
