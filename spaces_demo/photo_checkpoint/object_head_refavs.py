@@ -48,6 +48,23 @@ class RefAVSObjects:
     overlaps: torch.Tensor
 
 
+@dataclass
+class RefAVSMeaning:
+    """What objects, words or sounds mean: a row for each frame of each expression.
+
+    Args:
+        projected: in the shared space, F'_V `(rows, num_queries, D)` of objects, F'_T `(rows, L,
+            D)` of words, F'_A `(rows, D)` of sounds.
+        classes: by the vocabulary of [`RefAVSNamingHead`], `(..., classes)`: the probabilities of
+            what an object is, how far a word names each class, how surely each makes the sound.
+        mask: which words are real, `(rows, L)`, or which steps have sound, `(rows,)`.
+    """
+
+    projected: torch.Tensor
+    classes: torch.Tensor
+    mask: torch.Tensor | None = None
+
+
 def describe_objects(
     masks_queries_logits: torch.Tensor, class_logits: torch.Tensor, frame_tokens: torch.Tensor
 ) -> RefAVSObjects:
@@ -138,19 +155,13 @@ def follow(
 
 
 def hear(
-    visual: torch.Tensor,
-    classes: torch.Tensor,
-    audio: torch.Tensor,
-    makers: torch.Tensor,
-    audio_mask: torch.Tensor,
-    heard: torch.Tensor,
+    objects: RefAVSMeaning, sound: RefAVSMeaning, heard: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """How near each object is to the first sound and to the mean of all sounds up to this step, and
     how surely it makes them.
 
     Args:
-        visual, classes: of the objects of one step, see [`compare`].
-        audio, makers, audio_mask: and of its sound.
+        objects, sound: of one step.
         heard: up to the step before, `(rows, 2, D + classes + 1)`: the first sound and the sum of
             all, with their number.
 
@@ -158,34 +169,30 @@ def hear(
         `(rows, num_queries, 8)`: of both sounds the likeness and the sureness, each followed by how
         far it is below the best; and what is heard up to this step.
     """
-    mask = audio_mask[:, None].to(audio.dtype)
-    now = torch.cat([normalise(audio) * mask, makers * mask, mask], dim=1)
+    mask = sound.mask[:, None].to(sound.projected.dtype)
+    now = torch.cat([normalise(sound.projected) * mask, sound.classes * mask, mask], dim=1)
     first = torch.where(heard[:, :1, -1] > 0, heard[:, 0], now)
     heard = torch.stack([first, heard[:, 1] + now], dim=1)
-    number, size = heard[..., -1:], audio.shape[-1]
-    sounds = normalise(heard[..., :size]) * (number > 0).to(audio.dtype)
-    likeness = normalise(visual) @ sounds.transpose(1, 2) / size**0.5
+    number, size = heard[..., -1:], sound.projected.shape[-1]
+    sounds = normalise(heard[..., :size]) * (number > 0).to(heard.dtype)
+    likeness = normalise(objects.projected) @ sounds.transpose(1, 2) / size**0.5
     makers = heard[..., size:-1] / number.clamp(min=1)
-    values = torch.cat([likeness, classes @ makers.transpose(1, 2)], dim=-1)
+    values = torch.cat([likeness, objects.classes @ makers.transpose(1, 2)], dim=-1)
     near = [part for one in values.unbind(-1) for part in (one, less_best(one))]
     return torch.stack(near, dim=-1), heard
 
 
 def remember(
-    objects: RefAVSObjects,
-    visual: torch.Tensor,
-    classes: torch.Tensor,
-    audio: torch.Tensor,
-    makers: torch.Tensor,
-    audio_mask: torch.Tensor,
+    facts: torch.Tensor,
+    objects: RefAVSMeaning,
+    sound: RefAVSMeaning,
     is_first: torch.Tensor,
     memory: RefAVSObjectMemory | None = None,
 ) -> tuple[torch.Tensor, RefAVSObjectMemory]:
     """[`follow`] and [`hear`] frame after frame.
 
     Args:
-        objects: a row for each frame of each expression.
-        visual, classes, audio, makers, audio_mask: likewise, see [`compare`].
+        facts: of the objects, see [`describe_objects`].
         is_first: which frames are the first of a step, `(expressions, frames)`. They alone are
             remembered, and the others of the step are compared with the step before, as they are;
             padding is the first of none.
@@ -196,25 +203,27 @@ def remember(
     """
     shape, history = is_first.shape, []
     # half precision cannot count the steps of a long video
-    wide = torch.promote_types(visual.dtype, torch.float32)
-    values = [value.to(wide) for value in (visual, objects.facts, classes, audio, makers)]
-    values = [value.unflatten(0, shape) for value in (*values, audio_mask)]
+    wide = torch.promote_types(facts.dtype, torch.float32)
+    values = (objects.projected, objects.classes, facts, sound.projected, sound.classes)
+    values = [value.to(wide).unflatten(0, shape) for value in values]
     if memory is None:
-        queries, size = visual.shape[1:]
-        start, sounds = values[0].new_zeros, size + classes.shape[-1] + 1
+        queries, size = objects.projected.shape[1:]
+        start, sounds = values[0].new_zeros, size + objects.classes.shape[-1] + 1
         memory = RefAVSObjectMemory(
             start(shape[0], queries, size + TRACKED), start(shape[0], 2, sounds)
         )
     before = after = memory.tracks, memory.heard
-    steps = zip(*(value.unbind(1) for value in values), is_first.unbind(1), strict=True)
-    for seen, facts, kinds, *sound, first in steps:
+    audible = sound.mask.unflatten(0, shape)
+    for step, first in enumerate(is_first.unbind(1)):
+        visual, classes, places, audio, makers = (value[:, step] for value in values)
         first = first[:, None, None]
         before = [torch.where(first, *both) for both in zip(after, before, strict=True)]
-        changes, tracks = follow(seen, facts, before[0])
-        near, heard = hear(seen, kinds, *sound, before[1])
+        changes, tracks = follow(visual, places, before[0])
+        now = RefAVSMeaning(audio, makers, audible[:, step])
+        near, heard = hear(RefAVSMeaning(visual, classes), now, before[1])
         after = [torch.where(first, *both) for both in zip((tracks, heard), after, strict=True)]
         history.append(torch.cat([changes, near], dim=-1))
-    history = torch.stack(history, dim=1).flatten(0, 1).to(visual.dtype)
+    history = torch.stack(history, dim=1).flatten(0, 1).to(facts.dtype)
     return history, RefAVSObjectMemory(*after)
 
 
@@ -245,39 +254,22 @@ class RefAVSLikenesses:
     certainty: torch.Tensor
 
 
-def compare(
-    classes: torch.Tensor,
-    visual: torch.Tensor,
-    named_classes: torch.Tensor,
-    text: torch.Tensor,
-    text_mask: torch.Tensor,
-    audio: torch.Tensor,
-    makers: torch.Tensor,
-    audio_mask: torch.Tensor,
-) -> RefAVSLikenesses:
-    """
-    Args:
-        classes: probabilities of what each object is, `(rows, num_queries, classes)`.
-        visual: F'_V of each, `(rows, num_queries, D)`.
-        named_classes: `naming` of each word's F_T, see [`RefAVSNamingHead`], `(rows, L, classes)`.
-        text, text_mask: F'_T `(rows, L, D)`, and which tokens are real `(rows, L)`.
-        audio, audio_mask: F'_A `(rows, D)`, and which steps have sound `(rows,)`.
-        makers: how surely each class makes the sound, see [`RefAVSNamingHead.find_makers`], `(rows,
-            classes)`.
-    """
-    scale = visual.shape[-1] ** -0.5
-    visual, words = normalise(visual), normalise(text) * text_mask[..., None]
-    mask = audio_mask[:, None].to(audio.dtype)
-    heard, makers = normalise(audio) * mask, (makers * mask)[..., None]
-    named = named_classes * text_mask[..., None]
-    expression = normalise(mean_token(text, text_mask))
+def compare(objects: RefAVSMeaning, words: RefAVSMeaning, sound: RefAVSMeaning) -> RefAVSLikenesses:
+    """Objects with words, with the expression and with the sound, and words with the sound."""
+    scale = objects.projected.shape[-1] ** -0.5
+    visual, text = normalise(objects.projected), normalise(words.projected) * words.mask[..., None]
+    mask = sound.mask[:, None].to(visual.dtype)
+    audio, makers = normalise(sound.projected) * mask, (sound.classes * mask)[..., None]
+    named = words.classes * words.mask[..., None]
+    expression = normalise(mean_token(words.projected, words.mask))
+    classes = objects.classes
     entropy = -torch.special.xlogy(classes, classes).sum(-1)
     return RefAVSLikenesses(
         names=classes @ named.transpose(1, 2),
-        words=scale * (visual @ words.transpose(1, 2)),
+        words=scale * (visual @ text.transpose(1, 2)),
         expression=scale * (visual @ expression[..., None]).squeeze(-1),
-        sound=scale * (visual @ heard[..., None]).squeeze(-1),
-        word_sound=scale * (words @ heard[..., None]).squeeze(-1),
+        sound=scale * (visual @ audio[..., None]).squeeze(-1),
+        word_sound=scale * (text @ audio[..., None]).squeeze(-1),
         makes=(classes @ makers).squeeze(-1),
         word_makes=(named @ makers).squeeze(-1) / makers.sum(1).clamp(min=1),
         certainty=torch.stack([classes.amax(-1), entropy / 5], dim=-1),
@@ -513,6 +505,7 @@ SHARPNESS = 12  # an IoU of 0.9 of the best has the weight 0.9 ** 12 = 0.28
 
 __all__ = [
     "RefAVSLikenesses",
+    "RefAVSMeaning",
     "RefAVSObjectHead",
     "RefAVSObjects",
     "add_bias",

@@ -67,6 +67,7 @@ from .modeling_outputs_refavs import (
     split_inputs,
 )
 from .object_head_refavs import (
+    RefAVSMeaning,
     RefAVSObjectHead,
     RefAVSObjects,
     add_bias,
@@ -685,34 +686,33 @@ class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
             return frames.flatten(0, 1)
 
         head, heard = self.object_predictor, clip_features.audio_features
-        audio = of_frames(projection.audio(heard) + head.audio(heard))
-        audio_mask = of_frames(clip_features.audio_mask)
-        makers = of_frames(naming.find_makers(heard))
-        frames = len(audio) // len(text_features)
-        text = projection.project_text(text_features).repeat_interleave(frames, dim=0)
-        named = naming.naming(text_features).repeat_interleave(frames, dim=0)
-        text_features = text_features.repeat_interleave(frames, dim=0)
-        text_mask = text_mask.repeat_interleave(frames, dim=0)
-        visual = projection.visual(objects.shown) + head.visual(objects.shown)
-        classes = naming.classify(objects.shown)
+        sound = RefAVSMeaning(
+            of_frames(projection.audio(heard) + head.audio(heard)),
+            of_frames(naming.find_makers(heard)),
+            of_frames(clip_features.audio_mask),
+        )
+        frames = len(sound.mask) // len(text_features)
+        words = RefAVSMeaning(
+            projection.project_text(text_features), naming.naming(text_features), text_mask
+        )
+        words = RefAVSMeaning(*(part.repeat_interleave(frames, 0) for part in vars(words).values()))
+        meaning = RefAVSMeaning(
+            projection.visual(objects.shown) + head.visual(objects.shown),
+            naming.classify(objects.shown),
+        )
         is_first = of_frames(clip_features.frame_mask).unflatten(0, (-1, frames))
         if (step_index := clip_features.step_index) is not None:  # a step may have several frames
             start = torch.ones_like(step_index[:1], dtype=torch.bool)
             is_first = is_first & torch.cat([start, step_index[1:] != step_index[:-1]])
         history, known = remember(
-            objects,
-            visual,
-            classes,
-            audio,
-            makers,
-            audio_mask,
-            is_first,
-            memory and memory.objects,
+            objects.facts, meaning, sound, is_first, memory and memory.objects
         )
         outputs.memory = RefAVSMemory(outputs.memory.audio, outputs.memory.visual, known)
-        likenesses = compare(classes, visual, named, text, text_mask, audio, makers, audio_mask)
-        logits = head(objects, history, likenesses, text_features, text_mask, audio, audio_mask)
-        gates = self.model.alignment.gates(normalise(mean_token(text, text_mask)))
+        likenesses = compare(meaning, words, sound)
+        text_features = text_features.repeat_interleave(frames, dim=0)
+        read = (text_features, words.mask, sound.projected, sound.mask)
+        logits = head(objects, history, likenesses, *read)
+        gates = self.model.alignment.gates(normalise(mean_token(words.projected, words.mask)))
         pointed = evidence.grounding_logits.unsqueeze(-1)
         pointed = pool_under_masks(outputs.masks_queries_logits, pointed).squeeze(-1)
         pointed = self.config.grounding_config.grounding_weight * pointed
