@@ -182,6 +182,7 @@ def test_names_of_one_kind_are_near():
     assert cow @ bull > cow @ violin + 0.2
 
 
+@pytest.mark.skipif(not (PARTS / "paired").is_dir(), reason="fetched without --paired")
 def test_mobile_sams_encoder_gives_what_its_onnx_file_gives():
     """Compared with ONNX Runtime 1.32 on a picture of 1024x1024, the only size that the file
     takes."""
