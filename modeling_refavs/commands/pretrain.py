@@ -50,7 +50,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "vision",
         metavar="BACKBONE",
-        help="folder of the backbone, or of a Mask2Former, which is trained further",
+        help="folder of the backbone, or of a Mask2Former or a model, which is trained further",
     )
     parser.add_argument("library", metavar="LIBRARY", help="that `refavs library build` wrote")
     parser.add_argument("output", metavar="OUT", help="folder for the Mask2Former")

@@ -25,9 +25,10 @@ from dataset_script.synthetic.appearance import appearance_of
 from dataset_script.synthetic.photographs import LibraryCast
 from dataset_script.synthetic.sampling import sample_scene
 
-from ..configuration_refavs import RefAVSMask2FormerConfig, use_four_stages
+from ..configuration_refavs import RefAVSConfig, RefAVSMask2FormerConfig, use_four_stages
 from ..encoders_refavs import encode_frames
 from ..mask2former_refavs import RefAVSMask2FormerModel
+from ..modeling_refavs import RefAVSForSegmentation
 from ..training.arguments import read_recipe
 from ..training.train import take_class_predictor
 from ..utils.files import whole_file
@@ -247,12 +248,18 @@ class ObjectFinder(nn.Module):
 def make_finder(vision: str, config: dict[str, Any]) -> ObjectFinder:
     """
     Args:
-        vision: folder of a backbone, or of a Mask2Former with its own, to be trained further.
+        vision: folder of a backbone, or of a Mask2Former with its own, or of a model with that, to
+            be trained further.
         config: fields of `RefAVSConfig`, of which `mask2former_config`, `vision_config` and
             `adapter_size` say how it is made.
     """
     backbone = AutoConfig.from_pretrained(vision)
     adapter_size = config.get("adapter_size", 64)
+    if backbone.model_type == RefAVSConfig.model_type:
+        whole = RefAVSForSegmentation.from_pretrained(vision)
+        finder = ObjectFinder(whole.base_model.mask2former)
+        finder.class_predictor.load_state_dict(whole.class_predictor.state_dict())
+        return finder
     if backbone.model_type == "mask2former":
         fields = RefAVSMask2FormerConfig.from_pretrained(vision)
         use_four_stages(fields.backbone_config)
@@ -263,6 +270,8 @@ def make_finder(vision: str, config: dict[str, Any]) -> ObjectFinder:
         take_class_predictor(finder, vision)
         return finder
     backbone = AutoConfig.from_pretrained(vision, **config.get("vision_config", {}))
+    if not hasattr(backbone, "out_features"):
+        raise ValueError(f"{vision}: {backbone.model_type} is no backbone")
     use_four_stages(backbone)
     fields = RefAVSMask2FormerConfig(**config["mask2former_config"], backbone_config=backbone)
     model = RefAVSMask2FormerModel(fields, adapter_size)
@@ -306,7 +315,8 @@ def pretrain_decoders(
     Returns its scores on composites of the validation split.
 
     Args:
-        vision: folder of the backbone, or of a Mask2Former that is trained further.
+        vision: folder of the backbone, or of a Mask2Former, or a model with one, that is trained
+            further.
         library: that the photographs are of.
         recipe: whose `config` says how large the decoders are, and whose `image_size` how large
             frames are.
@@ -321,7 +331,8 @@ def pretrain_decoders(
     """
     if not 0 <= kept < 1:
         raise ValueError(f"kept must be at least 0 and below 1, got {kept}")
-    if kept and AutoConfig.from_pretrained(vision).model_type != "mask2former":
+    trained = ("mask2former", RefAVSConfig.model_type)
+    if kept and AutoConfig.from_pretrained(vision).model_type not in trained:
         raise ValueError(f"kept: {vision} is a backbone and has no decoders to keep")
     arguments = TrainingArguments(
         str(output / "run"),

@@ -184,6 +184,13 @@ def test_the_command_trains_goes_on_and_makes_a_part(folders, capsys, tmp_path):
     head = load_file(tmp_path / "mask2former" / "model.safetensors")["class_predictor.weight"]
     assert torch.equal(started.class_predictor.weight, head)
     assert not torch.equal(model.class_predictor.weight, head)
+    of_model = make_finder(str(tmp_path / "whole"), CONFIG)
+    assert torch.equal(of_model.class_predictor.weight, model.class_predictor.weight)
+    for name, value in of_model.model.state_dict().items():
+        assert torch.equal(value, made[name])
+    AutoImageProcessor.from_pretrained(tmp_path / "whole")  # which the command takes too
+    with pytest.raises(ValueError, match="is no backbone"):
+        make_finder(str(tmp_path / "text_encoder"), CONFIG)
     # and are trained further
     first = load_file(tmp_path / "mask2former" / "model.safetensors")
     further = make_finder(str(tmp_path / "mask2former"), CONFIG)
