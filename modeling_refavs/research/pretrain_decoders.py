@@ -36,6 +36,8 @@ from .pretrain_vision import WORKERS, set_loss
 
 
 PHOTO_RECIPE = Path(__file__).parent / "recipes" / "photo_single_step.yaml"
+WHOLE = RefAVSConfig.model_type
+WITH_DECODERS = ("mask2former", WHOLE)  # model types of folders whose decoders are trained further
 CELL = 4  # pixels, height and width, of a cell of the labels
 CROPPED, PART = 0.7, (0.33, 1.0)  # share of composites that are parts, and of the side
 DISTRACTORS = 4  # parts of other grounds in a composite, at most
@@ -255,7 +257,7 @@ def make_finder(vision: str, config: dict[str, Any]) -> ObjectFinder:
     """
     backbone = AutoConfig.from_pretrained(vision)
     adapter_size = config.get("adapter_size", 64)
-    if backbone.model_type == RefAVSConfig.model_type:
+    if backbone.model_type == WHOLE:
         whole = RefAVSForSegmentation.from_pretrained(vision)
         finder = ObjectFinder(whole.base_model.mask2former)
         finder.class_predictor.load_state_dict(whole.class_predictor.state_dict())
@@ -331,8 +333,7 @@ def pretrain_decoders(
     """
     if not 0 <= kept < 1:
         raise ValueError(f"kept must be at least 0 and below 1, got {kept}")
-    trained = ("mask2former", RefAVSConfig.model_type)
-    if kept and AutoConfig.from_pretrained(vision).model_type not in trained:
+    if kept and AutoConfig.from_pretrained(vision).model_type not in WITH_DECODERS:
         raise ValueError(f"kept: {vision} is a backbone and has no decoders to keep")
     arguments = TrainingArguments(
         str(output / "run"),
