@@ -300,6 +300,20 @@ def score(finder: ObjectFinder, batches: Any) -> dict[str, float]:
     return {"best": float(np.mean(best)), "found": float(np.mean(found)), "objects": len(best)}
 
 
+def training_arguments(output: Path, **arguments: Any) -> TrainingArguments:
+    """Those of every training on what a frozen part made once: it is kept in `output/run`, and goes
+    on from its last checkpoint."""
+    return TrainingArguments(
+        str(output / "run"),
+        lr_scheduler_type="cosine",
+        use_cpu=not torch.cuda.is_available(),
+        save_total_limit=1,
+        remove_unused_columns=False,
+        report_to=[],
+        **arguments,
+    )
+
+
 def pretrain_decoders(
     vision: str,
     library: str,
@@ -335,24 +349,19 @@ def pretrain_decoders(
         raise ValueError(f"kept must be at least 0 and below 1, got {kept}")
     if kept and AutoConfig.from_pretrained(vision).model_type not in WITH_DECODERS:
         raise ValueError(f"kept: {vision} is a backbone and has no decoders to keep")
-    arguments = TrainingArguments(
-        str(output / "run"),
+    arguments = training_arguments(
+        output,
         max_steps=steps,
         per_device_train_batch_size=batch_size,
         learning_rate=learning_rate,
+        seed=seed,
+        label_names=["mask_labels"],
         warmup_steps=0.07,  # share of all steps
-        lr_scheduler_type="cosine",
         weight_decay=0.01,
         max_grad_norm=5.0,
-        use_cpu=not torch.cuda.is_available(),
         logging_steps=20,
         save_steps=100,
-        save_total_limit=1,
-        remove_unused_columns=False,
-        label_names=["mask_labels"],
         dataloader_num_workers=WORKERS,
-        report_to=[],
-        seed=seed,
     )
     torch.manual_seed(seed)
     most = len(appearance_of(library).object_counts)  # a bad library is refused at once

@@ -19,7 +19,6 @@ from transformers import (
     AutoModelForAudioClassification,
     AutoModelForImageClassification,
     Trainer,
-    TrainingArguments,
 )
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -54,7 +53,7 @@ from ..training.class_names import (
     spread,
 )
 from ..utils.files import whole_file
-from .pretrain_decoders import around, degrade
+from .pretrain_decoders import around, degrade, training_arguments
 
 
 PIXELS = 320  # height and width of a clip as it is drawn
@@ -692,23 +691,18 @@ def train_object_head(
         )
     fit_makers(loaded.base_model.naming, hearing.classifier, makers, names)
     appearance_of(library)  # a bad library is refused at once
-    arguments = TrainingArguments(
-        str(output / "run"),
+    arguments = training_arguments(
+        output,
         max_steps=steps,
         per_device_train_batch_size=batch_size,
         learning_rate=learning_rate,
+        seed=seed,
+        label_names=["iou"],
         warmup_steps=50,
-        lr_scheduler_type="cosine",
         weight_decay=0.02,
         max_grad_norm=1.0,
-        use_cpu=not torch.cuda.is_available(),
         logging_steps=50,
         save_steps=250,
-        save_total_limit=1,
-        remove_unused_columns=False,
-        label_names=["iou"],
-        report_to=[],
-        seed=seed,
     )
     loaded, sets = loaded.eval(), []
     for split, length in (("train", clips), ("val", SCORED)):

@@ -129,91 +129,98 @@ def test_only_the_decoders_learn(folders):
     assert not finder.model.pixel_level_module.encoder.training
 
 
-def test_the_command_trains_goes_on_and_makes_a_part(folders, capsys, tmp_path):
-    command = [
-        "pretrain-decoders",
-        str(folders / "vision"),
-        str(folders / "library"),
-        str(tmp_path / "mask2former"),
-        "--recipe",
-        str(folders / "recipe.yaml"),
-        "--composites",
-        "4",
-        "--steps",
-        "2",
-        "--batch-size",
-        "2",
-    ]
-    assert main(command) == 0
-    scores = json.loads((tmp_path / "mask2former" / "scores.json").read_text())
-    assert 0 <= scores["found"] <= scores["best"] <= 1
-    assert scores["objects"] > 0
-    whole = RefAVSForSegmentation(
-        make_config(
-            vision_config={
-                "model_type": "refavs_efficientnet_lite",
-                **{"width_coefficient": 0.2, "stem_size": 8, "head_size": 16},
-                **HEAD,
-            }
-        )
-    )
+def train_decoders(folders, vision, output, *options):
+    """The command, for two steps."""
+    places = [str(vision), str(folders / "library"), str(output)]
+    short = ["--recipe", str(folders / "recipe.yaml"), "--composites", "4", "--steps", "2"]
+    return main(["pretrain-decoders", *places, *short, "--batch-size", "2", *options])
+
+
+@pytest.fixture(scope="module")
+def trained(folders, tmp_path_factory):
+    """A Mask2Former that the command made."""
+    output = tmp_path_factory.mktemp("trained") / "mask2former"
+    assert train_decoders(folders, folders / "vision", output) == 0
+    return output
+
+
+@pytest.fixture(scope="module")
+def whole(folders, trained, tmp_path_factory):
+    """A model with it."""
+    folder = tmp_path_factory.mktemp("whole")
+    vision = {"width_coefficient": 0.2, "stem_size": 8, "head_size": 16, **HEAD}
+    vision = {"model_type": "refavs_efficientnet_lite", **vision}
+    other = RefAVSForSegmentation(make_config(vision_config=vision)).model
     for part in ("text_encoder", "audio_encoder"):
-        getattr(whole.model, part).save_pretrained(tmp_path / part)
+        getattr(other, part).save_pretrained(folder / part)
     model = RefAVSForSegmentation.from_backbones(
-        str(tmp_path / "mask2former"),
-        str(tmp_path / "text_encoder"),
-        str(tmp_path / "audio_encoder"),
+        str(trained),
+        str(folder / "text_encoder"),
+        str(folder / "audio_encoder"),
         hidden_size=32,
         num_attention_heads=4,
         adapter_size=8,
     )
-    saved = make_finder(str(folders / "vision"), CONFIG).model.state_dict()
-    made = model.model.mask2former.state_dict()
-    assert made.keys() == saved.keys()
-    kept = "pixel_level_module.encoder.stem.0.weight"
-    assert torch.equal(made[kept], saved[kept])
-    # put into a whole model, they bring the class head that tells objects from nothing
-    model.save_pretrained(tmp_path / "whole")
+    model.save_pretrained(folder / "model")
     RefAVSProcessor(
-        AutoImageProcessor.from_pretrained(tmp_path / "mask2former"),
+        AutoImageProcessor.from_pretrained(trained),
         RefAVSFeatureExtractor(),
         make_tokenizer(["the object"], 300),
-    ).save_pretrained(tmp_path / "whole")
-    start = ModelArguments(model=str(tmp_path / "whole"), mask2former=str(tmp_path / "mask2former"))
+    ).save_pretrained(folder / "model")
+    return folder
+
+
+def test_the_command_makes_a_part_of_a_model(folders, trained, whole):
+    scores = json.loads((trained / "scores.json").read_text())
+    assert 0 <= scores["found"] <= scores["best"] <= 1
+    assert scores["objects"] > 0
+    backbone = make_finder(str(folders / "vision"), CONFIG).model.state_dict()
+    model = RefAVSForSegmentation.from_pretrained(whole / "model")
+    made = model.model.mask2former.state_dict()
+    assert made.keys() == backbone.keys()
+    frozen = "pixel_level_module.encoder.stem.0.weight"
+    assert torch.equal(made[frozen], backbone[frozen])
+    # put into a whole model, they bring the class head that tells objects from nothing
+    start = ModelArguments(model=str(whole / "model"), mask2former=str(trained))
     started, _ = start_model(start, [])
-    head = load_file(tmp_path / "mask2former" / "model.safetensors")["class_predictor.weight"]
+    head = load_file(trained / "model.safetensors")["class_predictor.weight"]
     assert torch.equal(started.class_predictor.weight, head)
     assert not torch.equal(model.class_predictor.weight, head)
-    of_model = make_finder(str(tmp_path / "whole"), CONFIG)
-    assert torch.equal(of_model.class_predictor.weight, model.class_predictor.weight)
-    for name, value in of_model.model.state_dict().items():
-        assert torch.equal(value, made[name])
-    AutoImageProcessor.from_pretrained(tmp_path / "whole")  # which the command takes too
-    with pytest.raises(ValueError, match="is no backbone"):
-        make_finder(str(tmp_path / "text_encoder"), CONFIG)
-    # and are trained further
-    first = load_file(tmp_path / "mask2former" / "model.safetensors")
-    further = make_finder(str(tmp_path / "mask2former"), CONFIG)
-    assert torch.equal(further.class_predictor.weight, head)
+
+
+def test_what_has_decoders_starts_with_them(trained, whole):
+    first = load_file(trained / "model.safetensors")
+    further = make_finder(str(trained), CONFIG)
+    assert torch.equal(further.class_predictor.weight, first["class_predictor.weight"])
     for name, value in further.model.state_dict().items():
         assert torch.equal(value, first[name])
-    command[1], command[3] = command[3], str(tmp_path / "further")
-    assert main(command) == 0
+    model = RefAVSForSegmentation.from_pretrained(whole / "model")
+    of_model = make_finder(str(whole / "model"), CONFIG)
+    assert torch.equal(of_model.class_predictor.weight, model.class_predictor.weight)
+    made = model.model.mask2former.state_dict()
+    for name, value in of_model.model.state_dict().items():
+        assert torch.equal(value, made[name])
+    AutoImageProcessor.from_pretrained(whole / "model")  # which the command takes too
+    with pytest.raises(ValueError, match="is no backbone"):
+        make_finder(str(whole / "text_encoder"), CONFIG)
+
+
+def test_decoders_are_trained_further_and_kept_in_part(folders, trained, capsys, tmp_path):
+    first = load_file(trained / "model.safetensors")
+    assert train_decoders(folders, trained, tmp_path / "further") == 0
     second = load_file(tmp_path / "further" / "model.safetensors")
     assert second.keys() == first.keys()
     changed = {name for name in first if not torch.equal(first[name], second[name])}
     assert changed
     assert not any("pixel_level_module.encoder." in name for name in changed)
-    command[3] = str(tmp_path / "kept")
-    assert main([*command, "--kept", "0.75"]) == 0
+    assert train_decoders(folders, trained, tmp_path / "kept", "--kept", "0.75") == 0
     mean = load_file(tmp_path / "kept" / "model.safetensors")
     for name in changed:
         expected = 0.75 * first[name] + 0.25 * second[name]
         torch.testing.assert_close(mean[name], expected, rtol=1e-4, atol=1e-6)
-    assert main([*command, "--kept", "1"]) == 2
+    assert train_decoders(folders, trained, tmp_path / "kept", "--kept", "1") == 2
     assert "kept must be at least 0 and below 1" in capsys.readouterr().err
-    command[1] = str(folders / "vision")
-    assert main([*command, "--kept", "0.5"]) == 2
+    assert train_decoders(folders, folders / "vision", tmp_path / "kept", "--kept", "0.5") == 2
     assert "has no decoders to keep" in capsys.readouterr().err
 
 
