@@ -7,6 +7,7 @@ import math
 import re
 import tempfile
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +43,8 @@ LITE_SIZES = {  # width, depth, image size: `efficientnet_lite_builder.py` of Go
     "lite4": (1.4, 1.8, 300),
 }
 LITE_MEAN, LITE_STD = 127 / 255, 128 / 255
+MOST_CLASSES, MOST_STEPS = 130, 2  # of a noun that tells what another is, and up to it
+SENSES = 2  # of a noun, the main ones
 LITE_NAMES = (  # ours -> the port's
     (r"backbone\.stem\.0", "_conv_stem"),
     (r"backbone\.stem\.1", "_bn0"),
@@ -510,17 +513,21 @@ def read_onnx_tensor(message: bytes) -> tuple[str, np.ndarray | None]:
     return name, np.frombuffer(fields[9][0], dtype="<f4").reshape(fields.get(1, []))
 
 
-def make_imagenet_names(nouns: str | Path, synsets: str | Path, output: str | Path) -> None:
+def make_imagenet_names(
+    nouns: str | Path, index: str | Path, synsets: str | Path, output: str | Path
+) -> None:
     """Write what `hub/imagenet_names.json` holds: every noun that is true of one of ImageNet's 1000
-    classes.
+    classes, and of other nouns in use a wider one that is.
 
     Args:
-        nouns: `data.noun` of WordNet 3.0 (Debian's package wordnet-base).
+        nouns, index: `data.noun` and `index.noun` of WordNet 3.0 (Debian's package wordnet-base).
         synsets: `imagenet_synsets.txt` of timm's wheel, the classes in their order.
-        output: a JSON file with `licence` and `synsets`: of each its words, and the places of its
-            hypernyms in the list; the classes come first.
+        output: a JSON file with `licence`; `synsets`, of each its words, and the places of its
+            hypernyms in the list, the classes first; and `near`, see [`find_near`].
     """
-    lines = Path(nouns).read_text(encoding="utf-8").splitlines()
+    lines, indexed = (
+        Path(path).read_text(encoding="utf-8").splitlines() for path in (nouns, index)
+    )
     head = sum(line.startswith("  ") for line in lines)  # the licence, its lines numbered
     table = read_nouns(lines[head:])
     classes = [synset.removeprefix("n") for synset in Path(synsets).read_text().split()]
@@ -533,9 +540,43 @@ def make_imagenet_names(nouns: str | Path, synsets: str | Path, output: str | Pa
         "synsets": [
             [table[synset][0], [place[above] for above in table[synset][1]]] for synset in found
         ],
+        "near": find_near(indexed[head:], table, classes),
     }
     with whole_file(output) as unfinished:
         unfinished.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
+
+
+def find_near(
+    lines: list[str], table: dict[str, tuple[list[str], list[str]]], classes: list[str]
+) -> dict[str, tuple[str, int]]:
+    """Of WordNet's `index.noun`, each word for a thing that is true of none of the classes, but a
+    wider one is that is close to its main senses: that one, and how many hypernyms above it is."""
+
+    def climb(synset: str) -> dict[str, int]:
+        steps, queue = {synset: 0}, [synset]
+        for below in queue:
+            new = [above for above in table[below][1] if above not in steps]
+            steps |= dict.fromkeys(new, steps[below] + 1)
+            queue += new
+        return steps
+
+    true_of = Counter(above for synset in classes for above in climb(synset))
+    words = {word for synset in true_of for word in table[synset][0]}
+    near = {}
+    for line in lines:
+        noun, _, _, pointers, *fields = line.split()
+        if noun in words or not noun.isalpha():
+            continue
+        for sense in fields[int(pointers) + 2 :][:SENSES]:
+            steps = climb(sense)
+            nearest = min((above for above in steps if above in true_of), key=steps.get)
+            named = noun in table[sense][0]  # in capitals it is a name
+            thing = any(table[above][0][0] == "physical entity" for above in steps)
+            close = steps[nearest] <= MOST_STEPS and true_of[nearest] <= MOST_CLASSES
+            if named and thing and close:
+                near[noun] = table[nearest][0][0], steps[nearest]
+                break
+    return near
 
 
 def read_nouns(lines: list[str]) -> dict[str, tuple[list[str], list[str]]]:

@@ -272,7 +272,8 @@ def write_vision(output: Path, weights: Path, class_names: Path) -> None:
 
 def write_class_names(output: Path) -> None:
     """`class_names.json`: of each of ImageNet's classes, the nouns that are true of it, its own
-    first, or of who wears it."""
+    first, or of who wears it; and `near_names.json`: of other nouns, one of these that is true of
+    them, and how many hypernyms above them it is."""
     wearers = {
         name.strip(): nouns
         for worn, nouns in (
@@ -292,6 +293,9 @@ def write_class_names(output: Path) -> None:
         words = [word for synset in found for word in synsets[synset][0]]
         names.append(list(dict.fromkeys([*words, *wearers.get(words[0], ())])))
     write_json(output / "class_names.json", names)
+    known = {name.lower() for words in names for name in words}
+    near = {noun: wider for noun, wider in content["near"].items() if noun not in known}
+    write_json(output / "near_names.json", near)
     (output / "LICENSE-wordnet").write_text(content["licence"] + "\n", encoding="utf-8")
 
 

@@ -41,6 +41,7 @@ from ..object_head_refavs import (
     hear,
     object_criterion,
     remember,
+    share,
 )
 from ..processing_refavs import RefAVSProcessor
 from ..training.class_names import (
@@ -259,7 +260,7 @@ def read_texts(
         part = ordered[start : start + 64]
         tokens = processor(part, return_tensors="pt")
         states, mask = parts.encode_text(tokens["input_ids"], tokens["attention_mask"])
-        projected, named = parts.cue_projection.project_text(states), parts.naming.naming(states)
+        projected, named = parts.cue_projection.project_text(states), parts.naming.name(states)
         for text, real, *rows in zip(part, mask, states, projected, named, strict=True):
             read[text] = Text(*(row[real].half() for row in rows))
     return read
@@ -358,24 +359,27 @@ class ObjectQuestions(Dataset):
 
         mask = read([torch.ones(len(text.words)) for text in texts]) > 0
         history = rows(clip["history"])
-        objects = RefAVSMeaning(rows(clip["visual"]), rows(clip["classes"]))
+        classes, facts, overlaps = (rows(clip[name]) for name in ("classes", "facts", "overlaps"))
+        shared = share(RefAVSObjects(facts[..., :0], facts, overlaps), classes)
+        visual = rows(clip["visual"])
         heard = RefAVSMeaning(rows(clip["audio"]), rows(clip["makers"]), rows(clip["audible"]) > 0)
         if sound is not None:
             parts = (part.float().repeat(len(asked), 1) for part in sound)
             heard = RefAVSMeaning(*parts, torch.ones_like(heard.mask))
             size = heard.projected.shape[1] + heard.classes.shape[1] + 1
-            near, _ = hear(objects, heard, history.new_zeros(len(history), 2, size))
+            start = history.new_zeros(len(history), 2, size)
+            near, _ = hear(RefAVSMeaning(visual, shared), heard, start)
             history = torch.cat([torch.zeros_like(history[..., : -near.shape[-1]]), near], dim=-1)
         words = RefAVSMeaning(
             read([text.projected for text in texts]), read([text.named for text in texts]), mask
         )
-        likenesses = compare(objects, words, heard)
+        likenesses = compare(RefAVSMeaning(visual, classes), shared, words, heard)
         iou = torch.from_numpy(clip["iou"][steps].astype(np.float32))
         nothing = torch.full_like(iou[..., 0], -1.0)
         iou = torch.cat([iou[..., one.row] if one.row >= 0 else nothing for one in asked])
         return {
-            "facts": rows(clip["facts"]),
-            "overlaps": rows(clip["overlaps"]),
+            "facts": facts,
+            "overlaps": overlaps,
             "history": history,
             **vars(likenesses),
             "text_features": read([self.texts[self._swap(one, rng)].words for one in asked]),
@@ -581,10 +585,11 @@ class ObjectProjections:
             visual = visual.take_along_dim(own[None, ..., None], 0)[0]
             loudest, sounds = clip["sounding"].sum(0).argmax(), clip["sounding"].any()
             audio = self.audio[int(folds[loudest]) if sounds else number % FOLDS](heard)
-        facts, audible = (torch.from_numpy(clip[name]) for name in ("facts", "audible"))
-        objects, sound = RefAVSMeaning(visual, classes), RefAVSMeaning(audio, makers, audible)
+        facts, overlaps = (torch.from_numpy(clip[name]).float() for name in ("facts", "overlaps"))
+        objects = RefAVSMeaning(visual, share(RefAVSObjects(shown, facts, overlaps), classes))
+        sound = RefAVSMeaning(audio, makers, torch.from_numpy(clip["audible"]))
         every_step = torch.ones(1, len(shown), dtype=torch.bool)
-        history, _ = remember(facts.float(), objects, sound, every_step)
+        history, _ = remember(facts, objects, sound, every_step)
         clip |= {
             "visual": visual.half(),
             "classes": classes.half(),

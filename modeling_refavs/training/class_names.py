@@ -9,7 +9,8 @@ something.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +20,10 @@ from transformers import (
     AutoModelForImageClassification,
     PreTrainedModel,
 )
+from transformers.optimization import get_cosine_schedule_with_warmup
 from transformers.utils import cached_file
 
-from ..grounding_refavs import RefAVSNamingHead, mean_token
+from ..grounding_refavs import RefAVSNamingHead
 from ..processing_refavs import RefAVSProcessor
 from .cache import PreparedSplit
 
@@ -30,16 +32,32 @@ NUM_CLASSES = 10  # that a mixture is of
 RIDGE = 10.0  # in units of a feature's variance: a weaker one pointed worse at names never read
 FRAME_DEVIATION = 2.0  # of F'_V, to which positions of deviation 0.7 are added
 OBJECT_STEPS = slice(0, None, 3)  # of a clip, in which its objects are looked at
-# what may be said of a noun; an expression is its mean token, in which the other words count too
-FORMS = (
+FORMS = (  # what may be said of a noun
     "{}",
     "The {}.",
     "the {} that is making a sound",
     "The {} on the left.",
     "the {} that moves",
     "a photo of a {}",
+    "Find the {}.",
+    "Where is the {}?",
+    "the {} in the video",
+    "The sounding {}.",
+    "The biggest {}.",
+    "The object to the right of the {}.",
+    "Show me the {}.",
+    "the {} here",
 )
-NAMING_RIDGE = 0.1
+TRUE_FORMS, NEAR_FORMS = 6, 2  # of a noun that is true of a class, and of one that is near it
+# what may stand before a noun, as often as not, and changes nothing of what it names
+MODIFIERS = (
+    "big black coffee glass happy kitchen metal my old other red toy white wild wooden young"
+)
+NEARNESS = 0.7  # of each step from a noun to the wider one that is true
+NAMING_EPOCHS, NAMING_STEPS = 24, 1000  # of all nouns, and at least
+NAMING_BATCH, NAMING_RATE = 256, 2e-3
+BLUR = 0.3  # of a token's deviation
+RARE = -6.0  # the logit from which it learns that a word names a class
 ROWS = 60_000  # features that a map is fitted to, at most
 AT_ONCE, NAMES_AT_ONCE = 2048, 256  # rows, names
 
@@ -50,12 +68,9 @@ def embed_names(
 ) -> torch.Tensor:
     """`(names, D)`: the mean of each name's F_T. Of several synonyms with commas, the first."""
     names = [name.partition(",")[0].replace("_", " ") for name in names]
-    means = []
-    for start in range(0, len(names), NAMES_AT_ONCE):
-        tokens = processor.tokenize(names[start : start + NAMES_AT_ONCE])
-        ids, mask = (torch.from_numpy(tokens[key]) for key in ("input_ids", "attention_mask"))
-        means.append(mean_token(encoder(ids, attention_mask=mask).last_hidden_state, mask))
-    return torch.cat(means)
+    return torch.stack(
+        [tokens.float().mean(0) for tokens in read_tokens(encoder, processor, names)]
+    )
 
 
 @torch.no_grad()
@@ -99,9 +114,10 @@ def fit_linear(
     return float((found * wanted).sum() ** 2 / (found.square().sum() * wanted.square().sum()))
 
 
-def read_nouns(classifier: str, name: str) -> list[list[str]]:
-    """Of each class of a classifier its nouns, from a file beside it: `class_names.json`, what it
-    is called, or, of a class of sounds, `class_makers.json`, what makes it.
+def read_nouns(classifier: str, name: str) -> Any:
+    """Of a classifier its nouns, from a file beside it: of each class what it is called,
+    `class_names.json`, or, of a class of sounds, what makes it, `class_makers.json`; or, of other
+    nouns, one of these that is true of them and how wide of them it is, `near_names.json`.
 
     Raises:
         ValueError: there is none.
@@ -109,23 +125,22 @@ def read_nouns(classifier: str, name: str) -> list[list[str]]:
     path = cached_file(classifier, name, _raise_exceptions_for_missing_entries=False)
     if path is None:
         raise ValueError(
-            f"{classifier}: has no {name}, which `refavs parts fetch` writes: a list of the nouns "
-            "of each class"
+            f"{classifier}: has no {name}, which `refavs parts fetch` writes into a new folder"
         )
     with open(path, encoding="utf-8") as file:
         return json.load(file)
 
 
-@torch.no_grad()
 def fit_naming(
     head: RefAVSNamingHead,
     classifier: nn.Linear,
     class_names: Sequence[Sequence[str]],
+    near_names: Mapping[str, tuple[str, int]],
     encoder: PreTrainedModel,
     processor: RefAVSProcessor,
-) -> float:
-    """The classifier's weights, and the ridge regression of which classes a noun is true of, on its
-    mean F_T. Returns the squared correlation. A noun counts as much however many classes it has.
+) -> None:
+    """The classifier's weights, and what a word names: of each noun, in some of `FORMS`, the words
+    together shall name the classes that it is true of, and less surely those of a wider noun.
 
     Raises:
         ValueError: the classifier is of another size than the head.
@@ -137,15 +152,70 @@ def fit_naming(
             "names of {}".format(*sizes)
         )
     head.classifier.load_state_dict(classifier.state_dict())
-    nouns = sorted({name.lower() for names in class_names for name in names})
-    true_of = torch.zeros(len(nouns), len(class_names))
-    row = {noun: index for index, noun in enumerate(nouns)}
+    nouns, true_of = find_true(class_names, near_names)
+    rng, texts, rows = np.random.default_rng(0), [], []
+    for row, noun in enumerate(nouns):
+        count = NEAR_FORMS if noun in near_names else TRUE_FORMS
+        for number, form in enumerate(rng.permutation(len(FORMS))[:count]):
+            before = "" if number % 3 else f"{rng.choice(MODIFIERS.split())} "
+            texts.append(FORMS[form].format(before + noun))
+            rows.append(row)
+    tokens, rows = read_tokens(encoder, processor, texts), torch.tensor(rows)
+    nn.init.constant_(head.naming[-1].bias, RARE)
+    optimizer = torch.optim.AdamW(head.naming.parameters(), NAMING_RATE, weight_decay=0.02)
+    size = min(NAMING_BATCH, len(texts))
+    steps = max(NAMING_STEPS, NAMING_EPOCHS * len(texts) // size)
+    schedule = get_cosine_schedule_with_warmup(optimizer, 100, steps)
+    with torch.enable_grad():
+        for parameter in head.naming.parameters():
+            parameter.requires_grad_(True)
+        for _ in range(steps):
+            drawn = torch.from_numpy(rng.integers(len(texts), size=size))
+            states, wanted = [tokens[index].float() for index in drawn], true_of[rows[drawn]]
+            named = head.naming(blur(torch.cat(states)))
+            # the logarithm of the probability that no word names a class, so that each word learns
+            none = nn.functional.logsigmoid(-named).split([len(words) for words in states])
+            none = torch.stack([words.sum(0) for words in none]).clamp(max=-1e-6)
+            losses = -wanted * torch.log(-torch.expm1(none)) - (1 - wanted) * none
+            # a noun that is true of many classes shall not count for as much more
+            losses = losses / (1 + wanted.sum(1, keepdim=True)).sqrt()
+            optimizer.zero_grad()
+            (losses.sum() / len(drawn)).backward()
+            optimizer.step()
+            schedule.step()
+    head.naming.requires_grad_(False)
+
+
+def blur(tokens: torch.Tensor) -> torch.Tensor:
+    """With noise, so that words which are alike name much the same."""
+    return tokens + BLUR * tokens.std() * torch.randn_like(tokens)
+
+
+def find_true(
+    class_names: Sequence[Sequence[str]], near_names: Mapping[str, tuple[str, int]]
+) -> tuple[list[str], torch.Tensor]:
+    """All nouns, and how surely each is true of each class, `(nouns, classes)` in [0, 1]."""
+    named = sorted({name.lower() for names in class_names for name in names})
+    row = {noun: index for index, noun in enumerate(named)}
+    true_of = torch.zeros(len(named), len(class_names))
     for column, names in enumerate(class_names):
         true_of[[row[name.lower()] for name in names], column] = 1
-    true_of /= true_of.sum(1, keepdim=True).sqrt()
-    read = embed_names(encoder, processor, [form.format(noun) for form in FORMS for noun in nouns])
-    targets = true_of.repeat(len(FORMS), 1)
-    return fit_linear(head.naming, [(read, targets)], ridge=NAMING_RIDGE)
+    near = [NEARNESS**steps * true_of[row[wider.lower()]] for wider, steps in near_names.values()]
+    return [*named, *near_names], torch.stack([*true_of, *near])
+
+
+@torch.no_grad()
+def read_tokens(
+    encoder: PreTrainedModel, processor: RefAVSProcessor, texts: Sequence[str]
+) -> list[torch.Tensor]:
+    """F_T of each text, `(L, C)` in float16."""
+    read = []
+    for start in range(0, len(texts), NAMES_AT_ONCE):
+        tokens = processor.tokenize(list(texts[start : start + NAMES_AT_ONCE]))
+        ids, mask = (torch.from_numpy(tokens[key]) for key in ("input_ids", "attention_mask"))
+        states = encoder(ids, attention_mask=mask).last_hidden_state.half()
+        read += [row[real > 0] for row, real in zip(states, mask, strict=True)]
+    return read
 
 
 @torch.no_grad()
@@ -266,7 +336,8 @@ def start_from_class_names(
     heard_names = classify(lambda rows: hearing.classifier(rows).sigmoid(), heard, sounds)
     if parts.naming is not None:
         names_of = read_nouns(image_classifier, "class_names.json")
-        fit_naming(parts.naming, seeing.classifier, names_of, parts.text_encoder, processor)
+        near = read_nouns(image_classifier, "near_names.json")
+        fit_naming(parts.naming, seeing.classifier, names_of, near, parts.text_encoder, processor)
         if parts.naming.makers is not None:
             makers = read_nouns(audio_classifier, "class_makers.json")
             fit_makers(parts.naming, hearing.classifier, makers, names_of)

@@ -28,7 +28,9 @@ NUM_LIKENESSES = 14  # of an object, see `RefAVSObjectHead._measure`
 NUM_HISTORY = 14  # of an object, see `remember`
 TRACKED = 8  # numbers of an object that `follow` remembers beside F'_V
 SAME_OBJECT = 0.2  # of the likeness of two steps' objects less how far they are apart
-LEAST_SURE = 1e-3, 1e-2  # that an object is what is named, or what sounds: logarithms end there
+LEAST_SURE = 2e-4, 1e-2  # that an object is what is named, or what sounds: logarithms end there
+MAKING, LEAST_MAKING = 1.5, 1e-3  # how much that an object makes the sound counts in its evidence
+LEAST_OWN = 1e-4  # of a query that no other overlaps and that shows no object
 BARRED = -1e4  # a logit
 
 
@@ -56,7 +58,7 @@ class RefAVSMeaning:
         projected: in the shared space, F'_V `(rows, num_queries, D)` of objects, F'_T `(rows, L,
             D)` of words, F'_A `(rows, D)` of sounds.
         classes: by the vocabulary of [`RefAVSNamingHead`], `(..., classes)`: the probabilities of
-            what an object is, how far a word names each class, how surely each makes the sound.
+            what an object is, how surely a word names each class, how surely each makes the sound.
         mask: which words are real, `(rows, L)`, or which steps have sound, `(rows,)`.
     """
 
@@ -104,6 +106,18 @@ def describe_objects(
     shown = pool_under_masks(masks_queries_logits, frame_tokens)
     facts = torch.stack(facts, dim=-1).to(shown.dtype)
     return RefAVSObjects(shown, facts, overlaps.to(shown.dtype))
+
+
+def share(objects: RefAVSObjects, classes: torch.Tensor) -> torch.Tensor:
+    """The mean of what queries show, `(rows, num_queries, classes)`, over those that overlap each
+    or hold it, weighed by how surely they show an object at all: masks of nothing, which may look
+    like anything, count for little."""
+    iou, share = objects.overlaps.unbind(-1)
+    weights = iou.square() + share.square() / 2
+    weights = weights * (2 * objects.facts[:, None, :, -1]).sigmoid()
+    own = LEAST_OWN * torch.eye(weights.shape[-1], device=weights.device, dtype=weights.dtype)
+    weights = weights + own
+    return (weights / weights.sum(-1, keepdim=True)) @ classes
 
 
 def relate(objects: RefAVSObjects) -> torch.Tensor:
@@ -161,7 +175,7 @@ def hear(
     how surely it makes them.
 
     Args:
-        objects, sound: of one step.
+        objects, sound: of one step; the objects' classes by [`share`].
         heard: up to the step before, `(rows, 2, D + classes + 1)`: the first sound and the sum of
             all, with their number.
 
@@ -193,6 +207,7 @@ def remember(
 
     Args:
         facts: of the objects, see [`describe_objects`].
+        objects, sound: the objects' classes by [`share`].
         is_first: which frames are the first of a step, `(expressions, frames)`. They alone are
             remembered, and the others of the step are compared with the step before, as they are;
             padding is the first of none.
@@ -253,9 +268,16 @@ class RefAVSLikenesses:
     word_makes: torch.Tensor
     certainty: torch.Tensor
 
+    def sounding(self) -> torch.Tensor:
+        """Evidence that each object makes the sound, `(rows, num_queries)`."""
+        return self.sound + MAKING * self.makes.clamp(min=LEAST_MAKING).log()
 
-def compare(objects: RefAVSMeaning, words: RefAVSMeaning, sound: RefAVSMeaning) -> RefAVSLikenesses:
-    """Objects with words, with the expression and with the sound, and words with the sound."""
+
+def compare(
+    objects: RefAVSMeaning, shared: torch.Tensor, words: RefAVSMeaning, sound: RefAVSMeaning
+) -> RefAVSLikenesses:
+    """Objects, of which `shared` is the classes by [`share`], with words, with the expression and
+    with the sound, and words with the sound."""
     scale = objects.projected.shape[-1] ** -0.5
     visual, text = normalise(objects.projected), normalise(words.projected) * words.mask[..., None]
     mask = sound.mask[:, None].to(visual.dtype)
@@ -270,7 +292,7 @@ def compare(objects: RefAVSMeaning, words: RefAVSMeaning, sound: RefAVSMeaning) 
         expression=scale * (visual @ expression[..., None]).squeeze(-1),
         sound=scale * (visual @ audio[..., None]).squeeze(-1),
         word_sound=scale * (text @ audio[..., None]).squeeze(-1),
-        makes=(classes @ makers).squeeze(-1),
+        makes=(shared @ makers).squeeze(-1),
         word_makes=(named @ makers).squeeze(-1) / makers.sum(1).clamp(min=1),
         certainty=torch.stack([classes.amax(-1), entropy / 5], dim=-1),
     )
@@ -365,7 +387,7 @@ class RefAVSObjectHead(nn.Module):
         """
         words, expression = text_features, mean_token(text_features, text_mask)
         length = text_mask.sum(1)[:, None, None].clamp(min=1).to(words.dtype)
-        named = likenesses.names.sum(-1) / length[..., 0]
+        named = likenesses.names.amax(-1)
         facts = torch.cat([4 * objects.facts[..., :-1] - 2, objects.facts[..., -1:]], dim=-1)
         seen = self._measure(named, likenesses)
         things = self.facts(facts) + self.history(history) + self.likeness(seen)
@@ -516,5 +538,6 @@ __all__ = [
     "hear",
     "object_criterion",
     "object_scores",
+    "share",
     "weigh_choice",
 ]

@@ -18,6 +18,7 @@ from .loss_refavs import RefAVSLossCounts, binary_cross_entropy, count_masks
 from .modeling_outputs_refavs import RefAVSModelOutput
 
 
+NAMING_SIZE = 512  # between a word and what it names
 MIN_HEARD = 1e-6  # below which no class makes the sound
 MIN_COVER = 1e-6  # of a token, below which a mask or an object counts as empty
 NUM_FACTS = 6  # of an answer, see `describe_answer`
@@ -78,8 +79,8 @@ class RefAVSAlignmentHead(nn.Module):
 class RefAVSNamingHead(nn.Module):
     """How surely a query's mask shows what the expression names, by the vocabulary of a classifier
     of pictures: what it makes of F_V under the mask (as FC-CLIP, arXiv 2308.02487, pools a frozen
-    CLIP), each class by how far the expression names it. It is added to the object scores, and
-    frozen: a name that no training sentence holds names classes all the same.
+    CLIP), each class by how surely a word names it. It is added to the object scores, and frozen: a
+    name that no training sentence holds names classes all the same.
 
     With `sound_classes` it also knows which of its classes make a sound, by the vocabulary of a
     classifier of sounds.
@@ -89,8 +90,11 @@ class RefAVSNamingHead(nn.Module):
         super().__init__()
         grounding = config.grounding_config
         classes, sound_classes = grounding.vocabulary_size, grounding.sound_classes
+        words = config.text_config.hidden_size
         self.classifier = nn.Linear(visual_channels, classes)
-        self.naming = nn.Linear(config.text_config.hidden_size, classes)
+        self.naming = nn.Sequential(
+            nn.Linear(words, NAMING_SIZE), nn.GELU(), nn.Linear(NAMING_SIZE, classes)
+        )
         self.sounds = self.makers = None
         if sound_classes:
             self.sounds = nn.Linear(audio_size(config.audio_config), sound_classes)
@@ -101,12 +105,20 @@ class RefAVSNamingHead(nn.Module):
         """
         Args:
             features: F_V under each query's mask, `(frames, num_queries, C)`.
-            named: `naming` of the mean F_T of each frame's expression, `(frames, classes)`.
+            named: what each frame's expression names, `(frames, classes)`, see `read`.
 
         Returns:
             `(frames, num_queries)`.
         """
         return self.weight * (self.classify(features) @ named.unsqueeze(-1)).squeeze(-1)
+
+    def name(self, text_features: torch.Tensor) -> torch.Tensor:
+        """F_T `(..., C)` to how surely a word names each class, `(..., classes)`."""
+        return self.naming(text_features).sigmoid()
+
+    def read(self, text_features: torch.Tensor, text_mask: torch.Tensor) -> torch.Tensor:
+        """F_T `(rows, L, C)` to how surely some word names each class, `(rows, classes)`."""
+        return (self.name(text_features) * text_mask[..., None]).amax(1)
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         """`(..., C)` to the probabilities of the classes, `(..., classes)`."""

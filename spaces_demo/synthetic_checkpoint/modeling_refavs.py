@@ -77,6 +77,7 @@ from .object_head_refavs import (
     object_criterion,
     object_scores,
     remember,
+    share,
     weigh_choice,
 )
 from .video_session_refavs import (
@@ -357,7 +358,7 @@ class RefAVSModel(RefAVSPreTrainedModel):
             )
         named = None
         if self.naming is not None:
-            named = self.naming.naming(mean_token(text_features, text_mask))
+            named = self.naming.read(text_features, text_mask)
         cues, cue_mask = (value.unflatten(0, (expressions, -1)) for value in (cues, cue_mask))
         return RefAVSModelOutput(
             cue_hidden_states=cues,
@@ -693,22 +694,22 @@ class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
         )
         frames = len(sound.mask) // len(text_features)
         words = RefAVSMeaning(
-            projection.project_text(text_features), naming.naming(text_features), text_mask
+            projection.project_text(text_features), naming.name(text_features), text_mask
         )
         words = RefAVSMeaning(*(part.repeat_interleave(frames, 0) for part in vars(words).values()))
-        meaning = RefAVSMeaning(
-            projection.visual(objects.shown) + head.visual(objects.shown),
-            naming.classify(objects.shown),
-        )
+        visual = projection.visual(objects.shown) + head.visual(objects.shown)
+        classes = naming.classify(objects.shown)
+        shared = share(objects, classes)
         is_first = of_frames(clip_features.frame_mask).unflatten(0, (-1, frames))
         if (step_index := clip_features.step_index) is not None:  # a step may have several frames
             start = torch.ones_like(step_index[:1], dtype=torch.bool)
             is_first = is_first & torch.cat([start, step_index[1:] != step_index[:-1]])
+        meaning = RefAVSMeaning(visual, shared)
         history, known = remember(
             objects.facts, meaning, sound, is_first, memory and memory.objects
         )
         outputs.memory = RefAVSMemory(outputs.memory.audio, outputs.memory.visual, known)
-        likenesses = compare(meaning, words, sound)
+        likenesses = compare(RefAVSMeaning(visual, classes), shared, words, sound)
         text_features = text_features.repeat_interleave(frames, dim=0)
         read = (text_features, words.mask, sound.projected, sound.mask)
         logits = head(objects, history, likenesses, *read)
@@ -716,7 +717,7 @@ class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
         pointed = evidence.grounding_logits.unsqueeze(-1)
         pointed = pool_under_masks(outputs.masks_queries_logits, pointed).squeeze(-1)
         pointed = self.config.grounding_config.grounding_weight * pointed
-        return weigh_choice(logits, pointed + gates[:, 1:] * likenesses.sound)
+        return weigh_choice(logits, pointed + gates[:, 1:] * likenesses.sounding())
 
     def _object_loss(
         self,

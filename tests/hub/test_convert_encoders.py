@@ -21,6 +21,7 @@ from modeling_refavs import (
 )
 from modeling_refavs.cli import main
 from modeling_refavs.hub.convert_encoders import (
+    find_near,
     lite_name,
     load_efficientnet_lite,
     load_mobile_sam,
@@ -424,6 +425,29 @@ def mobile_sam(tmp_path_factory):
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter)
     return model, write_onnx(tmp_path_factory.mktemp("sam") / "encoder.onnx", model)
+
+
+def test_a_noun_is_near_the_closest_that_is_true_of_a_class(monkeypatch):
+    monkeypatch.setattr("modeling_refavs.hub.convert_encoders.MOST_CLASSES", 1)
+    synsets = {
+        "0": (["entity"], []),
+        "1": (["physical entity"], ["0"]),
+        "2": (["bird"], ["1"]),
+        "3": (["duck"], ["2"]),
+        "4": (["drake"], ["3"]),
+        "5": (["goose"], ["2"]),
+        "6": (["mallard", "Anas"], ["3"]),
+        "7": (["wild mallard", "quacker"], ["6"]),
+        "8": (["caller"], ["7"]),
+        "9": (["idea"], ["0"]),
+    }
+    line = "{} n {} 1 @ {} 0 {}"  # its senses, its pointers, how often each sense is marked
+    nouns = [("anas", "6"), ("caller", "9", "8"), ("drake", "4"), ("finch", "2"), ("idea", "9")]
+    nouns += [("mallard", "6"), ("quacker", "9", "7"), ("quacking", "9", "0", "7")]
+    nouns += [("wild_mallard", "7")]
+    lines = [line.format(noun, len(of), len(of), " ".join(of)) for noun, *of in nouns]
+    near = find_near(lines, synsets, ["4", "5"])
+    assert near == {"mallard": ("duck", 1), "quacker": ("duck", 2)}
 
 
 def test_mobile_sam_arrives(mobile_sam):

@@ -170,6 +170,19 @@ def test_what_people_wear_are_classes(tmp_path):
     assert "Cardigan" not in people  # a dog
 
 
+def test_other_nouns_are_near_one_that_is_true_of_a_class(tmp_path):
+    parts.write_class_names(tmp_path)
+    names = json.loads((tmp_path / "class_names.json").read_text())
+    near = json.loads((tmp_path / "near_names.json").read_text())
+    nouns = {noun for words in names for noun in words}
+    assert not nouns & set(near)
+    assert {wider for wider, _ in near.values()} <= nouns
+    assert {steps for _, steps in near.values()} == {1, 2}
+    assert near["mallard"] == ["duck", 1]
+    assert near["child"] == ["person", 2]
+    assert "idea" not in near
+
+
 def test_what_makes_a_sound_are_nouns_of_classes(tmp_path):
     parts.write_class_names(tmp_path)
     names = json.loads((tmp_path / "class_names.json").read_text())

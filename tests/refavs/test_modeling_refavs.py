@@ -739,7 +739,8 @@ def test_naming_is_the_probability_of_the_classes_that_the_expression_names(inpu
         ).last_hidden_state
         frames = model.encode_clips(inputs["pixel_values"]).frame_features
         for row, clip in enumerate(inputs["clip_index"].tolist()):
-            named = head.naming(states[row][inputs["attention_mask"][row] > 0].mean(0))
+            words = states[row][inputs["attention_mask"][row] > 0]
+            named = head.naming(words).sigmoid().amax(0)
             grid = torch.nn.functional.adaptive_avg_pool2d(frames[clip], 3).flatten(2)
             masks = (outputs.masks_queries_logits[row] > 0).float()
             cover = torch.nn.functional.adaptive_avg_pool2d(masks, 3).flatten(2) ** 2

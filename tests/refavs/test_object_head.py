@@ -22,6 +22,7 @@ from modeling_refavs.object_head_refavs import (
     object_scores,
     relate,
     remember,
+    share,
 )
 from modeling_refavs.training.train import freeze_all_but
 from tests.conftest import SENTENCES, make_model
@@ -70,6 +71,29 @@ def test_facts_are_those_of_the_pixels_inside():
             both, either = len(inside & second), len(inside | second)
             shares = [both / max(1, either), both / max(1, len(inside))]
             np.testing.assert_allclose(found.overlaps[row, query, other], shares, rtol=1e-6)
+
+
+def test_queries_of_one_object_share_what_they_show():
+    """Two masks of one object, a part of it, another object, and a mask of nothing over all."""
+    classes = torch.tensor([[[0.8, 0.2], [0.4, 0.6], [0.1, 0.9], [0.3, 0.7], [0.0, 1.0]]])
+    iou = [[1, 0.5, 0.2, 0, 0.3], [0.5, 1, 0.2, 0, 0.3], [0.2, 0.2, 1, 0, 0.1], [0, 0, 0, 1, 0.1]]
+    held = [[1, 0.6, 0.2, 0, 0.9], [0.6, 1, 0.2, 0, 0.9], [1, 1, 1, 0, 0.9], [0, 0, 0, 1, 0.5]]
+    overlaps = torch.tensor([[*iou, [0.0] * 4 + [1]], [*held, [0.0] * 4 + [1]]])
+    facts = torch.zeros(1, 5, 10)
+    facts[..., -1] = torch.tensor([1.0, 0.0, -0.5, 2.0, -30.0])
+    objects = RefAVSObjects(torch.zeros(1, 5, 4), facts, overlaps.permute(1, 2, 0)[None])
+    found = share(objects, classes)
+    for row in range(4):
+        weights = [
+            (iou[row][other] ** 2 + held[row][other] ** 2 / 2)
+            / (1 + math.exp(-2 * facts[0, other, -1]))
+            + 1e-4 * (row == other)
+            for other in range(5)
+        ]
+        expected = sum(w * c for w, c in zip(weights, classes[0], strict=True)) / sum(weights)
+        close(found[0, row], expected)
+    assert found[0, 2, 0] > 0.4  # the part is taken for more of what it is a part of
+    close(found[0, 3:], classes[0, 3:])
 
 
 def test_what_one_object_is_to_another():
@@ -181,9 +205,10 @@ def test_likenesses_are_products_of_normalised_vectors():
     classes, named = torch.rand(2, 3, 5).softmax(-1), torch.randn(2, 4, 5)
     real = torch.tensor([[True, True, True, True], [True, True, False, False]])
     heard = torch.tensor([True, False])
-    makers = torch.rand(2, 5)
+    makers, shared = torch.rand(2, 5), torch.rand(2, 3, 5).softmax(-1)
     found = compare(
         RefAVSMeaning(visual, classes),
+        shared,
         RefAVSMeaning(text, named, real),
         RefAVSMeaning(audio, makers, heard),
     )
@@ -206,7 +231,10 @@ def test_likenesses_are_products_of_normalised_vectors():
         close(found.sound[row, query], sound, **kwargs)
         certainty = torch.distributions.Categorical(classes[row, query]).entropy() / 5
         close(found.certainty[row, query, 1], certainty, **kwargs)
-        close(found.makes[row, query], classes[row, query] @ makers[row] * heard[row], **kwargs)
+        makes = shared[row, query] @ makers[row] * heard[row]
+        close(found.makes[row, query], makes, **kwargs)
+        sounding = sound + 1.5 * math.log(max(makes, 1e-3))
+        close(found.sounding()[row, query], torch.tensor(sounding), **kwargs)
     close(found.word_sound[0, 1], alike(text[0, 1], audio[0]), **kwargs)
     word_makes = named[0, 1] @ makers[0] / makers[0].sum().clamp(min=1)
     close(found.word_makes[0, 1], word_makes, **kwargs)
@@ -333,7 +361,8 @@ def test_the_order_of_queries_does_not_matter(model, inputs):
             shown[:, queries], facts[:, queries], overlaps[:, queries][:, :, queries]
         )
         things = RefAVSMeaning(visual[:, queries], classes[:, queries])
-        alike = compare(things, words_read, RefAVSMeaning(audio, makers, heard))
+        shared = share(objects, things.classes)
+        alike = compare(things, shared, words_read, RefAVSMeaning(audio, makers, heard))
         return head(objects, history[:, queries], alike, features, real, audio, heard)
 
     as_they_are = ask(torch.arange(4))
@@ -348,6 +377,7 @@ def test_an_expression_weighs_the_measures_of_objects():
     facts = torch.rand(2, 4, 10)
     alike = compare(
         RefAVSMeaning(torch.randn(2, 4, size), torch.rand(2, 4, 7).softmax(-1)),
+        torch.rand(2, 4, 7).softmax(-1),
         RefAVSMeaning(torch.randn(2, 5, size), torch.randn(2, 5, 7), torch.ones(2, 5) > 0),
         RefAVSMeaning(torch.randn(2, size), torch.rand(2, 7), torch.ones(2) > 0),
     )

@@ -17,7 +17,13 @@ from modeling_refavs.modeling_yamnet import (
     RefAVSYamnetConfig,
     RefAVSYamnetForAudioClassification,
 )
-from modeling_refavs.object_head_refavs import NUM_HISTORY, RefAVSMeaning, remember
+from modeling_refavs.object_head_refavs import (
+    NUM_HISTORY,
+    RefAVSMeaning,
+    RefAVSObjects,
+    remember,
+    share,
+)
 from modeling_refavs.research import train_object_head as training
 from modeling_refavs.research.train_object_head import (
     DrawnClips,
@@ -183,9 +189,10 @@ def test_questions_are_those_that_the_model_answers(drawn, encoded, model, proce
         read["audio"] = projection.audio(heard) + head.audio(heard)
         read["classes"] = parts.naming.classify(shown)
         read["makers"] = parts.naming.find_makers(heard)
-        objects = RefAVSMeaning(read["visual"], read["classes"])
+        facts, overlaps = (torch.from_numpy(read[name]).float() for name in ("facts", "overlaps"))
+        shared = share(RefAVSObjects(shown, facts, overlaps), read["classes"])
+        objects = RefAVSMeaning(read["visual"], shared)
         sound = RefAVSMeaning(read["audio"], read["makers"], torch.from_numpy(read["audible"]))
-        facts = torch.from_numpy(read["facts"]).float()
         read["history"] = remember(facts, objects, sound, torch.ones(1, 10) > 0)[0]
         questions = ObjectQuestions([read], texts, 1, 0, swapped=0.0)
         rows = questions.ask(0, read["said"], np.arange(10), np.random.default_rng(0))
@@ -272,6 +279,7 @@ def test_projections_of_a_fold_do_not_know_its_kinds(folders, model, processor):
         clip = {"shown": draw(10, 4, projection.visual.in_features), "iou": iou, "kinds": [kind]}
         clip |= {"facts": draw(10, 4, 10), "audio_features": draw(10, projection.audio.in_features)}
         clip |= {"sounding": np.ones((10, 1), np.float32), "audible": np.ones(10, bool)}
+        clip["overlaps"] = np.zeros((10, 4, 4, 2), np.float16)
         clips.append({**clip, "said": [Said(f"The {kind}.", 0, "thing")]})
     texts = read_texts(model, processor, {f"The {kind}." for kind in kinds})
     other = texts["The hen."]

@@ -1,5 +1,7 @@
 """The shared start: projections that come from the class names of the encoders' classifiers."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -17,15 +19,17 @@ from modeling_refavs.training.cache import PreparedSplit
 from modeling_refavs.training.class_names import (
     embed_names,
     find_objects,
+    find_true,
     fit_linear,
     fit_makers,
     fit_naming,
     mix_names,
     read_nouns,
+    read_tokens,
 )
 from modeling_refavs.training.class_names import start_from_class_names as start
 from modeling_refavs.training.dataset import PreparedClip, Sentence
-from tests.conftest import make_config
+from tests.conftest import VOCABULARY, make_config, make_model
 
 
 NAMES = ["red circle", "blue square", "first object", "left sound"]
@@ -130,27 +134,42 @@ def test_a_classifier_of_other_features_is_refused(model, processor, classifiers
         start(model, processor, image_folder, audio_folder, split)
 
 
-def test_naming_learns_of_which_classes_a_noun_is_true(processor, classifiers):
-    """Circle and square, of one class each; shape, of both: its two halves."""
-    folder, _, seeing, _ = classifiers
-    model = RefAVSForSegmentation(
-        make_config(
-            vision_config={"model_type": "refavs_efficientnet_lite", **LITE, **HEAD},
-            grounding_config={"loss_weight": 1.0, "use_alignment": True, "vocabulary_size": 4},
-        )
-    ).eval()
-    names = [["circle", "shape"], ["square", "Shape"], ["first"], ["left"]]
-    head, encoder = model.model.naming, model.model.text_encoder
-    fit_naming(head, seeing.classifier, names, encoder, processor)
-    assert torch.equal(head.classifier.weight, seeing.classifier.weight)
+def test_naming_learns_of_which_classes_a_noun_is_true(processor, classifiers, monkeypatch):
+    """Circle and square, of one class each; shape, of both; red, which is near a circle here."""
+    torch.manual_seed(0)
+    folder, *_ = classifiers
+    others = [[f"other{letter}"] for letter in "abcdefghijklmnop"]
+    names = [["circle", "shape"], ["square", "Shape"], *others]
+    near = {"red": ("circle", 1), "sound": ("Shape", 2)}
+    grounding = {"loss_weight": 1.0, "use_alignment": True, "vocabulary_size": len(names)}
+    nouns, true_of = find_true(names, near)
+    true_of = dict(zip(nouns, true_of[:, :3].tolist(), strict=True))
+    assert true_of["shape"] == [1, 1, 0]
+    assert true_of["red"] == pytest.approx([0.7, 0, 0])
+    assert true_of["sound"] == pytest.approx([0.49, 0.49, 0])
+    assert set(true_of) == {"circle", "square", "shape", "red", "sound", *(n[0] for n in others)}
+    head, table = make_model(grounding_config=grounding).model.naming, torch.randn(VOCABULARY, 32)
+
+    def encoder(ids, attention_mask):  # tells all tokens apart
+        return SimpleNamespace(last_hidden_state=table[ids])
+
+    for name, value in (("MODIFIERS", "big"), ("NAMING_RATE", 1e-2)):  # for fewer steps
+        monkeypatch.setattr(f"modeling_refavs.training.class_names.{name}", value)
+    classifier = torch.nn.Linear(head.classifier.in_features, len(names))
+    fit_naming(head, classifier, names, near, encoder, processor)
+    assert torch.equal(head.classifier.weight, classifier.weight)
+    assert not any(weight.requires_grad for weight in head.parameters())
     with torch.no_grad():
-        said = [f"The {noun}." for noun in ("circle", "square", "first", "shape")]
-        named = head.naming(embed_names(encoder, processor, said))
-    assert named[:3].argmax(1).tolist() == [0, 1, 2]
-    assert sorted(named[3].topk(2).indices.tolist()) == [0, 1]
-    assert named[3, :2].max() < named.diagonal()[:2].min()
-    with pytest.raises(ValueError, match=r"vocabulary_size is 4, the classifier has 4.*names of 3"):
-        fit_naming(head, seeing.classifier, names[:3], encoder, processor)
+        said = [f"The {noun}." for noun in ("circle", "square", "shape", "red")]
+        states = torch.nn.utils.rnn.pad_sequence(read_tokens(encoder, processor, said), True)
+        named = head.read(states.float(), states.any(-1))
+    circle, square, shape, red = named[:, :2].tolist()
+    assert circle[0] > circle[1] + 0.5
+    assert square[1] > square[0] + 0.5
+    assert min(shape) > 0.5
+    assert circle[0] > red[0] > red[1] + 0.3
+    with pytest.raises(ValueError, match=r"vocabulary_size is 18, the classifier has 18.* of 17"):
+        fit_naming(head, classifier, names[:-1], near, encoder, processor)
     with pytest.raises(ValueError, match=r"has no class_names\.json"):
         read_nouns(folder, "class_names.json")
 
@@ -175,7 +194,7 @@ def test_a_sound_is_of_the_classes_that_make_it(classifiers):
     half, third = 1 / 2, 1 / 3
     expected = torch.tensor([[half, 0, third, 0], [half, 0, third, 0], [0, 1, third, 0]])
     assert torch.equal(head.makers.weight, expected)
-    features = torch.randn(5, 12)
+    features = torch.randn(5, 12) / 8
     with torch.no_grad():
         sure = hearing.classifier(features).sigmoid() ** 2
         found = head.find_makers(features)
