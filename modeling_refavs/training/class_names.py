@@ -49,7 +49,7 @@ FORMS = (  # what may be said of a noun
     "the {} here",
 )
 TRUE_FORMS, NEAR_FORMS = 6, 2  # of a noun that is true of a class, and of one that is near it
-# what may stand before a noun, as often as not, and changes nothing of what it names
+# what may stand before a noun, in the first of three texts, and changes nothing of what it names
 MODIFIERS = (
     "big black coffee glass happy kitchen metal my old other red toy white wild wooden young"
 )
@@ -153,14 +153,9 @@ def fit_naming(
         )
     head.classifier.load_state_dict(classifier.state_dict())
     nouns, true_of = find_true(class_names, near_names)
-    rng, texts, rows = np.random.default_rng(0), [], []
-    for row, noun in enumerate(nouns):
-        count = NEAR_FORMS if noun in near_names else TRUE_FORMS
-        for number, form in enumerate(rng.permutation(len(FORMS))[:count]):
-            before = "" if number % 3 else f"{rng.choice(MODIFIERS.split())} "
-            texts.append(FORMS[form].format(before + noun))
-            rows.append(row)
-    tokens, rows = read_tokens(encoder, processor, texts), torch.tensor(rows)
+    rng = np.random.default_rng(0)
+    rows, texts = say(nouns, near_names, rng)
+    tokens = read_tokens(encoder, processor, texts)
     nn.init.constant_(head.naming[-1].bias, RARE)
     optimizer = torch.optim.AdamW(head.naming.parameters(), NAMING_RATE, weight_decay=0.02)
     size = min(NAMING_BATCH, len(texts))
@@ -184,6 +179,20 @@ def fit_naming(
             optimizer.step()
             schedule.step()
     head.naming.requires_grad_(False)
+
+
+def say(
+    nouns: Sequence[str], near_names: Mapping[str, Any], rng: np.random.Generator
+) -> tuple[torch.Tensor, list[str]]:
+    """Texts that name one noun each, and the place of that noun among `nouns`."""
+    rows, texts, modifiers = [], [], MODIFIERS.split()
+    for row, noun in enumerate(nouns):
+        count = NEAR_FORMS if noun in near_names else TRUE_FORMS
+        for number, form in enumerate(rng.permutation(len(FORMS))[:count]):
+            before = "" if number % 3 else f"{rng.choice(modifiers)} "
+            texts.append(FORMS[form].format(before + noun))
+            rows.append(row)
+    return torch.tensor(rows), texts
 
 
 def blur(tokens: torch.Tensor) -> torch.Tensor:
