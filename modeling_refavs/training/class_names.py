@@ -48,6 +48,16 @@ FORMS = (  # what may be said of a noun
     "Show me the {}.",
     "the {} here",
 )
+VERB_FORMS = (  # and of what does so
+    "{}",
+    "The {} one.",
+    "the one that is {}",
+    "what is {}",
+    "who is {}",
+    "the {} thing",
+    "the thing that is {}",
+    "Find what is {}.",
+)
 TRUE_FORMS, NEAR_FORMS = 6, 2  # of a noun that is true of a class, and of one that is near it
 # what may stand before a noun, in the first of three texts, and changes nothing of what it names
 MODIFIERS = (
@@ -117,7 +127,8 @@ def fit_linear(
 def read_nouns(classifier: str, name: str) -> Any:
     """Of a classifier its nouns, from a file beside it: of each class what it is called,
     `class_names.json`, or, of a class of sounds, what makes it, `class_makers.json`; or, of other
-    nouns, one of these that is true of them and how wide of them it is, `near_names.json`.
+    nouns, one of these that is true of them and how wide of them it is, `near_names.json`; or, of
+    verbs, nouns of what does so, `sound_verbs.json`.
 
     Raises:
         ValueError: there is none.
@@ -136,11 +147,13 @@ def fit_naming(
     classifier: nn.Linear,
     class_names: Sequence[Sequence[str]],
     near_names: Mapping[str, tuple[str, int]],
+    verbs: Mapping[str, Sequence[str]],
     encoder: PreTrainedModel,
     processor: RefAVSProcessor,
 ) -> None:
     """The classifier's weights, and what a word names: of each noun, in some of `FORMS`, the words
-    together shall name the classes that it is true of, and less surely those of a wider noun.
+    together shall name the classes that it is true of, and less surely those of a wider noun; of
+    each verb, those of what does so.
 
     Raises:
         ValueError: the classifier is of another size than the head.
@@ -152,9 +165,9 @@ def fit_naming(
             "names of {}".format(*sizes)
         )
     head.classifier.load_state_dict(classifier.state_dict())
-    nouns, true_of = find_true(class_names, near_names)
+    words, true_of = find_true(class_names, near_names, verbs)
     rng = np.random.default_rng(0)
-    rows, texts = say(nouns, near_names, rng)
+    rows, texts = say(words, near_names, verbs, rng)
     tokens = read_tokens(encoder, processor, texts)
     nn.init.constant_(head.naming[-1].bias, RARE)
     optimizer = torch.optim.AdamW(head.naming.parameters(), NAMING_RATE, weight_decay=0.02)
@@ -182,16 +195,23 @@ def fit_naming(
 
 
 def say(
-    nouns: Sequence[str], near_names: Mapping[str, Any], rng: np.random.Generator
+    words: Sequence[str],
+    near_names: Mapping[str, Any],
+    verbs: Mapping[str, Any],
+    rng: np.random.Generator,
 ) -> tuple[torch.Tensor, list[str]]:
-    """Texts that name one noun each, and the place of that noun among `nouns`."""
+    """Texts of one noun or verb each, and its place among `words`, of which verbs are the last."""
     rows, texts, modifiers = [], [], MODIFIERS.split()
-    for row, noun in enumerate(nouns):
+    first_verb = len(words) - len(verbs)
+    for row, noun in enumerate(words[:first_verb]):
         count = NEAR_FORMS if noun in near_names else TRUE_FORMS
         for number, form in enumerate(rng.permutation(len(FORMS))[:count]):
             before = "" if number % 3 else f"{rng.choice(modifiers)} "
             texts.append(FORMS[form].format(before + noun))
             rows.append(row)
+    for row, verb in enumerate(verbs, first_verb):
+        texts += [form.format(verb) for form in VERB_FORMS]
+        rows += [row] * len(VERB_FORMS)
     return torch.tensor(rows), texts
 
 
@@ -201,16 +221,22 @@ def blur(tokens: torch.Tensor) -> torch.Tensor:
 
 
 def find_true(
-    class_names: Sequence[Sequence[str]], near_names: Mapping[str, tuple[str, int]]
+    class_names: Sequence[Sequence[str]],
+    near_names: Mapping[str, tuple[str, int]],
+    verbs: Mapping[str, Sequence[str]],
 ) -> tuple[list[str], torch.Tensor]:
-    """All nouns, and how surely each is true of each class, `(nouns, classes)` in [0, 1]."""
+    """All nouns and verbs, and how surely each is true of each class, `(words, classes)` in
+    [0, 1]."""
     named = sorted({name.lower() for names in class_names for name in names})
     row = {noun: index for index, noun in enumerate(named)}
     true_of = torch.zeros(len(named), len(class_names))
     for column, names in enumerate(class_names):
         true_of[[row[name.lower()] for name in names], column] = 1
     near = [NEARNESS**steps * true_of[row[wider.lower()]] for wider, steps in near_names.values()]
-    return [*named, *near_names], torch.stack([*true_of, *near])
+    true_of = torch.stack([*true_of, *near])
+    row |= {noun: index for index, noun in enumerate(near_names, len(row))}
+    does = [true_of[[row[noun] for noun in nouns]].amax(0) for nouns in verbs.values()]
+    return [*named, *near_names, *verbs], torch.stack([*true_of, *does])
 
 
 @torch.no_grad()
@@ -346,7 +372,9 @@ def start_from_class_names(
     if parts.naming is not None:
         names_of = read_nouns(image_classifier, "class_names.json")
         near = read_nouns(image_classifier, "near_names.json")
-        fit_naming(parts.naming, seeing.classifier, names_of, near, parts.text_encoder, processor)
+        verbs = read_nouns(image_classifier, "sound_verbs.json")
+        read = (parts.text_encoder, processor)
+        fit_naming(parts.naming, seeing.classifier, names_of, near, verbs, *read)
         if parts.naming.makers is not None:
             makers = read_nouns(audio_classifier, "class_makers.json")
             fit_makers(parts.naming, hearing.classifier, makers, names_of)

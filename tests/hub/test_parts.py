@@ -159,15 +159,27 @@ def test_three_folders_and_a_manifest(known, wheels, pip, tmp_path, capsys):
             assert licence.read_text() == f"of {package['name']}"
 
 
-def test_what_people_wear_are_classes(tmp_path):
+def test_what_people_wear_and_are_seen_with_are_classes(tmp_path):
     parts.write_class_names(tmp_path)
     names = json.loads((tmp_path / "class_names.json").read_text())
-    worn = ",".join([parts.WORN, parts.WORN_BY_MEN, parts.WORN_BY_WOMEN]).split(",")
-    worn = {name.strip() for name in worn}
-    assert worn <= {words[0] for words in names}
+    shown = (parts.WORN, parts.WORN_BY_MEN, parts.WORN_BY_WOMEN, parts.SEEN_WITH_PEOPLE)
+    shown = {name.strip() for name in ",".join(shown).split(",")}
+    assert shown <= {words[0] for words in names}
     people = {words[0] for words in names if "human" in words}
-    assert people == worn
+    assert people == shown
+    assert {"unicycle", "ski"} < people
     assert "Cardigan" not in people  # a dog
+
+
+def test_a_class_is_called_what_its_pictures_show(tmp_path):
+    parts.write_class_names(tmp_path)
+    names = json.loads((tmp_path / "class_names.json").read_text())
+    nouns = {words[0]: set(words) for words in names}
+    for classes, shown in parts.SHOWN_WITH.items():
+        for name in classes.split(", "):
+            assert set(shown.split(", ")) <= nouns[name]
+    assert {"coffee", "cup"} <= nouns["espresso"]
+    assert {"building", "church", "tower"} <= nouns["bell cote"]
 
 
 def test_other_nouns_are_near_one_that_is_true_of_a_class(tmp_path):
@@ -190,6 +202,16 @@ def test_what_makes_a_sound_are_nouns_of_classes(tmp_path):
     makers = json.loads(parts.SOUND_MAKERS.read_text())
     assert set(makers) <= nouns | {noun.lower() for noun in nouns}
     assert all(len(set(sounds)) == len(sounds) > 0 for sounds in makers.values())
+
+
+def test_verbs_of_sounding_have_nouns_that_are_known(tmp_path):
+    parts.write_class_names(tmp_path)
+    files = ("class_names.json", "near_names.json", "sound_verbs.json")
+    names, near, verbs = (json.loads((tmp_path / file).read_text()) for file in files)
+    nouns = {noun.lower() for words in names for noun in words} | set(near)
+    assert {noun for does in verbs.values() for noun in does} <= nouns
+    assert all(len(set(does)) == len(does) > 0 for does in verbs.values())
+    assert verbs["barking"] == ["dog", "fox", "seal"]
 
 
 def test_the_pair_sees_as_its_halves_do(known, wheels, pip, mobile_sam, tmp_path):

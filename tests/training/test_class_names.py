@@ -135,19 +135,23 @@ def test_a_classifier_of_other_features_is_refused(model, processor, classifiers
 
 
 def test_naming_learns_of_which_classes_a_noun_is_true(processor, classifiers, monkeypatch):
-    """Circle and square, of one class each; shape, of both; red, which is near a circle here."""
+    """Circle and square, of one class each; shape, of both; red, which is near a circle here; and
+    first, what squares do."""
     torch.manual_seed(0)
     folder, *_ = classifiers
     others = [[f"other{letter}"] for letter in "abcdefghijklmnop"]
     names = [["circle", "shape"], ["square", "Shape"], *others]
     near = {"red": ("circle", 1), "sound": ("Shape", 2)}
+    verbs = {"first": ["square"], "left": ["red", "square"]}
     grounding = {"loss_weight": 1.0, "use_alignment": True, "vocabulary_size": len(names)}
-    nouns, true_of = find_true(names, near)
+    nouns, true_of = find_true(names, near, verbs)
     true_of = dict(zip(nouns, true_of[:, :3].tolist(), strict=True))
     assert true_of["shape"] == [1, 1, 0]
     assert true_of["red"] == pytest.approx([0.7, 0, 0])
     assert true_of["sound"] == pytest.approx([0.49, 0.49, 0])
-    assert set(true_of) == {"circle", "square", "shape", "red", "sound", *(n[0] for n in others)}
+    assert true_of["first"] == [0, 1, 0]
+    assert true_of["left"] == pytest.approx([0.7, 1, 0])
+    assert set(true_of) == {"circle", "square", "shape", *near, *verbs, *(n[0] for n in others)}
     head, table = make_model(grounding_config=grounding).model.naming, torch.randn(VOCABULARY, 32)
 
     def encoder(ids, attention_mask):  # tells all tokens apart
@@ -156,20 +160,21 @@ def test_naming_learns_of_which_classes_a_noun_is_true(processor, classifiers, m
     for name, value in (("MODIFIERS", "big"), ("NAMING_RATE", 1e-2)):  # for fewer steps
         monkeypatch.setattr(f"modeling_refavs.training.class_names.{name}", value)
     classifier = torch.nn.Linear(head.classifier.in_features, len(names))
-    fit_naming(head, classifier, names, near, encoder, processor)
+    fit_naming(head, classifier, names, near, verbs, encoder, processor)
     assert torch.equal(head.classifier.weight, classifier.weight)
     assert not any(weight.requires_grad for weight in head.parameters())
     with torch.no_grad():
-        said = [f"The {noun}." for noun in ("circle", "square", "shape", "red")]
+        said = [f"The {noun}." for noun in ("circle", "square", "shape", "red", "first")]
         states = torch.nn.utils.rnn.pad_sequence(read_tokens(encoder, processor, said), True)
         named = head.read(states.float(), states.any(-1))
-    circle, square, shape, red = named[:, :2].tolist()
+    circle, square, shape, red, first = named[:, :2].tolist()
     assert circle[0] > circle[1] + 0.5
     assert square[1] > square[0] + 0.5
     assert min(shape) > 0.5
+    assert first[1] > first[0] + 0.5
     assert circle[0] > red[0] > red[1] + 0.3
     with pytest.raises(ValueError, match=r"vocabulary_size is 18, the classifier has 18.* of 17"):
-        fit_naming(head, classifier, names[:-1], near, encoder, processor)
+        fit_naming(head, classifier, names[:-1], near, verbs, encoder, processor)
     with pytest.raises(ValueError, match=r"has no class_names\.json"):
         read_nouns(folder, "class_names.json")
 
