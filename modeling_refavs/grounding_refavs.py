@@ -19,6 +19,7 @@ from .modeling_outputs_refavs import RefAVSModelOutput
 
 
 NAMING_SIZE = 512  # between a word and what it names
+MANY, BREADTH = 10, 0.15  # classes, and how much less a word tells that names more of them
 MIN_HEARD = 1e-6  # below which no class makes the sound
 MIN_COVER = 1e-6  # of a token, below which a mask or an object counts as empty
 NUM_FACTS = 6  # of an answer, see `describe_answer`
@@ -113,8 +114,10 @@ class RefAVSNamingHead(nn.Module):
         return self.weight * (self.classify(features) @ named.unsqueeze(-1)).squeeze(-1)
 
     def name(self, text_features: torch.Tensor) -> torch.Tensor:
-        """F_T `(..., C)` to how surely a word names each class, `(..., classes)`."""
-        return self.naming(text_features).sigmoid()
+        """F_T `(..., C)` to how surely a word names each class, `(..., classes)`; less where it
+        names many, since something else is taken for one of these more often."""
+        named = self.naming(text_features).sigmoid()
+        return named / (named.sum(-1, keepdim=True) / MANY).clamp(min=1) ** BREADTH
 
     def read(self, text_features: torch.Tensor, text_mask: torch.Tensor) -> torch.Tensor:
         """F_T `(rows, L, C)` to how surely some word names each class, `(rows, classes)`."""
