@@ -108,9 +108,8 @@ SOUND_MAKERS = Path(__file__).with_name("sound_makers.json")  # by noun, classes
 SOUND_VERBS = Path(__file__).with_name("sound_verbs.json")  # by verb, nouns of what does so
 IMAGENET_NAMES = Path(__file__).with_name("imagenet_names.json")  # by make_imagenet_names
 NUM_IMAGENET_CLASSES = 1000
-# Three of ImageNet's classes are people, but what people wear tells them too, and what they are
-# mostly shown with: nouns that are true of whoever wears a class, by who mostly does, or of whom
-# its pictures show with it.
+# Three of ImageNet's classes are people, but what they wear, and what its pictures show them with,
+# tells them too: nouns of people, by who mostly wears a class.
 PEOPLE = ("person", "human being", "human", "people", "individual", "somebody")
 MEN = ("man", "male", "gentleman", "guy", "boy")
 WOMEN = ("woman", "female", "lady", "girl")
