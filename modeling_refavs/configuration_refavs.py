@@ -229,6 +229,8 @@ class RefAVSGroundingConfig(RefAVSPreTrainedConfig):
             that of nothing, and `grounding_weight` weighs the choice alone; 0: there is none. It
             needs `vocabulary_size`, and has no effect where `use_text_cues` or `use_audio_cues` is
             off.
+        refine_masks: the colours of the picture say where the chosen mask ends, see
+            [`refine_masks`]; needs `object_head_size`, and frames as pixels, no `vision_features`.
         use_iou_head: the IoU of each mask with the truth is predicted, see [`RefAVSIoUHead`]. It
             changes no mask.
     """
@@ -246,6 +248,7 @@ class RefAVSGroundingConfig(RefAVSPreTrainedConfig):
     alignment_weight: float = 1.0
     naming_weight: float = 1.0
     object_head_size: int = 0
+    refine_masks: bool = False
     use_iou_head: bool = False
 
     def __post_init__(self, **kwargs):
@@ -263,6 +266,8 @@ class RefAVSGroundingConfig(RefAVSPreTrainedConfig):
         for name in ("sound_classes", "object_head_size"):
             if getattr(self, name) and not self.vocabulary_size:
                 raise ValueError(f"{name} needs vocabulary_size")
+        if self.refine_masks and not self.object_head_size:
+            raise ValueError("refine_masks needs object_head_size")
 
 
 def use_four_stages(backbone: PreTrainedConfig) -> None:

@@ -92,16 +92,19 @@ class RefAVSClipFeatures(ModelOutput):
         mask_features: `(clips, frames, C, H/4, W/4)`, Mask2Former's per-pixel embedding.
         multi_scale_features: the pixel decoder's three maps, `(clips, frames, C, h, w)` at strides
             32, 16 and 8.
+        pictures: `(clips, frames, 3, H/4, W/4)`, the frames themselves, by which masks are refined
+            (`refine_masks`); else None.
         audio_features: `(clips, frames, 128)`, F_A; None in the ablation without audio.
         audio_mask: `(clips, frames)` bool, False where a step has no sound track.
         frame_mask: `(clips, frames)` bool, False where a frame only fills up a shorter clip.
-        step_index: `(n,)`, the steps that `mask_features` and `multi_scale_features` hold; None:
-            all.
+        step_index: `(n,)`, the steps that `mask_features`, `multi_scale_features` and `pictures`
+            hold; None: all.
     """
 
     frame_features: torch.FloatTensor | None = None
     mask_features: torch.FloatTensor | None = None
     multi_scale_features: tuple[torch.FloatTensor, ...] | None = None
+    pictures: torch.FloatTensor | None = None
     audio_features: torch.FloatTensor | None = None
     audio_mask: torch.BoolTensor | None = None
     frame_mask: torch.BoolTensor | None = None

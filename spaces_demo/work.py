@@ -35,8 +35,8 @@ from modeling_refavs.inference.export import (
 from modeling_refavs.inference.loading import choose_device, load_model
 from modeling_refavs.inference.mask_store import MaskStore
 from modeling_refavs.inference.segment import MaskedFrame, VideoSegmentation, segment_video
-from modeling_refavs.inference.sounding import find_sounding
 from modeling_refavs.video_refavs import read_steps
+from modeling_refavs.visualization.contact_sheet import find_sounding
 from modeling_refavs.visualization.overlay import tint_of
 from modeling_refavs.visualization.render import lay_out, rendered_video_writer
 

@@ -8,7 +8,7 @@ import pytest
 from dataset_script.synthetic.drawing import draw
 from modeling_refavs import RefAVSForSegmentation, RefAVSProcessor
 from modeling_refavs.inference.segment import segment_video
-from modeling_refavs.inference.sounding import find_sounding
+from modeling_refavs.visualization.contact_sheet import find_sounding
 from spaces_demo import draw_examples
 
 

@@ -279,6 +279,7 @@ def decode_with_cues(
         **first,
         mask_features=pixels.mask_features,
         multi_scale_features=pixels.multi_scale_features,
+        pictures=pixels.pictures,
         step_index=torch.zeros(num_frames, dtype=torch.long, device=device),
     )
     clip_index = torch.zeros(num_expressions, dtype=torch.long, device=device)

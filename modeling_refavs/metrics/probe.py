@@ -295,6 +295,8 @@ def _alter_features(
         "mask_features": features.mask_features[:, order],
         "multi_scale_features": tuple(level[:, order] for level in features.multi_scale_features),
     }
+    if features.pictures is not None:
+        moved["pictures"] = features.pictures[:, order]
     return RefAVSClipFeatures(**{**features, **moved})
 
 

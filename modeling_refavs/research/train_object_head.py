@@ -61,7 +61,12 @@ PIXELS = 320  # height and width of a clip as it is drawn
 CROPPED, PART = 0.6, (0.4, 1.0)  # share of clips that are parts of a picture, and of its side
 TRUTH = 96  # of the masks that queries are compared with
 # Of the grounding logits 0.3, by `val`: without them the choice is right in 0.67, with 0.3 in 0.68
-GROUNDING_CONFIG = {"object_head_size": 96, "object_score_bias": 0.0, "grounding_weight": 0.3}
+GROUNDING_CONFIG = {
+    "object_head_size": 96,
+    "object_score_bias": 0.0,
+    "grounding_weight": 0.3,
+    "refine_masks": True,
+}
 NULL_SHARE = 0.2  # of the clips, those whose sentences refer to nothing
 OTHERS = 1000  # clips whose sentences are tried as null references, of each clip those of some
 BORROWED = 3

@@ -1,7 +1,8 @@
 """One picture that shows a whole segmented video: a row of frames for each expression, and the
-waveform below."""
+waveform below, in which each object is marked where it is the one that is heard."""
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,6 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ..inference.segment import PEAKS, MaskedFrame, VideoSegmentation
-from ..inference.sounding import SOUND_NOW, find_sounding
 from ..utils.files import whole_file
 from ..video_refavs import SHORTEST_STEP
 from .overlay import FAINT, INK, NOTHING, PAPER, colour_of, font_of, tint_of, wrap
@@ -22,6 +22,10 @@ GAP, MARGIN = 4, 16  # pixels
 TEXT = 17, 27  # pixels, of the narrowest sheet and of one with all columns: read at half the size
 STRIP_HEIGHT = 80  # pixels, of the waveform
 ROUNDING = 1e-6  # s
+# Of the sound of this very moment: "the first to make a sound" means its object in silence too.
+SOUND_NOW = re.compile(r"making (a |any )?(sound|noise)|sounding|(is|be) heard", re.IGNORECASE)
+COMPARED = (96, 96)  # pixels, at which masks are compared
+SAME = 0.5  # IoU of two masks that show one object
 
 
 @contextmanager
@@ -198,3 +202,27 @@ class _Sheet:
             heard = found[:, segmentation.step_at(second)]
             colours.append(next((colour_of(row) for row in order if heard[row]), FAINT))
         return colours
+
+
+def find_sounding(segmentation: VideoSegmentation) -> np.ndarray | None:
+    """`(expressions, steps)` bool: whether the object of each expression is seen and is the one
+    that an expression such as "the animal that is making a sound" found in that step.
+
+    None if no expression is of that kind or the video has no sound.
+    """
+    asked = [bool(SOUND_NOW.search(expression)) for expression in segmentation.expressions]
+    if not any(asked) or not segmentation.info.has_audio:
+        return None
+    steps = [
+        _same_object(segmentation.masks(step, COMPARED), np.array(asked))
+        for step in range(segmentation.num_steps)
+    ]
+    return np.stack(steps, axis=1)
+
+
+def _same_object(masks: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """`masks (expressions, height, width)` to `(expressions,)`."""
+    flat = masks.reshape(len(masks), -1).astype(np.float32)
+    both = flat @ flat[asked].T  # (expressions, asked)
+    union = flat.sum(1)[:, None] + flat[asked].sum(1) - both
+    return (both > SAME * union).any(axis=1)

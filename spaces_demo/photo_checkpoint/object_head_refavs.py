@@ -19,6 +19,7 @@ from .eemc import RefAVSObjectMemory
 from .encoders_refavs import audio_size
 from .grounding_refavs import mask_stability, mean_token, normalise, pool_under_masks
 from .loss_refavs import RefAVSLossCounts
+from .mask_refinement_refavs import refine_masks
 
 
 SMALLEST = 1e-4  # share of the frame, below which a mask shows nothing
@@ -476,7 +477,7 @@ def weigh_choice(logits: torch.Tensor, evidence: torch.Tensor) -> torch.Tensor:
 
 
 def choose_query(
-    masks_queries_logits: torch.Tensor, logits: torch.Tensor
+    masks_queries_logits: torch.Tensor, logits: torch.Tensor, pictures: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The mask of the likeliest query, and whether any query shows the object: others that are
     likely show it too, or a part of it. A pixel is as sure as the less sure of the two.
@@ -484,12 +485,16 @@ def choose_query(
     Args:
         masks_queries_logits: `(..., num_queries, h, w)`.
         logits: `(..., num_queries + 1)`.
+        pictures: `(..., 3, h, w)`, by which [`refine_masks`] refines that mask; None: it does not.
 
     Returns:
         `mask_logits (..., h, w)` and `presence_logits (...)`.
     """
     likeliest = logits[..., :-1].argmax(-1)[..., None, None, None]
     masks = masks_queries_logits.take_along_dim(likeliest, dim=-3).squeeze(-3)
+    if pictures is not None:
+        refined = refine_masks(masks.flatten(0, -3), pictures.flatten(0, -4))
+        masks = refined.view_as(masks)
     presence = logits[..., :-1].logsumexp(-1) - logits[..., -1]
     return torch.minimum(masks, presence[..., None, None]), presence
 

@@ -268,6 +268,8 @@ class RefAVSModel(RefAVSPreTrainedModel):
         if frame_features is None:
             frame_features = stages[-1]
             stages = tuple(of_steps(stage, step_index) for stage in stages)
+            if pixel_values is not None:
+                pixel_values = of_steps(pixel_values, step_index)
         pixels = self._decode_pixels(stages) if decode else None
         steps = frame_features.shape[:2]
         everything = torch.ones(steps, dtype=torch.bool, device=frame_features.device)
@@ -288,6 +290,11 @@ class RefAVSModel(RefAVSPreTrainedModel):
             clips.multi_scale_features = tuple(
                 level.unflatten(0, chosen) for level in pixels.multi_scale_features
             )
+            if self.config.grounding_config.refine_masks and pixel_values is not None:
+                size = clips.mask_features.shape[-2:]
+                frames = pixel_values.flatten(0, 1)
+                pictures = nn.functional.interpolate(frames, size=size, mode="area")
+                clips.pictures = pictures.unflatten(0, chosen)
         return clips
 
     def segment(
@@ -560,7 +567,10 @@ class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
         else:
             object_logits = add_bias(object_logits, bias).unflatten(0, frame_mask.shape)
             class_queries_logits = object_scores(object_logits)
-            mask_logits, presence_logits = choose_query(masks_queries_logits, object_logits)
+            pictures = of_expressions(clip_features.pictures, clip_index)
+            mask_logits, presence_logits = choose_query(
+                masks_queries_logits, object_logits, pictures
+            )
         iou_scores = None
         if self.iou_predictor is not None:
             queries = (masks_queries_logits, class_queries_logits)

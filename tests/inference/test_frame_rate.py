@@ -112,6 +112,7 @@ OBJECT_HEAD = {
     "grounding_config": {
         **{"loss_weight": 1.0, "use_alignment": True, "vocabulary_size": 7},
         "object_head_size": 16,
+        "refine_masks": True,
     }
 }
 

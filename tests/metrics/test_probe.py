@@ -107,7 +107,12 @@ def clip(tree) -> dict:
     return load_refavs(tree, "clips", "test_s", damaged="trust")[0]
 
 
-@pytest.mark.parametrize("make", [make_model, make_released_model])
+def make_refining_model():
+    naming = {"loss_weight": 1.0, "use_alignment": True, "vocabulary_size": 7}
+    return make_model(grounding_config={**naming, "object_head_size": 16, "refine_masks": True})
+
+
+@pytest.mark.parametrize("make", [make_model, make_released_model, make_refining_model])
 @pytest.mark.parametrize("name", NAMES)
 def test_altered_features_are_those_of_the_altered_clip(name, make, clip, processor):
     """Frames that are put in another order, and sounds that are encoded alone, as if the altered

@@ -29,7 +29,7 @@ from tests.conftest import SENTENCES, make_model
 
 
 NAMING = {"loss_weight": 1.0, "use_alignment": True, "vocabulary_size": 7, "sound_classes": 5}
-HEAD = {"grounding_config": {**NAMING, "object_head_size": 16}}
+HEAD = {"grounding_config": {**NAMING, "object_head_size": 16, "refine_masks": True}}
 close = torch.testing.assert_close
 
 

@@ -162,7 +162,7 @@ def test_the_state_goes_to_disk_and_back(model, processor, seconds, tmp_path):
         {"use_text_cues": False},
         {"grounding_config": {"use_audio_memory_cue": True}},
         {"grounding_config": NAMING},
-        {"grounding_config": {**NAMING, "object_head_size": 16}},
+        {"grounding_config": {**NAMING, "object_head_size": 16, "refine_masks": True}},
         {"grounding_config": {**NAMING, "object_head_size": 16}, "use_cached_memory": False},
     ],
 )

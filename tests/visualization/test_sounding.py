@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from modeling_refavs.inference.sounding import SOUND_NOW, find_sounding
+from modeling_refavs.visualization.contact_sheet import SOUND_NOW, find_sounding
 
 
 def segmentation(expressions: list[str], masks: np.ndarray, has_audio: bool = True):
