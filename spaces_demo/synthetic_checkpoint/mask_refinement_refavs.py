@@ -88,16 +88,21 @@ def window_means(values: torch.Tensor) -> torch.Tensor:
 
 
 def solve(matrices: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """`x (rows, 3, h, w)` of `matrices @ x = values`, by Cramer's rule.
+    """`x (rows, 3, h, w)` of `matrices @ x = values`, by elimination: where all colours are of one
+    hue the determinant is lost in rounding.
 
     Args:
-        matrices: `(rows, 3, 3, h, w)`, symmetric.
+        matrices: `(rows, 3, 3, h, w)`, symmetric and positive definite.
         values: `(rows, 3, h, w)`.
     """
-    a, b, c = matrices.unbind(1)
-    minors = [torch.linalg.cross(*pair, dim=1) for pair in ((b, c), (c, a), (a, b))]
-    determinant = (a * minors[0]).sum(1, keepdim=True)
-    return sum(minors[row] * values[:, row : row + 1] for row in range(3)) / determinant
+    (a, b, c), (_, d, e), (_, _, f) = (row.unbind(1) for row in matrices.unbind(1))
+    x, y, z = values.unbind(1)
+    d, e, f = d - b / a * b, e - b / a * c, f - c / a * c
+    y, z = y - b / a * x, z - c / a * x
+    z = (z - e / d * y) / (f - e / d * e)
+    y = (y - e * z) / d
+    x = (x - b * y - c * z) / a
+    return torch.stack([x, y, z], dim=1)
 
 
 __all__ = ["refine_masks"]

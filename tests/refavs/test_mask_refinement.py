@@ -115,6 +115,19 @@ def test_the_filter_is_linear_in_the_colours_of_each_window():
         np.testing.assert_allclose(found[y, x], mean[:3] @ picture[:, y, x] + mean[3], rtol=1e-8)
 
 
+def test_a_film_without_colours(disc, pictures):
+    """Three channels that are one leave the filter's equations all but undetermined."""
+    grey = pictures.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    masks = as_logits(disc.roll(4, 1)).sigmoid()
+    close(
+        guided_filter(masks, grey),
+        guided_filter(masks.double(), grey.double()).float(),
+        atol=1e-3,
+        rtol=0,
+    )
+    assert iou(refine_masks(as_logits(disc), grey), disc) > 0.9
+
+
 def test_the_chosen_mask_is_refined_and_no_surer_than_that_it_is_there(disc, pictures):
     masks = torch.stack([as_logits(disc.roll(4, 1)), as_logits(~disc)], dim=1)
     logits = torch.tensor([[1.0, 0.0, 0.5]])
