@@ -67,6 +67,15 @@ def test_a_mask_of_nothing_stays_and_a_plain_picture_moves_none(disc, pictures):
     assert iou(plain, disc) > 0.95
 
 
+def test_what_is_surer_stays_surer(disc, pictures):
+    """F is the best over all thresholds: a mask that is doubted must not vanish in its ground."""
+    change = refine_masks(5 * as_logits(disc), pictures) - 5 * as_logits(disc)
+    assert change.abs().max() < 9  # from one end of what the colours decide to the other
+    sure = refine_masks(5 * as_logits(disc), pictures)
+    assert sure[0, 20, 30] > 14
+    assert sure[0, 45, 5] < -14
+
+
 def test_each_mask_is_refined_alone_and_in_half_precision(disc, pictures):
     masks = torch.cat([as_logits(disc.roll(shift, 1)) for shift in (-4, 0, 4)])
     frames = torch.cat([pictures, 1 - pictures, pictures.roll(2, 1)])
