@@ -12,7 +12,7 @@ from torch import nn
 
 LEVELS = 32  # of each colour channel
 RARE = 1e-5  # added to the share of each colour
-SUREST = 4.0  # logit of a mask, up to which the colours count
+MAX_LOGIT = 4.0  # of a mask, up to which the colours count
 SHARPNESS = 2.0  # how much more both count
 RADIUS = 3  # pixels, of the filter's windows
 SMOOTH = 1e-4  # variance of the picture, [0, 1] ** 2, below which a window has no edge
@@ -34,10 +34,10 @@ def refine_masks(mask_logits: torch.Tensor, pictures: torch.Tensor) -> torch.Ten
     pictures = pictures.to(logits.dtype)
     low, high = (end(pictures, (1, 2, 3), keepdim=True) for end in (torch.amin, torch.amax))
     pictures = (pictures - low) / (high - low).clamp(min=1e-3)
-    near = logits.clamp(-SUREST, SUREST)
+    near = logits.clamp(-MAX_LOGIT, MAX_LOGIT)
     colour = compare_colours((SHARPNESS * near).sigmoid(), pictures)
     masks = guided_filter((SHARPNESS * (near + colour)).sigmoid(), pictures)
-    refined = SUREST * (2 * masks - 1) + logits - near  # what is surer than that stays surer
+    refined = MAX_LOGIT * (2 * masks - 1) + logits - near  # beyond that as before
     covers = (mask_logits > 0).flatten(1).any(1)[:, None, None]
     return torch.where(covers, refined.to(mask_logits.dtype), mask_logits)
 
@@ -63,7 +63,7 @@ def compare_colours(masks: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor
 
 def guided_filter(masks: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
     """In each window the linear function of the colours that comes nearest to the mask; each pixel
-    has the mean of its windows' functions (He et al., Eq. 14 to 16), `(rows, h, w)`.
+    has the mean of its windows' functions: He et al.'s filter for colours, `(rows, h, w)`.
 
     Args:
         masks: `(rows, h, w)`.

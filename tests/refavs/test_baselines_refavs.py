@@ -312,9 +312,7 @@ assert [answer["masks"].shape for answer in answers] == [(4, 120, 160)] * 4
 """
 
 
-@pytest.mark.parametrize(
-    "name", [*(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:]), NAMES[0]]
-)
+@EACH
 def test_saved_it_answers_alike_here_and_where_nothing_is_installed(
     name, models, processor, clip, inputs, tmp_path
 ):

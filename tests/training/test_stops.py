@@ -99,7 +99,7 @@ def stop_at(monkeypatch):
     return patch
 
 
-@pytest.mark.parametrize("workers", [pytest.param("0", marks=pytest.mark.slow), "1"])
+@pytest.mark.parametrize("workers", ["0", "1"])
 def test_it_goes_on_as_if_nothing_had_happened(train, stop_at, workers):
     words = [*SAVING, *CHANCE, "--dataloader_num_workers", workers]
     whole = train("whole", *words)
