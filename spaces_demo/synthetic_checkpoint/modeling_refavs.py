@@ -67,10 +67,12 @@ from .modeling_outputs_refavs import (
     split_inputs,
 )
 from .object_head_refavs import (
+    FADING,
+    OF_THE_MOMENT,
     RefAVSMeaning,
     RefAVSObjectHead,
     RefAVSObjects,
-    add_bias,
+    choose_over_time,
     choose_query,
     compare,
     describe_objects,
@@ -541,23 +543,23 @@ class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
         )
         evidence = self._gather_evidence(outputs, clip_features, clip_index)
         class_logits = [self.class_predictor(states) for states in outputs.query_hidden_states]
-        loss = parts = object_logits = None
+        loss = parts = chosen_logits = None
         if self.object_predictor is not None:
-            object_logits = self._choose_objects(
+            object_logits, chosen_logits = self._choose_objects(
                 outputs, evidence, clip_features, clip_index, text_features, attention_mask, memory
             )
         if mask_labels is not None:
             loss, parts = self._compute_loss(
                 outputs, class_logits, evidence, mask_labels, frame_mask, loss_counts
             )
-            if object_logits is not None:
+            if chosen_logits is not None:
                 loss_object = self._object_loss(
                     outputs, object_logits, mask_labels, frame_mask, loss_counts
                 )
                 loss, parts["loss_object"] = loss + loss_object, loss_object.detach()
         masks_queries_logits = outputs.masks_queries_logits.unflatten(0, frame_mask.shape)
-        bias = self.config.grounding_config.object_score_bias
-        if object_logits is None:
+        if chosen_logits is None:
+            bias = self.config.grounding_config.object_score_bias
             class_logits = evidence.add_to(class_logits[-1], outputs.masks_queries_logits)
             referred, nothing = class_logits.unflatten(0, frame_mask.shape).unbind(-1)
             class_queries_logits = torch.stack([referred + bias, nothing], dim=-1)
@@ -565,11 +567,11 @@ class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
                 masks_queries_logits, class_queries_logits
             )
         else:
-            object_logits = add_bias(object_logits, bias).unflatten(0, frame_mask.shape)
-            class_queries_logits = object_scores(object_logits)
+            chosen_logits = chosen_logits.unflatten(0, frame_mask.shape)
+            class_queries_logits = object_scores(chosen_logits)
             pictures = of_expressions(clip_features.pictures, clip_index)
             mask_logits, presence_logits = choose_query(
-                masks_queries_logits, object_logits, pictures
+                masks_queries_logits, chosen_logits, pictures
             )
         iou_scores = None
         if self.iou_predictor is not None:
@@ -681,10 +683,11 @@ class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
         text_features: torch.Tensor,
         text_mask: torch.Tensor,
         memory: RefAVSMemory | None,
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits of [`RefAVSObjectHead`] for each frame of each expression, the choice among
         queries weighed by what the cues point at and, as far as the expression asks for it, by
-        the sound. What the head remembers goes into the memory of `outputs`."""
+        the sound: of each frame by itself, which are what is learned, and of one object for all,
+        but that another may sound later. What is remembered goes into the memory of `outputs`."""
         objects = describe_objects(
             outputs.masks_queries_logits,
             self.class_predictor(outputs.query_hidden_states[-1]),
@@ -710,15 +713,14 @@ class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
         visual = projection.visual(objects.shown) + head.visual(objects.shown)
         classes = naming.classify(objects.shown)
         shared = share(objects, classes)
-        is_first = of_frames(clip_features.frame_mask).unflatten(0, (-1, frames))
+        frame_mask = of_frames(clip_features.frame_mask).unflatten(0, (-1, frames))
+        is_first = frame_mask
         if (step_index := clip_features.step_index) is not None:  # a step may have several frames
             start = torch.ones_like(step_index[:1], dtype=torch.bool)
             is_first = is_first & torch.cat([start, step_index[1:] != step_index[:-1]])
         meaning = RefAVSMeaning(visual, shared)
-        history, known = remember(
-            objects.facts, meaning, sound, is_first, memory and memory.objects
-        )
-        outputs.memory = RefAVSMemory(outputs.memory.audio, outputs.memory.visual, known)
+        known = memory and memory.objects
+        history, after = remember(objects.facts, meaning, sound, is_first, known)
         likenesses = compare(RefAVSMeaning(visual, classes), shared, words, sound)
         text_features = text_features.repeat_interleave(frames, dim=0)
         read = (text_features, words.mask, sound.projected, sound.mask)
@@ -727,7 +729,19 @@ class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
         pointed = evidence.grounding_logits.unsqueeze(-1)
         pointed = pool_under_masks(outputs.masks_queries_logits, pointed).squeeze(-1)
         pointed = self.config.grounding_config.grounding_weight * pointed
-        return weigh_choice(logits, pointed + gates[:, 1:] * likenesses.sounding())
+        logits = weigh_choice(logits, pointed + gates[:, 1:] * likenesses.sounding())
+        chosen, after.claims = choose_over_time(
+            logits,
+            visual,
+            objects.facts,
+            frame_mask,
+            is_first,
+            self.config.grounding_config.object_score_bias,
+            FADING * (gates[::frames, 1] - OF_THE_MOMENT).clamp(min=0),
+            known and known.claims,
+        )
+        outputs.memory = RefAVSMemory(outputs.memory.audio, outputs.memory.visual, after)
+        return logits, chosen
 
     def _object_loss(
         self,

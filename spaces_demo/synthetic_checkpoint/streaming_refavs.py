@@ -1,8 +1,8 @@
 """RefAVSStream: a video or a live source, one second at a time, in constant memory.
 
-EEMC looks only back, and all that it keeps of the past are means (Eq. 3) and, with an object head,
-the objects of the second before and the first sound: second after second gives what the whole clip
-gives.
+EEMC looks only back, and all that it keeps of the past are means (Eq. 3): second after second gives
+what the whole clip gives. With an object head it also keeps the objects of ten seconds and the
+first sound, and answers each second as a call that ends there: without what comes after.
 """
 
 import json
@@ -21,11 +21,11 @@ from safetensors.torch import save
 from .eemc import RefAVSMemory
 from .feature_extraction_refavs import SAMPLING_RATE, prepare_waveform
 from .modeling_outputs_refavs import RefAVSSegmentationOutput, RefAVSStreamOutput, mask_scores
-from .object_head_refavs import TRACKED
+from .object_head_refavs import CLAIMED, REMEMBERED, TRACKED
 from .video_refavs import to_rgb
 
 
-STATE_FORMAT = "refavs stream 1"
+STATE_FORMAT = "refavs stream 2"
 
 
 class RefAVSStream:
@@ -245,6 +245,12 @@ class RefAVSStream:
                 num_rows,
                 config.mask2former_config.num_queries,
                 config.hidden_size + TRACKED,
+            ),
+            "objects.claims": (
+                num_rows,
+                REMEMBERED,
+                config.mask2former_config.num_queries,
+                config.hidden_size + CLAIMED,
             ),
             "objects.heard": (
                 num_rows,

@@ -124,7 +124,8 @@ def test_groups_and_journals_change_nothing(variant, processor, video, tmp_path)
     whole = segment_video(
         model, processor, video, SENTENCES[:2], rate="video", smoothing=0, steps_per_chunk=30
     )
-    seconds = segment_video(model, processor, video, SENTENCES[:2])
+    # of seconds that go through the model together an object head knows those that follow
+    seconds = segment_video(model, processor, video, SENTENCES[:2], steps_per_chunk=1)
     done = []
     journal = PersistentMaskStore(tmp_path / "journal", {})
     parts = segment_video(

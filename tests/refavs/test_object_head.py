@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_refavs import RefAVSForSegmentation
+from modeling_refavs import RefAVSForSegmentation, modeling_refavs
 from modeling_refavs.grounding_refavs import pool_under_masks
 from modeling_refavs.loss_refavs import RefAVSLossCounts
 from modeling_refavs.object_head_refavs import (
     RefAVSMeaning,
     RefAVSObjects,
+    choose_over_time,
     choose_query,
     compare,
     describe_objects,
@@ -23,6 +24,7 @@ from modeling_refavs.object_head_refavs import (
     relate,
     remember,
     share,
+    tell_same,
 )
 from modeling_refavs.training.train import freeze_all_but
 from tests.conftest import SENTENCES, make_model
@@ -278,22 +280,37 @@ def test_the_head_alone_says_which_object_and_whether(model, inputs):
 
 
 def test_a_bias_makes_every_object_likelier(model, inputs):
-    outputs = model(**inputs)
-    biased = make_model(grounding_config={**HEAD["grounding_config"], "object_score_bias": 1.5})
-    biased.double().load_state_dict(model.state_dict())
-    found = biased(**inputs)
-    close(found.presence_logits, outputs.presence_logits + 1.5)
-    before, after = (part.class_queries_logits.softmax(-1)[..., 0] for part in (outputs, found))
+    def ask(bias):
+        grounding = {**HEAD["grounding_config"], "object_score_bias": bias}
+        biased = make_model(grounding_config=grounding).double()
+        biased.load_state_dict(model.state_dict())
+        return biased(**inputs)
+
+    outputs, low, sure = ask(0.0), ask(-1.5), ask(9.0)
+    close(low.presence_logits, outputs.presence_logits - 1.5)
+    # no surer than that the frame shows the object at all
+    assert (sure.presence_logits < 4).all()
+    assert (sure.presence_logits > outputs.presence_logits).all()
+    before, after = (part.class_queries_logits.softmax(-1)[..., 0] for part in (outputs, low))
     close(after / after.sum(-1, keepdim=True), before / before.sum(-1, keepdim=True))
 
 
-def test_what_the_cues_point_at_weighs_the_choice_alone(model, inputs):
+def test_what_the_cues_point_at_weighs_the_choice_alone(model, inputs, monkeypatch):
+    """Of each frame by itself."""
+    given = []
+
+    def choose(logits, *args):
+        given.append(logits)
+        return choose_over_time(logits, *args)
+
+    monkeypatch.setattr(modeling_refavs, "choose_over_time", choose)
     outputs = model(**inputs)
     weighed = make_model(grounding_config={**HEAD["grounding_config"], "grounding_weight": 1.5})
     weighed.double().load_state_dict(model.state_dict())
-    found = weighed(**inputs)
-    close(found.presence_logits, outputs.presence_logits)
-    scores = [part.class_queries_logits.softmax(-1)[..., 0].log() for part in (outputs, found)]
+    weighed(**inputs)
+    before, after = given
+    close(after[:, :-1].logsumexp(1), before[:, :-1].logsumexp(1))
+    close(after[:, -1], before[:, -1])
     clips = weighed.encode_clips(inputs["pixel_values"], inputs["input_features"])
     cues = weighed.model.gather_cues(
         clips, inputs["input_ids"], inputs["attention_mask"], inputs["clip_index"]
@@ -301,8 +318,122 @@ def test_what_the_cues_point_at_weighs_the_choice_alone(model, inputs):
     pointed = weighed.cue_predictor(cues)
     masks = outputs.masks_queries_logits.flatten(0, 1)
     pooled = pool_under_masks(masks, pointed.flatten(0, 1).unsqueeze(-1)).squeeze(-1)
-    change = (scores[1] - scores[0]).flatten(0, 1) - 1.5 * pooled
+    change = (after - before)[:, :-1] - 1.5 * pooled
     close(change, change[:, :1].expand_as(change))  # the same for all queries of a frame
+
+
+def scene():
+    """Four steps of two things and a mask of nothing, of which the second thing leaves after the
+    second step: F'_V, facts and what each frame says by itself, of three queries in any order."""
+    torch.manual_seed(0)
+    looks, places = torch.randn(2, 16), torch.tensor([[0.4, 0.3, 0.5], [0.2, 0.8, 0.6]])
+    visual, facts, logits = torch.zeros(4, 3, 16), torch.zeros(4, 3, 10), torch.zeros(4, 4)
+    said = torch.tensor([[-2.0, 3.0], [1.0, 2.0], [0.5, 0.0], [1.0, 0.0]])
+    for step, order in enumerate([(0, 1), (1, 0), (2, 0), (0, 2)]):
+        for thing in range(1 if step > 1 else 2):
+            query = order[thing]
+            visual[step, query] = looks[thing] + 0.1 * torch.randn(16)
+            facts[step, query, :3] = places[thing] + 0.01 * step
+            logits[step, query] = said[step, thing]
+    return visual, facts, logits
+
+
+def test_one_object_is_meant_in_all_frames():
+    """The second thing, which is surer, though later frames by themselves say the first."""
+    visual, facts, logits = scene()
+    every = torch.ones(1, 4, dtype=torch.bool)
+    found, claims = choose_over_time(logits, visual, facts, every, every)
+    _, presence = choose_query(torch.zeros(4, 3, 2, 2), found)
+    assert found[:, :-1].argmax(1)[:2].tolist() == [1, 0]
+    assert (presence > 0).tolist() == [True, True, False, False]
+    # one after the other, with what the steps before claimed, it is so from the first on
+    memory, alone = None, []
+    for step in range(4):
+        one = slice(step, step + 1)
+        answer, memory = choose_over_time(
+            logits[one], visual[one], facts[one], every[:, one], every[:, one], claims=memory
+        )
+        alone.append(answer[0])
+    close(alone[-1], found[-1])
+    close(memory, claims)
+    assert (choose_query(torch.zeros(4, 3, 2, 2), torch.stack(alone))[1] > 0).tolist() == [
+        *[True, True],
+        *[False, False],
+    ]
+    # without it the first thing is meant, but where it is not sure
+    facts[:2][(visual[:2] - visual[0, 1]).abs().mean(-1) < 0.3] = 0
+    found, _ = choose_over_time(logits, visual, facts, every, every)
+    assert found[:, :-1].argmax(1).tolist() == [0, 1, 2, 0]
+
+
+def test_what_is_true_of_the_moment_may_change():
+    """The first thing sounds at first and then the second, by what each frame says by itself."""
+    visual, facts, _ = scene()
+    visual[2:], facts[2:] = visual[:2].flip(0), facts[:2].flip(0)  # both stay
+    logits = torch.tensor([[1.0, -1, -9, 0], [-1, 1, -9, 0], [2, -2, -9, 0], [-2, 2, -9, 0]])
+    every = torch.ones(2, 4, dtype=torch.bool)
+    rows = [torch.cat([part, part]) for part in (logits, visual, facts)]
+    found, _ = choose_over_time(*rows, every, every, fading=torch.tensor([0.0, 9.0]))
+    assert found[:, :-1].argmax(1).tolist() == [1, 0, 0, 1, 0, 1, 0, 1]
+    alone = [
+        choose_over_time(*(p[t : t + 1] for p in rows), *[every[:1, :1]] * 2)[0] for t in range(4)
+    ]
+    close(found[4:], torch.cat(alone), rtol=1e-3, atol=1e-3)
+
+
+def test_what_frames_say_of_an_object_is_averaged():
+    """Against a loop, with two expressions, padding and several frames of one step."""
+    torch.manual_seed(0)
+    draw = lambda *shape: torch.randn(*shape, dtype=torch.double)  # noqa: E731
+    visual, facts, logits = draw(2, 5, 3, 16), draw(2, 5, 3, 10).sigmoid() / 9, draw(2, 5, 4)
+    visual[:, 1:] = visual[:, :1] + 0.1 * visual[:, 1:]
+    facts[0, 2, 1, 0] = 0.0  # an empty mask
+    real = torch.tensor([[True] * 5, [True, True, False, True, False]])
+    first = torch.tensor([[True, False, True, True, False], [True, True, False, True, False]])
+    rows = [part.flatten(0, 1) for part in (logits, visual, facts)]
+    fading = torch.tensor([0.0, 0.7])
+    found, claims = choose_over_time(*rows, real, first, -0.3, fading)
+    found, step = found.unflatten(0, (2, 5)), first.cumsum(1)
+    normalised = torch.nn.functional.layer_norm(visual, [16])
+    for row in range(2):
+        frames = [t for t in range(5) if real[row, t]]
+        masks = [(t, q) for t in frames for q in range(3) if facts[row, t, q, 0] > 0]
+
+        def alike(one, other, row=row):
+            pair = torch.stack([normalised[row][one], normalised[row][other]])
+            return tell_same(
+                pair[None], facts[row][[one[0], other[0]], [one[1], other[1]], :3][None]
+            )[0, 0, 1]
+
+        for frame in frames:
+            known = [t for t in frames if first[row, t] and step[row, t] != step[row, frame]]
+            known, best = sorted({*known, frame}), None
+            for mask in masks:
+                if mask[0] not in known:
+                    continue
+                total, weight = 0.0, 0.0
+                for t in known:
+                    own = [other for other in masks if other[0] == t]
+                    same = torch.stack([alike(mask, other) for other in own]).sigmoid()
+                    claim = torch.stack([logits[row][o] - logits[row, t, -1] for o in own])
+                    weigh = same.amax() * torch.exp(
+                        -fading[row] * (step[row, t] - step[row, frame]).abs()
+                    )
+                    total += weigh * (same * claim.exp()).sum().log()
+                    weight += weigh
+                if best is None or total / weight > best[0]:
+                    best = total / weight, mask
+            own = [other for other in masks if other[0] == frame]
+            same = torch.stack([alike(best[1], other) for other in own])
+            presence = torch.minimum(best[0] - 0.3, same.amax())
+            close(found[row, frame, :-1].logsumexp(0), presence)
+            claim = torch.stack([logits[row][other] for other in own])
+            among = (claim + same.sigmoid().log()).log_softmax(0) + presence
+            close(found[row, frame, [other[1] for other in own]], among)
+    assert claims.shape == (2, 10, 3, 21)
+    for row, kept in enumerate([[0, 2, 3], [0, 1, 3]]):
+        assert not claims[row, :7].any()
+        close(claims[row, 7:, :, :16], normalised[row, kept])
 
 
 def test_the_answer_is_the_likeliest_mask_where_any_is_likely():
@@ -340,7 +471,10 @@ def test_of_steps_of_interest_alone_objects_are_followed(model, inputs):
     found, whole = model(**some, step_index=steps), model(**inputs)
     close(found.masks_queries_logits, whole.masks_queries_logits[:, steps])
     first = model(**some | {"pixel_values": some["pixel_values"][:, :1]}, step_index=steps[:1])
-    close(found.mask_logits[:, :1], first.mask_logits)
+    claims = found.memory.objects.claims
+    close(claims[:, -2], first.memory.objects.claims[:, -1])
+    assert claims[:, -2:].any()
+    assert not claims[:, :-2].any()
 
 
 def test_the_order_of_queries_does_not_matter(model, inputs):
