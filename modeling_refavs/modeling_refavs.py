@@ -2,8 +2,8 @@
 2407.10957, Sec. 4).
 
 `encode_clips` runs once a clip, whatever the number of sentences; `segment` runs once a sentence.
-Nothing but the memory ties one step to another, so a clip may also be segmented in pieces:
-pass `memory` on from one to the next.
+A clip may also be segmented in pieces: pass `memory` on from one to the next. Without an object
+head nothing else ties one step to another, and the pieces are answered as the whole clip is.
 """
 
 from collections.abc import Sequence
@@ -733,7 +733,7 @@ class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
         chosen, after.claims = choose_over_time(
             logits,
             visual,
-            objects.facts,
+            objects,
             frame_mask,
             is_first,
             self.config.grounding_config.object_score_bias,

@@ -160,6 +160,7 @@ def render_card(
     """
     known, report, checkpoint = read_facts(facts), _read_results(results), Path(checkpoint)
     processor = json.loads((checkpoint / "processor_config.json").read_text(encoding="utf-8"))
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     size = processor["image_processor"]["size"]
     named = {
         **report,
@@ -181,6 +182,7 @@ def render_card(
         image_size=f"{size['height']}x{size['width']}",
         max_text_length=processor["max_text_length"],
         base_models=", ".join(known.base_models) or "random weights",
+        looks_ahead=bool(config.get("grounding_config", {}).get("object_head_size")),
         conventions=conventions_text(named),
         results=results_table(named),
         breakdowns=[

@@ -623,9 +623,10 @@ def segment_video(
 ) -> VideoSegmentation:
     """Segment what each expression refers to, in a video of any length.
 
-    EEMC is causal, and its state is a running mean (Eq. 3): `steps_per_chunk` seconds at a time,
-    with the memory passed on, give what the whole video at once would give. Frames, sound and mask
-    logits take constant memory: the logits are kept on disk.
+    `steps_per_chunk` seconds go through the model at a time, and the memory is passed on. EEMC is
+    causal (Eq. 3), so this gives what the whole video at once would give; a model with an object
+    head knows of each chunk as a whole and of ten seconds before. Frames, sound and mask logits
+    take constant memory: the logits are kept on disk.
 
     Args:
         model, processor: [`RefAVSForSegmentation`] and [`RefAVSProcessor`].
