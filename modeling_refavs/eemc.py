@@ -256,8 +256,8 @@ class RefAVSObjectMemory(ModelOutput):
     Args:
         tracks: of the objects of the step before, `(expressions, num_queries, D + 8)`.
         heard: the first sound and the sum of all, `(expressions, 2, D + classes + 1)`.
-        claims: what the last ten steps said of their objects, `(expressions, 10, num_queries,
-            num_queries + D + 5)`, see [`choose_over_time`].
+        claims: what the last ten steps said of their objects, `(expressions, 10, num_queries, D +
+            5)`, see [`choose_over_time`].
     """
 
     tracks: torch.FloatTensor | None = None

@@ -733,7 +733,7 @@ class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
         chosen, after.claims = choose_over_time(
             logits,
             visual,
-            objects,
+            objects.facts,
             frame_mask,
             is_first,
             self.config.grounding_config.object_score_bias,

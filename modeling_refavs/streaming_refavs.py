@@ -250,7 +250,7 @@ class RefAVSStream:
                 num_rows,
                 REMEMBERED,
                 config.mask2former_config.num_queries,
-                config.mask2former_config.num_queries + config.hidden_size + CLAIMED,
+                config.hidden_size + CLAIMED,
             ),
             "objects.heard": (
                 num_rows,

@@ -29,10 +29,9 @@ NUM_LIKENESSES = 14  # of an object, see `RefAVSObjectHead._measure`
 NUM_HISTORY = 14  # of an object, see `remember`
 TRACKED = 8  # numbers of an object that `follow` remembers beside F'_V
 REMEMBERED = 10  # steps whose objects `choose_over_time` remembers
-CLAIMED = 5  # numbers of an object that it remembers beside F'_V and how it overlaps others
-PART = 0.3  # of a mask inside another, which shows the same object or a part of it
+CLAIMED = 5  # numbers of an object that it remembers beside F'_V
 LEAST_CLAIM = -20.0  # a logit
-OF_THE_MOMENT, FADING = 0.1, 8.0  # of the gate of the sound, from where on it lets steps fade
+OF_THE_MOMENT, FADING = 0.1, 6.0  # of the gate of the sound, from where on it lets steps fade
 LEAST_SEEN = 1e-6  # frames that show an object
 # Logits that two masks show one object, from the cosine of F'_V, how far their middles are apart
 # and how their sizes differ: fitted to 460,000 pairs of masks of training clips, right in 0.98
@@ -497,7 +496,7 @@ def tell_same(visual: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
 def choose_over_time(
     logits: torch.Tensor,
     visual: torch.Tensor,
-    objects: RefAVSObjects,
+    facts: torch.Tensor,
     frame_mask: torch.Tensor,
     is_first: torch.Tensor,
     bias: float = 0.0,
@@ -509,13 +508,12 @@ def choose_over_time(
 
     What frames say of an object, by the masks that show it ([`tell_same`]), is averaged over those
     that do. The mask whose object has the highest mean is meant, and in each frame the masks that
-    show the same; that it is meant is as sure as it is likelier than that another is, or none. A
-    frame knows of itself, of the first frames of the other steps of this call,
+    show the same. A frame knows of itself, of the first frames of the other steps of this call,
     also of those that follow, and of the `REMEMBERED` steps before.
 
     Args:
         logits: of each frame by itself, `(rows, num_queries + 1)`.
-        visual, objects: F'_V of the objects, and what [`describe_objects`] says of them.
+        visual, facts: F'_V and the facts of the objects, see [`describe_objects`].
         frame_mask, is_first: `(expressions, frames)`: which frames are real, and which are the
             first of a step, see [`remember`].
         bias: on the mean, see `RefAVSGroundingConfig.object_score_bias`.
@@ -526,25 +524,21 @@ def choose_over_time(
     Returns:
         Logits `(rows, num_queries + 1)`, the last 0. Those of a frame are as sure as the less sure
         of the two: that the object is meant, and that the frame shows it; and the claims after the
-        last step, `(expressions, 10, num_queries, num_queries + D + 5)`.
+        last step, `(expressions, 10, num_queries, D + 5)`.
     """
     shape, frames = is_first.shape, is_first.shape[1]
     wide = torch.promote_types(logits.dtype, torch.float32)
-    facts, inside = objects.facts, objects.overlaps[..., 1]
     shows = (facts[..., 0].square() > SMALLEST) & frame_mask.flatten()[:, None]
     claim = logits[:, :-1] - logits[:, -1:]
-    overlap = torch.maximum(inside, inside.transpose(1, 2))
-    now = [overlap, normalise(visual), facts[..., :3], claim.unsqueeze(-1), shows.unsqueeze(-1)]
+    now = [normalise(visual), facts[..., :3], claim.unsqueeze(-1), shows.unsqueeze(-1)]
     now = torch.cat([part.to(wide) for part in now], dim=-1).unflatten(0, shape)
     if claims is None:
         claims = now.new_zeros(shape[0], REMEMBERED, *now.shape[2:])
     known = torch.cat([claims, now], dim=1)
     steps, queries, size = known.shape[1:]
-    overlap, looks, places, claim, shows = known.split(
-        [queries, size - queries - CLAIMED, 3, 1, 1], dim=-1
-    )
-    claim, shows = claim.squeeze(-1), shows.squeeze(-1) > 0
-    alike = tell_same(looks.flatten(1, 2), places.flatten(1, 2))
+    masks = known.flatten(1, 2)
+    shows, claim = known[..., -1] > 0, known[..., -2]
+    alike = tell_same(masks[..., : size - CLAIMED], masks[..., size - CLAIMED : -2])
     alike = alike.masked_fill(~shows.flatten(1)[:, None], BARRED).unflatten(2, (steps, queries))
     same = nn.functional.logsigmoid(alike)
     in_view = same.amax(-1).exp()  # (expressions, masks, steps)
@@ -566,18 +560,14 @@ def choose_over_time(
     mean = (counted @ said.unsqueeze(-1)).squeeze(-1) / seen.clamp(min=LEAST_SEEN)
     tried = (shows[..., None] & knows[:, :, None].expand(-1, -1, queries, -1)).flatten(1, 2)
     tried = tried & (seen > LEAST_SEEN)
-    mean = mean.masked_fill(~tried, BARRED).transpose(1, 2)  # (expressions, frames, masks)
-    meant, chosen = mean.max(-1)
-    alike, same = (part.flatten(2).take_along_dim(chosen[..., None], 1) for part in (alike, same))
-    own = (alike > 0).unflatten(2, (steps, queries))
-    own = own | (own.unsqueeze(-2) & (overlap > PART)[:, None]).any(-1)  # and what overlaps them
-    another = mean.masked_fill(own.flatten(2), BARRED).amax(-1)
-    meant = meant - nn.functional.softplus(another) + bias
+    meant, chosen = mean.masked_fill(~tried, BARRED).max(1)  # (expressions, frames)
 
-    of_frames = (part.unflatten(2, (steps, queries))[:, :, -frames:] for part in (alike, same))
-    alike, same = (torch.diagonal(part, dim1=1, dim2=2).transpose(1, 2) for part in of_frames)
+    chosen = chosen[:, None, :, None]
+    alike, same = (
+        part[:, :, -frames:].take_along_dim(chosen, 1).squeeze(1) for part in (alike, same)
+    )
     among = (claim[:, -frames:] + same).log_softmax(-1)
-    presence = torch.minimum(meant, alike.amax(-1))
+    presence = torch.minimum(meant + bias, alike.amax(-1))
     logits_over_time = nn.functional.pad(among + presence[..., None], (0, 1)).flatten(0, 1)
     last = torch.where(is_first, order, -1).topk(REMEMBERED).indices.flip(-1)
     claims = known.take_along_dim(last[..., None, None], 1)
