@@ -532,9 +532,7 @@ def choose_over_time(
     claim = logits[:, :-1] - logits[:, -1:]
     now = [normalise(visual), facts[..., :3], claim.unsqueeze(-1), shows.unsqueeze(-1)]
     now = torch.cat([part.to(wide) for part in now], dim=-1).unflatten(0, shape)
-    if claims is None:
-        claims = now.new_zeros(shape[0], REMEMBERED, *now.shape[2:])
-    known = torch.cat([claims, now], dim=1)
+    known = now if claims is None else torch.cat([claims, now], dim=1)
     steps, queries, size = known.shape[1:]
     masks = known.flatten(1, 2)
     shows, claim = known[..., -1] > 0, known[..., -2]
@@ -546,8 +544,7 @@ def choose_over_time(
 
     # which frames each frame of this call knows of, (expressions, steps, frames)
     order = torch.arange(steps, device=known.device)
-    before = is_first.new_ones(shape[0], REMEMBERED)
-    is_first = torch.cat([before, is_first], dim=1)
+    is_first = torch.cat([is_first.new_ones(shape[0], steps - frames), is_first], dim=1)
     step = torch.cumsum(is_first, dim=1)
     other = step[:, :, None] != step[:, None, -frames:]
     knows = is_first[..., None] & other | (order[:, None] == order[-frames:])
@@ -569,6 +566,10 @@ def choose_over_time(
     among = (claim[:, -frames:] + same).log_softmax(-1)
     presence = torch.minimum(meant + bias, alike.amax(-1))
     logits_over_time = nn.functional.pad(among + presence[..., None], (0, 1)).flatten(0, 1)
+    lacking = REMEMBERED if claims is None else 0  # steps before the first
+    known = nn.functional.pad(known, (0, 0, 0, 0, lacking, 0))
+    is_first = torch.cat([is_first.new_ones(shape[0], lacking), is_first], dim=1)
+    order = torch.arange(steps + lacking, device=known.device)
     last = torch.where(is_first, order, -1).topk(REMEMBERED).indices.flip(-1)
     claims = known.take_along_dim(last[..., None, None], 1)
     return logits_over_time.to(logits.dtype), claims
