@@ -34,8 +34,8 @@ LEAST_CLAIM = -20.0  # a logit
 OF_THE_MOMENT, FADING = 0.1, 6.0  # of the gate of the sound, from where on it lets steps fade
 LEAST_SEEN = 1e-6  # frames that show an object
 # Logits that two masks show one object, from the cosine of F'_V, how far their middles are apart
-# and how their sizes differ: fitted to pairs of 300 clips of `train`, right for 0.98 of those of 200
-# of `val`
+# and how their sizes differ: fitted to pairs of 300 clips of `train`, right for 0.98 of those of
+# 200 clips of `val`
 SAME_LOOK, SAME_PLACE, SAME_SIZE, SAME_BIAS = 3.03, -11.8, -21.6, 0.68
 SAME_OBJECT = 0.2  # of the likeness of two steps' objects less how far they are apart
 LEAST_SURE = 2e-4, 1e-2  # that an object is what is named, or what sounds: logarithms end there
