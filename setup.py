@@ -34,6 +34,7 @@ setup(
             "hub/imagenet_names.json",
             "hub/sound_makers.json",
             "hub/sound_verbs.json",
+            "hub/verb_sounds.json",
             "metrics/refavs_*/README.md",
             "metrics/refavs_*/requirements.txt",
             "research/natural.json",

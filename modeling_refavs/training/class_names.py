@@ -66,6 +66,7 @@ MODIFIERS = (
 NEARNESS = 0.7  # of each step from a noun to the wider one that is true
 NAMING_EPOCHS, NAMING_STEPS = 24, 1000  # of all nouns, and at least
 NAMING_BATCH, NAMING_RATE = 256, 2e-3
+VERBS_STEPS, NOT_VERBS = 1500, 8  # every eighth noun is said to be of no sound
 BLUR = 0.3  # of a token's deviation
 RARE = -6.0  # the logit from which it learns that a word names a class
 ROWS = 60_000  # features that a map is fitted to, at most
@@ -128,7 +129,8 @@ def read_nouns(classifier: str, name: str) -> Any:
     """Of a classifier its nouns, from a file beside it: of each class what it is called,
     `class_names.json`, or, of a class of sounds, what makes it, `class_makers.json`; or, of other
     nouns, one of these that is true of them and how wide of them it is, `near_names.json`; or, of
-    verbs, nouns of what does so, `sound_verbs.json`.
+    verbs, nouns of what does so, `sound_verbs.json`; or, of a class of sounds, verbs of what makes
+    it, `class_verbs.json`.
 
     Raises:
         ValueError: there is none.
@@ -168,30 +170,62 @@ def fit_naming(
     words, true_of = find_true(class_names, near_names, verbs)
     rng = np.random.default_rng(0)
     rows, texts = say(words, near_names, verbs, rng)
+    steps = max(NAMING_STEPS, NAMING_EPOCHS * len(texts) // NAMING_BATCH)
+    learn_words(head.naming, read_tokens(encoder, processor, texts), true_of[rows], steps, rng)
+
+
+def fit_verbs(
+    head: RefAVSNamingHead,
+    class_verbs: Sequence[Sequence[str]],
+    nouns: Sequence[str],
+    encoder: PreTrainedModel,
+    processor: RefAVSProcessor,
+) -> None:
+    """Which sounds a word is of: those whose class has it among its verbs, and a noun of none."""
+    verbs = sorted({verb for words in class_verbs for verb in words})
+    row = {verb: number for number, verb in enumerate(verbs, len(nouns))}
+    true_of = torch.zeros(len(nouns) + len(verbs), len(class_verbs))
+    for column, words in enumerate(class_verbs):
+        true_of[[row[verb] for verb in words], column] = 1
+    rng = np.random.default_rng(0)
+    rows, texts = say([*nouns, *verbs], {}, dict.fromkeys(verbs), rng)
     tokens = read_tokens(encoder, processor, texts)
-    nn.init.constant_(head.naming[-1].bias, RARE)
-    optimizer = torch.optim.AdamW(head.naming.parameters(), NAMING_RATE, weight_decay=0.02)
-    size = min(NAMING_BATCH, len(texts))
-    steps = max(NAMING_STEPS, NAMING_EPOCHS * len(texts) // size)
+    learn_words(head.verbs, tokens, true_of[rows], VERBS_STEPS, rng)
+
+
+@torch.enable_grad()
+def learn_words(
+    head: nn.Sequential,
+    tokens: Sequence[torch.Tensor],
+    true_of: torch.Tensor,
+    steps: int,
+    rng: np.random.Generator,
+) -> None:
+    """To name with the words of a text together what is true of it.
+
+    Args:
+        tokens: F_T of each text, `(L, C)`.
+        true_of: how surely each class is, `(texts, classes)`.
+    """
+    nn.init.constant_(head[-1].bias, RARE)
+    head.requires_grad_(True)
+    optimizer = torch.optim.AdamW(head.parameters(), NAMING_RATE, weight_decay=0.02)
     schedule = get_cosine_schedule_with_warmup(optimizer, 100, steps)
-    with torch.enable_grad():
-        for parameter in head.naming.parameters():
-            parameter.requires_grad_(True)
-        for _ in range(steps):
-            drawn = torch.from_numpy(rng.integers(len(texts), size=size))
-            states, wanted = [tokens[index].float() for index in drawn], true_of[rows[drawn]]
-            named = head.naming(blur(torch.cat(states)))
-            # the logarithm of the probability that no word names a class, so that each word learns
-            none = nn.functional.logsigmoid(-named).split([len(words) for words in states])
-            none = torch.stack([words.sum(0) for words in none]).clamp(max=-1e-6)
-            losses = -wanted * torch.log(-torch.expm1(none)) - (1 - wanted) * none
-            # a noun that is true of many classes shall not count for as much more
-            losses = losses / (1 + wanted.sum(1, keepdim=True)).sqrt()
-            optimizer.zero_grad()
-            (losses.sum() / len(drawn)).backward()
-            optimizer.step()
-            schedule.step()
-    head.naming.requires_grad_(False)
+    for _ in range(steps):
+        drawn = rng.integers(len(tokens), size=min(NAMING_BATCH, len(tokens)))
+        states, wanted = [tokens[index].float() for index in drawn], true_of[drawn]
+        named = head(blur(torch.cat(states)))
+        # the logarithm of the probability that no word names a class, so that each word learns
+        none = nn.functional.logsigmoid(-named).split([len(words) for words in states])
+        none = torch.stack([words.sum(0) for words in none]).clamp(max=-1e-6)
+        losses = -wanted * torch.log(-torch.expm1(none)) - (1 - wanted) * none
+        # a noun that is true of many classes shall not count for as much more
+        losses = losses / (1 + wanted.sum(1, keepdim=True)).sqrt()
+        optimizer.zero_grad()
+        (losses.sum() / len(drawn)).backward()
+        optimizer.step()
+        schedule.step()
+    head.requires_grad_(False)
 
 
 def say(

@@ -18,6 +18,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .checkpoint_refavs import StrictLoadingMixin
+from .clip_head_refavs import RefAVSClipHead, claim_objects, fade
 from .configuration_refavs import RefAVSConfig, use_four_stages
 from .eemc import (
     RefAVSAttention,
@@ -67,12 +68,9 @@ from .modeling_outputs_refavs import (
     split_inputs,
 )
 from .object_head_refavs import (
-    FADING,
-    OF_THE_MOMENT,
     RefAVSMeaning,
     RefAVSObjectHead,
     RefAVSObjects,
-    choose_over_time,
     choose_query,
     compare,
     describe_objects,
@@ -135,6 +133,11 @@ class RefAVSPreTrainedModel(StrictLoadingMixin, RefAVSEncodersMixin, PreTrainedM
                 init.zeros_(part.weight)
             for part in (module.visual, module.audio, module.asked[-1], module.whitening):
                 init.zeros_(part.bias)
+        elif isinstance(module, RefAVSClipHead):
+            init.zeros_(module.middle)
+            init.ones_(module.deviation)
+            init.zeros_(module.asked[-1].weight)
+            init.zeros_(module.asked[-1].bias)
         elif isinstance(module, RefAVSAlignmentHead):
             init.zeros_(module.gates.weight)
             init.zeros_(module.gates.bias)
@@ -478,10 +481,11 @@ class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
         self.loss_names = ("loss_mask", "loss_dice", "loss_cross_entropy")
         if self.cue_predictor is not None:
             self.loss_names += ("loss_cue",)
-        self.object_predictor = None
+        self.object_predictor = self.clip_predictor = None
         if config.has_object_head:
             channels = self.model.vision_encoder.channels[-1]
             self.object_predictor = RefAVSObjectHead(config, channels)
+            self.clip_predictor = RefAVSClipHead(config)
             self.loss_names += ("loss_object",)
         self.iou_predictor = None
         if config.grounding_config.use_iou_head:
@@ -704,10 +708,14 @@ class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
             of_frames(projection.audio(heard) + head.audio(heard)),
             of_frames(naming.find_makers(heard)),
             of_frames(clip_features.audio_mask),
+            of_frames(naming.hear(heard)),
         )
         frames = len(sound.mask) // len(text_features)
         words = RefAVSMeaning(
-            projection.project_text(text_features), naming.name(text_features), text_mask
+            projection.project_text(text_features),
+            naming.name(text_features),
+            text_mask,
+            naming.read_verbs(text_features, text_mask),
         )
         words = RefAVSMeaning(*(part.repeat_interleave(frames, 0) for part in vars(words).values()))
         visual = projection.visual(objects.shown) + head.visual(objects.shown)
@@ -724,20 +732,22 @@ class RefAVSForSegmentation(RefAVSVideoSessionMixin, RefAVSPreTrainedModel):
         likenesses = compare(RefAVSMeaning(visual, classes), shared, words, sound)
         text_features = text_features.repeat_interleave(frames, dim=0)
         read = (text_features, words.mask, sound.projected, sound.mask)
-        logits = head(objects, history, likenesses, *read)
-        gates = self.model.alignment.gates(normalise(mean_token(words.projected, words.mask)))
+        logits, seen = head(objects, history, likenesses, *read)
+        expression = normalise(mean_token(words.projected, words.mask))
+        gates = self.model.alignment.gates(expression)
         pointed = evidence.grounding_logits.unsqueeze(-1)
         pointed = pool_under_masks(outputs.masks_queries_logits, pointed).squeeze(-1)
         pointed = self.config.grounding_config.grounding_weight * pointed
         logits = weigh_choice(logits, pointed + gates[:, 1:] * likenesses.sounding())
-        chosen, after.claims = choose_over_time(
-            logits,
+        chosen, after.claims = self.clip_predictor.choose(
+            expression[::frames],
             visual,
             objects.facts,
+            claim_objects(logits, seen, likenesses.verbs),
             frame_mask,
             is_first,
+            fade(gates[::frames, 1]),
             self.config.grounding_config.object_score_bias,
-            FADING * (gates[::frames, 1] - OF_THE_MOMENT).clamp(min=0),
             known and known.claims,
         )
         outputs.memory = RefAVSMemory(outputs.memory.audio, outputs.memory.visual, after)

@@ -18,14 +18,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from .clip_head_refavs import CLAIMED, REMEMBERED
 from .eemc import RefAVSMemory
 from .feature_extraction_refavs import SAMPLING_RATE, prepare_waveform
 from .modeling_outputs_refavs import RefAVSSegmentationOutput, RefAVSStreamOutput, mask_scores
-from .object_head_refavs import CLAIMED, REMEMBERED, TRACKED
+from .object_head_refavs import TRACKED
 from .video_refavs import to_rgb
 
 
-STATE_FORMAT = "refavs stream 2"
+STATE_FORMAT = "refavs stream 3"
 
 
 class RefAVSStream:

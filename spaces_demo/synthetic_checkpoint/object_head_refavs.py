@@ -28,18 +28,10 @@ NUM_RELATIONS = 9  # of two objects, see `relate`
 NUM_LIKENESSES = 14  # of an object, see `RefAVSObjectHead._measure`
 NUM_HISTORY = 14  # of an object, see `remember`
 TRACKED = 8  # numbers of an object that `follow` remembers beside F'_V
-REMEMBERED = 10  # steps whose objects `choose_over_time` remembers
-CLAIMED = 5  # numbers of an object that it remembers beside F'_V
-LEAST_CLAIM = -20.0  # a logit
-OF_THE_MOMENT, FADING = 0.1, 6.0  # of the gate of the sound, from where on it lets steps fade
-LEAST_SEEN = 1e-6  # frames that show an object
-# Logits that two masks show one object, from the cosine of F'_V, how far their middles are apart
-# and how their sizes differ: fitted to pairs of 300 clips of `train`, right for 0.98 of those of
-# 200 clips of `val`
-SAME_LOOK, SAME_PLACE, SAME_SIZE, SAME_BIAS = 3.03, -11.8, -21.6, 0.68
 SAME_OBJECT = 0.2  # of the likeness of two steps' objects less how far they are apart
 LEAST_SURE = 2e-4, 1e-2  # that an object is what is named, or what sounds: logarithms end there
 MAKING, LEAST_MAKING = 1.5, 1e-3  # how much that an object makes the sound counts in its evidence
+LEAST_HEARD = 1e-3  # of a sound: the logarithm ends there
 LEAST_OWN = 1e-4  # of a query that no other overlaps and that shows no object
 BARRED = -1e4  # a logit
 
@@ -70,11 +62,13 @@ class RefAVSMeaning:
         classes: by the vocabulary of [`RefAVSNamingHead`], `(..., classes)`: the probabilities of
             what an object is, how surely a word names each class, how surely each makes the sound.
         mask: which words are real, `(rows, L)`, or which steps have sound, `(rows,)`.
+        sounds: how surely the words are of each sound, or it is heard, `(rows, sound_classes)`.
     """
 
     projected: torch.Tensor
     classes: torch.Tensor
     mask: torch.Tensor | None = None
+    sounds: torch.Tensor | None = None
 
 
 def describe_objects(
@@ -267,6 +261,8 @@ class RefAVSLikenesses:
         word_makes: and each word names one, `(rows, L)`.
         certainty: of what each object is, the highest probability of a class and the entropy of
             all, `(rows, num_queries, 2)`.
+        verbs: how surely some word is of a sound, and that such a sound is heard, a logarithm,
+            `(rows, 2)`.
     """
 
     names: torch.Tensor
@@ -277,6 +273,7 @@ class RefAVSLikenesses:
     makes: torch.Tensor
     word_makes: torch.Tensor
     certainty: torch.Tensor
+    verbs: torch.Tensor
 
     def sounding(self) -> torch.Tensor:
         """Evidence that each object makes the sound, `(rows, num_queries)`."""
@@ -296,6 +293,9 @@ def compare(
     expression = normalise(mean_token(words.projected, words.mask))
     classes = objects.classes
     entropy = -torch.special.xlogy(classes, classes).sum(-1)
+    said = words.sounds.amax(-1)
+    heard = (words.sounds * sound.sounds * mask).amax(-1)
+    heard = (heard / said.clamp(min=LEAST_HEARD)).clamp(min=LEAST_HEARD).log() / 4
     return RefAVSLikenesses(
         names=classes @ named.transpose(1, 2),
         words=scale * (visual @ text.transpose(1, 2)),
@@ -305,6 +305,7 @@ def compare(
         makes=(shared @ makers).squeeze(-1),
         word_makes=(named @ makers).squeeze(-1) / makers.sum(1).clamp(min=1),
         certainty=torch.stack([classes.amax(-1), entropy / 5], dim=-1),
+        verbs=torch.stack([said, said * heard], dim=-1),
     )
 
 
@@ -332,6 +333,10 @@ class RefAVSObjectLayer(nn.Module):
         return tokens + self.dropout(self.feed_forward(self.feed_forward_norm(tokens)))
 
 
+def two_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+
+
 class RefAVSObjectHead(nn.Module):
     """A logit for each query, that its mask shows the referred object, and one that none does: one
     of them is true of a frame.
@@ -349,9 +354,6 @@ class RefAVSObjectHead(nn.Module):
         size, num_heads = config.grounding_config.object_head_size, config.num_attention_heads
         words = config.text_config.hidden_size
         self.biases = config.num_cue_layers, num_heads
-
-        def two_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-            return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
 
         self.visual = nn.Linear(visual_channels, config.hidden_size)
         self.audio = nn.Linear(audio_size(config.audio_config), config.hidden_size)
@@ -384,7 +386,7 @@ class RefAVSObjectHead(nn.Module):
         text_mask: torch.Tensor,
         audio: torch.Tensor,
         audio_mask: torch.Tensor,
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """
         Args:
             objects, history, likenesses: of each row, a frame of an expression; for `history (rows,
@@ -393,7 +395,8 @@ class RefAVSObjectHead(nn.Module):
             audio, audio_mask: F'_A `(rows, D)`, and which steps have sound `(rows,)`.
 
         Returns:
-            `(rows, num_queries + 1)`, the last for nothing.
+            `(rows, num_queries + 1)`, the last for nothing; and the likenesses of each object as
+            they are measured, `(rows, num_queries, 14)`.
         """
         words, expression = text_features, mean_token(text_features, text_mask)
         length = text_mask.sum(1)[:, None, None].clamp(min=1).to(words.dtype)
@@ -423,7 +426,7 @@ class RefAVSObjectHead(nn.Module):
         asked = torch.cat([facts, history, seen], dim=-1) @ weights
         logits = logits + asked.squeeze(-1) - asked.mean(1)
         logits = logits.masked_fill(~shows, BARRED)
-        return torch.cat([logits, self.nothing_output(tokens[:, -1])], dim=1)
+        return torch.cat([logits, self.nothing_output(tokens[:, -1])], dim=1), seen
 
     def _measure(self, named: torch.Tensor, likenesses: RefAVSLikenesses) -> torch.Tensor:
         """How surely an object is what the expression names and what makes the sound, both also as
@@ -478,102 +481,6 @@ def weigh_choice(logits: torch.Tensor, evidence: torch.Tensor) -> torch.Tensor:
     weighed = objects + evidence
     weighed = weighed + (objects.logsumexp(1) - weighed.logsumexp(1))[:, None]
     return torch.cat([weighed, logits[:, -1:]], dim=1)
-
-
-def tell_same(visual: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """Logits that one mask shows the same object as another, `(rows, masks, masks)`.
-
-    Args:
-        visual: F'_V, normalised, `(rows, masks, D)`.
-        places: the size and the middle, x and y, of each mask, `(rows, masks, 3)`.
-    """
-    look = nn.functional.normalize(visual, dim=-1)
-    size, middle = places[..., :1], places[..., 1:]
-    x, y = (middle[:, :, None] - middle[:, None]).unbind(-1)
-    alike = SAME_LOOK * (look @ look.transpose(1, 2)) + SAME_PLACE * torch.hypot(x, y)
-    return alike + SAME_SIZE * (size - size.transpose(1, 2)).abs() + SAME_BIAS
-
-
-def choose_over_time(
-    logits: torch.Tensor,
-    visual: torch.Tensor,
-    facts: torch.Tensor,
-    frame_mask: torch.Tensor,
-    is_first: torch.Tensor,
-    bias: float = 0.0,
-    fading: torch.Tensor | None = None,
-    claims: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """One object for all frames: an expression means the same one in each, and nothing where that
-    is out of view, whatever else is there.
-
-    What frames say of an object, by the masks that show it ([`tell_same`]), is averaged over those
-    that do. The mask whose object has the highest mean is meant, and in each frame the masks that
-    show the same. A frame knows of itself, of the first frames of the other steps of this call,
-    also of those that follow, and of the `REMEMBERED` steps before.
-
-    Args:
-        logits: of each frame by itself, `(rows, num_queries + 1)`.
-        visual, facts: F'_V and the facts of the objects, see [`describe_objects`].
-        frame_mask, is_first: `(expressions, frames)`: which frames are real, and which are the
-            first of a step, see [`remember`].
-        bias: on the mean, see `RefAVSGroundingConfig.object_score_bias`.
-        fading: `(expressions,)`, how fast other steps count for less, for what may be true of one
-            thing now and of another later: exp(-fading) for each step between; None: 0.
-        claims: what the steps before left.
-
-    Returns:
-        Logits `(rows, num_queries + 1)`, the last 0. Those of a frame are as sure as the less sure
-        of the two: that the object is meant, and that the frame shows it; and the claims after the
-        last step, `(expressions, 10, num_queries, D + 5)`.
-    """
-    shape, frames = is_first.shape, is_first.shape[1]
-    wide = torch.promote_types(logits.dtype, torch.float32)
-    shows = (facts[..., 0].square() > SMALLEST) & frame_mask.flatten()[:, None]
-    claim = logits[:, :-1] - logits[:, -1:]
-    now = [normalise(visual), facts[..., :3], claim.unsqueeze(-1), shows.unsqueeze(-1)]
-    now = torch.cat([part.to(wide) for part in now], dim=-1).unflatten(0, shape)
-    known = now if claims is None else torch.cat([claims, now], dim=1)
-    steps, queries, size = known.shape[1:]
-    masks = known.flatten(1, 2)
-    shows, claim = known[..., -1] > 0, known[..., -2]
-    alike = tell_same(masks[..., : size - CLAIMED], masks[..., size - CLAIMED : -2])
-    alike = alike.masked_fill(~shows.flatten(1)[:, None], BARRED).unflatten(2, (steps, queries))
-    same = nn.functional.logsigmoid(alike)
-    in_view = same.amax(-1).exp()  # (expressions, masks, steps)
-    said = (same + claim[:, None]).logsumexp(-1).clamp(min=LEAST_CLAIM)
-
-    # which frames each frame of this call knows of, (expressions, steps, frames)
-    order = torch.arange(steps, device=known.device)
-    is_first = torch.cat([is_first.new_ones(shape[0], steps - frames), is_first], dim=1)
-    step = torch.cumsum(is_first, dim=1)
-    other = step[:, :, None] != step[:, None, -frames:]
-    knows = is_first[..., None] & other | (order[:, None] == order[-frames:])
-    weights = knows.to(wide)
-    if fading is not None:
-        apart = (step[:, :, None] - step[:, None, -frames:]).abs()
-        weights = weights * torch.exp(-fading.to(wide)[:, None, None] * apart)
-    counted = (in_view.unsqueeze(-1) * weights[:, None]).transpose(2, 3)
-    seen = counted.sum(-1)
-    mean = (counted @ said.unsqueeze(-1)).squeeze(-1) / seen.clamp(min=LEAST_SEEN)
-    tried = (shows[..., None] & knows[:, :, None].expand(-1, -1, queries, -1)).flatten(1, 2)
-    tried = tried & (seen > LEAST_SEEN)
-    meant, chosen = mean.masked_fill(~tried, BARRED).max(1)  # (expressions, frames)
-
-    chosen = chosen[:, None, :, None]
-    alike, same = (
-        part[:, :, -frames:].take_along_dim(chosen, 1).squeeze(1) for part in (alike, same)
-    )
-    among = (claim[:, -frames:] + same).log_softmax(-1)
-    presence = torch.minimum(meant + bias, alike.amax(-1))
-    logits_over_time = nn.functional.pad(among + presence[..., None], (0, 1)).flatten(0, 1)
-    lacking = REMEMBERED if claims is None else 0  # steps before the first
-    known = nn.functional.pad(known, (0, 0, 0, 0, lacking, 0))
-    is_first = torch.cat([is_first.new_ones(shape[0], lacking), is_first], dim=1)
-    order = torch.arange(steps + lacking, device=known.device)
-    last = torch.where(is_first, order, -1).topk(REMEMBERED).indices.flip(-1)
-    claims = known.take_along_dim(last[..., None, None], 1)
-    return logits_over_time.to(logits.dtype), claims
 
 
 def choose_query(
@@ -635,7 +542,6 @@ __all__ = [
     "RefAVSMeaning",
     "RefAVSObjectHead",
     "RefAVSObjects",
-    "choose_over_time",
     "choose_query",
     "compare",
     "describe_objects",
@@ -644,6 +550,5 @@ __all__ = [
     "object_criterion",
     "object_scores",
     "share",
-    "tell_same",
     "weigh_choice",
 ]

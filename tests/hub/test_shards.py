@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import load_file
 
 from modeling_refavs import RefAVSForSegmentation, RefAVSProcessor
-from modeling_refavs.hub import shards
-from modeling_refavs.hub.shards import INDEX, save_in_shards
+from modeling_refavs.hub import publish
+from modeling_refavs.hub.publish import INDEX, save_in_shards
 from tests.conftest import SENTENCES
 
 
@@ -23,7 +23,7 @@ def test_it_loads_in_float32_and_answers_as_before(model, processor, clip, tmp_p
 
 
 def test_what_is_trained_is_apart_and_no_file_is_large(model, processor, tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "LARGEST", 100_000)
+    monkeypatch.setattr(publish, "LARGEST", 100_000)
     save_in_shards(model, processor, tmp_path)
     index = json.loads((tmp_path / INDEX).read_text())
     files = sorted(set(index["weight_map"].values()))
@@ -31,6 +31,6 @@ def test_what_is_trained_is_apart_and_no_file_is_large(model, processor, tmp_pat
     assert len(files) > 2
     for file in files:
         weights = load_file(tmp_path / file)
-        assert len(weights) == 1 or shards.size_of(weights) <= 100_000
-        frozen = {any(part in name for part in shards.ENCODERS) for name in weights}
+        assert len(weights) == 1 or publish.size_of(weights) <= 100_000
+        frozen = {any(part in name for part in publish.ENCODERS) for name in weights}
         assert len(frozen) == 1

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from modeling_refavs import RefAVSForSegmentation, modeling_refavs
+from modeling_refavs.clip_head_refavs import claim_objects
 from modeling_refavs.grounding_refavs import pool_under_masks
 from modeling_refavs.loss_refavs import RefAVSLossCounts
 from modeling_refavs.object_head_refavs import (
     RefAVSMeaning,
     RefAVSObjects,
-    choose_over_time,
     choose_query,
     compare,
     describe_objects,
@@ -24,7 +24,6 @@ from modeling_refavs.object_head_refavs import (
     relate,
     remember,
     share,
-    tell_same,
 )
 from modeling_refavs.training.train import freeze_all_but
 from tests.conftest import SENTENCES, make_model
@@ -35,9 +34,17 @@ HEAD = {"grounding_config": {**NAMING, "object_head_size": 16, "refine_masks": T
 close = torch.testing.assert_close
 
 
+def make():
+    """The clip head has learned nothing."""
+    model = make_model(**HEAD)
+    for parameter in model.clip_predictor.asked[-1].parameters():
+        torch.nn.init.zeros_(parameter)
+    return model
+
+
 @pytest.fixture(scope="module")
 def model():
-    return make_model(**HEAD).double()
+    return make().double()
 
 
 @pytest.fixture(scope="module")
@@ -208,11 +215,12 @@ def test_likenesses_are_products_of_normalised_vectors():
     real = torch.tensor([[True, True, True, True], [True, True, False, False]])
     heard = torch.tensor([True, False])
     makers, shared = torch.rand(2, 5), torch.rand(2, 3, 5).softmax(-1)
+    of_sounds, sounds = torch.rand(2, 6), torch.rand(2, 6)
     found = compare(
         RefAVSMeaning(visual, classes),
         shared,
-        RefAVSMeaning(text, named, real),
-        RefAVSMeaning(audio, makers, heard),
+        RefAVSMeaning(text, named, real, of_sounds),
+        RefAVSMeaning(audio, makers, heard, sounds),
     )
 
     def alike(one, other):
@@ -242,6 +250,10 @@ def test_likenesses_are_products_of_normalised_vectors():
     close(found.word_makes[0, 1], word_makes, **kwargs)
     assert not found.word_sound[1].any()
     assert not found.word_makes[1].any()
+    said = of_sounds.amax(1)
+    close(found.verbs[:, 0], said)
+    agrees = ((of_sounds[0] * sounds[0]).amax() / said[0]).log() / 4
+    close(found.verbs[:, 1], said * torch.stack([agrees, torch.tensor(math.log(1e-3) / 4)]))
 
 
 def test_scores_are_log_probabilities_of_one_thing_being_true():
@@ -286,7 +298,7 @@ def test_a_bias_makes_every_object_likelier(model, inputs):
         biased.load_state_dict(model.state_dict())
         return biased(**inputs)
 
-    outputs, low, sure = ask(0.0), ask(-1.5), ask(9.0)
+    outputs, low, sure = ask(-20.0), ask(-21.5), ask(9.0)
     close(low.presence_logits, outputs.presence_logits - 1.5)
     # no surer than that the frame shows the object at all
     assert (sure.presence_logits < 4).all()
@@ -299,11 +311,11 @@ def test_what_the_cues_point_at_weighs_the_choice_alone(model, inputs, monkeypat
     """Of each frame by itself."""
     given = []
 
-    def choose(logits, *args):
+    def claim(logits, *args):
         given.append(logits)
-        return choose_over_time(logits, *args)
+        return claim_objects(logits, *args)
 
-    monkeypatch.setattr(modeling_refavs, "choose_over_time", choose)
+    monkeypatch.setattr(modeling_refavs, "claim_objects", claim)
     outputs = model(**inputs)
     weighed = make_model(grounding_config={**HEAD["grounding_config"], "grounding_weight": 1.5})
     weighed.double().load_state_dict(model.state_dict())
@@ -320,120 +332,6 @@ def test_what_the_cues_point_at_weighs_the_choice_alone(model, inputs, monkeypat
     pooled = pool_under_masks(masks, pointed.flatten(0, 1).unsqueeze(-1)).squeeze(-1)
     change = (after - before)[:, :-1] - 1.5 * pooled
     close(change, change[:, :1].expand_as(change))  # the same for all queries of a frame
-
-
-def scene():
-    """Four steps of two things and a mask of nothing, of which the second thing leaves after the
-    second step: F'_V, facts and what each frame says by itself, of three queries in any order."""
-    torch.manual_seed(0)
-    looks, places = torch.randn(2, 16), torch.tensor([[0.4, 0.3, 0.5], [0.2, 0.8, 0.6]])
-    visual, facts, logits = torch.zeros(4, 3, 16), torch.zeros(4, 3, 10), torch.zeros(4, 4)
-    said = torch.tensor([[-2.0, 3.0], [1.0, 2.0], [0.5, 0.0], [1.0, 0.0]])
-    for step, order in enumerate([(0, 1), (1, 0), (2, 0), (0, 2)]):
-        for thing in range(1 if step > 1 else 2):
-            query = order[thing]
-            visual[step, query] = looks[thing] + 0.1 * torch.randn(16)
-            facts[step, query, :3] = places[thing] + 0.01 * step
-            logits[step, query] = said[step, thing]
-    return visual, facts, logits
-
-
-def test_one_object_is_meant_in_all_frames():
-    """The second thing, which is surer, though later frames by themselves say the first."""
-    visual, facts, logits = scene()
-    every = torch.ones(1, 4, dtype=torch.bool)
-    found, claims = choose_over_time(logits, visual, facts, every, every)
-    _, presence = choose_query(torch.zeros(4, 3, 2, 2), found)
-    assert found[:, :-1].argmax(1)[:2].tolist() == [1, 0]
-    assert (presence > 0).tolist() == [True, True, False, False]
-    # one after the other, with what the steps before claimed, it is so from the first on
-    memory, alone = None, []
-    for step in range(4):
-        one = slice(step, step + 1)
-        answer, memory = choose_over_time(
-            logits[one], visual[one], facts[one], every[:, one], every[:, one], claims=memory
-        )
-        alone.append(answer[0])
-    close(alone[-1], found[-1])
-    close(memory, claims)
-    assert (choose_query(torch.zeros(4, 3, 2, 2), torch.stack(alone))[1] > 0).tolist() == [
-        *[True, True],
-        *[False, False],
-    ]
-    # without it the first thing is meant, but where it is not sure
-    facts[:2][(visual[:2] - visual[0, 1]).abs().mean(-1) < 0.3] = 0
-    found, _ = choose_over_time(logits, visual, facts, every, every)
-    assert found[:, :-1].argmax(1).tolist() == [0, 1, 2, 0]
-
-
-def test_what_is_true_of_the_moment_may_change():
-    """The first thing sounds at first and then the second, by what each frame says by itself."""
-    visual, facts, _ = scene()
-    visual[2:], facts[2:] = visual[:2].flip(0), facts[:2].flip(0)  # both stay
-    logits = torch.tensor([[1.0, -1, -9, 0], [-1, 1, -9, 0], [2, -2, -9, 0], [-2, 2, -9, 0]])
-    every = torch.ones(2, 4, dtype=torch.bool)
-    rows = [torch.cat([part, part]) for part in (logits, visual, facts)]
-    found, _ = choose_over_time(*rows, every, every, fading=torch.tensor([0.0, 9.0]))
-    assert found[:, :-1].argmax(1).tolist() == [1, 0, 0, 1, 0, 1, 0, 1]
-    alone = [
-        choose_over_time(*(p[t : t + 1] for p in rows), *[every[:1, :1]] * 2)[0] for t in range(4)
-    ]
-    close(found[4:], torch.cat(alone), rtol=1e-3, atol=1e-3)
-
-
-def test_what_frames_say_of_an_object_is_averaged():
-    """Against a loop, with two expressions, padding and several frames of one step."""
-    torch.manual_seed(0)
-    draw = lambda *shape: torch.randn(*shape, dtype=torch.double)  # noqa: E731
-    visual, facts, logits = draw(2, 5, 3, 16), draw(2, 5, 3, 10).sigmoid() / 9, draw(2, 5, 4)
-    visual[:, 1:] = visual[:, :1] + 0.1 * visual[:, 1:]
-    facts[0, 2, 1, 0] = 0.0  # an empty mask
-    real = torch.tensor([[True] * 5, [True, True, False, True, False]])
-    first = torch.tensor([[True, False, True, True, False], [True, True, False, True, False]])
-    rows = [part.flatten(0, 1) for part in (logits, visual, facts)]
-    fading = torch.tensor([0.0, 0.7])
-    found, claims = choose_over_time(*rows, real, first, -0.3, fading)
-    found, step = found.unflatten(0, (2, 5)), first.cumsum(1)
-    normalised = torch.nn.functional.layer_norm(visual, [16])
-    for row in range(2):
-        frames = [t for t in range(5) if real[row, t]]
-        masks = [(t, q) for t in frames for q in range(3) if facts[row, t, q, 0] > 0]
-
-        def alike(one, other, row=row):
-            pair = torch.stack([normalised[row][one], normalised[row][other]])
-            return tell_same(
-                pair[None], facts[row][[one[0], other[0]], [one[1], other[1]], :3][None]
-            )[0, 0, 1]
-
-        for frame in frames:
-            known = [t for t in frames if first[row, t] and step[row, t] != step[row, frame]]
-            known, best = sorted({*known, frame}), None
-            for mask in masks:
-                if mask[0] not in known:
-                    continue
-                total, weight = 0.0, 0.0
-                for t in known:
-                    own = [other for other in masks if other[0] == t]
-                    same = torch.stack([alike(mask, other) for other in own]).sigmoid()
-                    claim = torch.stack([logits[row][o] - logits[row, t, -1] for o in own])
-                    weigh = same.amax() * torch.exp(
-                        -fading[row] * (step[row, t] - step[row, frame]).abs()
-                    )
-                    total += weigh * (same * claim.exp()).sum().log()
-                    weight += weigh
-                if best is None or total / weight > best[0]:
-                    best = total / weight, mask
-            own = [other for other in masks if other[0] == frame]
-            same = torch.stack([alike(best[1], other) for other in own])
-            presence = torch.minimum(best[0] - 0.3, same.amax())
-            close(found[row, frame, :-1].logsumexp(0), presence)
-            claim = torch.stack([logits[row][other] for other in own])
-            among = (claim + same.sigmoid().log()).log_softmax(0) + presence
-            close(found[row, frame, [other[1] for other in own]], among)
-    assert claims.shape == (2, 10, 3, 21)
-    for row, kept in enumerate([[0, 2, 3], [0, 1, 3]]):
-        assert not claims[row, :7].any()
-        close(claims[row, 7:, :, :16], normalised[row, kept])
 
 
 def test_the_answer_is_the_likeliest_mask_where_any_is_likely():
@@ -488,7 +386,8 @@ def test_the_order_of_queries_does_not_matter(model, inputs):
     named, text, features = draw(3, 5, 7), draw(3, 5, size), draw(3, 5, words)
     audio, real = draw(3, size), torch.ones(3, 5, dtype=torch.bool)
     heard, history = torch.tensor([True, False, True]), draw(3, 4, 14)
-    makers, words_read = draw(3, 7).sigmoid(), RefAVSMeaning(text, named, real)
+    makers, words_read = draw(3, 7).sigmoid(), RefAVSMeaning(text, named, real, draw(3, 5))
+    sound = RefAVSMeaning(audio, makers, heard, draw(3, 5))
 
     def ask(queries):
         objects = RefAVSObjects(
@@ -496,11 +395,13 @@ def test_the_order_of_queries_does_not_matter(model, inputs):
         )
         things = RefAVSMeaning(visual[:, queries], classes[:, queries])
         shared = share(objects, things.classes)
-        alike = compare(things, shared, words_read, RefAVSMeaning(audio, makers, heard))
+        alike = compare(things, shared, words_read, sound)
         return head(objects, history[:, queries], alike, features, real, audio, heard)
 
-    as_they_are = ask(torch.arange(4))
-    close(ask(order), torch.cat([as_they_are[:, order], as_they_are[:, 4:]], dim=1))
+    as_they_are, measures = ask(torch.arange(4))
+    found, measured = ask(order)
+    close(found, torch.cat([as_they_are[:, order], as_they_are[:, 4:]], dim=1))
+    close(measured, measures[:, order])
 
 
 def test_an_expression_weighs_the_measures_of_objects():
@@ -512,16 +413,18 @@ def test_an_expression_weighs_the_measures_of_objects():
     alike = compare(
         RefAVSMeaning(torch.randn(2, 4, size), torch.rand(2, 4, 7).softmax(-1)),
         torch.rand(2, 4, 7).softmax(-1),
-        RefAVSMeaning(torch.randn(2, 5, size), torch.randn(2, 5, 7), torch.ones(2, 5) > 0),
-        RefAVSMeaning(torch.randn(2, size), torch.rand(2, 7), torch.ones(2) > 0),
+        RefAVSMeaning(
+            torch.randn(2, 5, size), torch.randn(2, 5, 7), torch.ones(2, 5) > 0, torch.rand(2, 5)
+        ),
+        RefAVSMeaning(torch.randn(2, size), torch.rand(2, 7), torch.ones(2) > 0, torch.rand(2, 5)),
     )
     objects = RefAVSObjects(torch.randn(2, 4, 8), facts, torch.rand(2, 4, 4, 2))
     read = torch.randn(2, 5, model.config.text_config.hidden_size)
     inputs = (objects, torch.randn(2, 4, 14), alike, read, torch.ones(2, 5, dtype=torch.bool))
     inputs += (torch.randn(2, size), torch.ones(2) > 0)
-    before = head(*inputs)
+    before, _ = head(*inputs)
     head.asked[-1].bias.data[1] -= 3.0
-    change = head(*inputs) - before
+    change = head(*inputs)[0] - before
     x = 4 * facts[..., 1] - 2
     close(change[:, :4], -3 * (x - x.mean(1, keepdim=True)), rtol=1e-4, atol=1e-4)
     close(change[:, 4], torch.zeros(2))  # that there is any is not for the measures to say
@@ -571,13 +474,14 @@ def test_an_ablation_has_no_head(inputs, ablation):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision(dtype, inputs):
-    model = make_model(**HEAD)
+    model = make()
     single = {n: v.float() if v.is_floating_point() else v for n, v in inputs.items()}
     half = {n: v.to(dtype) if v.is_floating_point() else v for n, v in inputs.items()}
     expected = model(**single).class_queries_logits
     found = model.to(dtype)(**half).class_queries_logits
     assert found.isfinite().all()
-    close(found.float(), expected, rtol=0.2, atol=0.5)
+    near = torch.isclose(found.float(), expected, rtol=0.2, atol=0.5)
+    assert near.float().mean() > 0.98  # of two objects that are as likely another may be chosen
 
 
 def test_mistakes():

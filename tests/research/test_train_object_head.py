@@ -1,6 +1,7 @@
 """The object head's training: clips with all that is true of them, encoded once, and folds."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from modeling_refavs import RefAVSForSegmentation, RefAVSProcessor, modeling_refavs
 from modeling_refavs.cli import main
+from modeling_refavs.clip_head_refavs import NUM_CLAIMS, claim_objects
 from modeling_refavs.efficientnet_lite_refavs import (
     RefAVSEfficientNetLiteConfig,
     RefAVSEfficientNetLiteForImageClassification,
@@ -21,11 +23,18 @@ from modeling_refavs.object_head_refavs import (
     NUM_HISTORY,
     RefAVSMeaning,
     RefAVSObjects,
-    choose_over_time,
     remember,
     share,
 )
+from modeling_refavs.research import train_clip_head
 from modeling_refavs.research import train_object_head as training
+from modeling_refavs.research.train_clip_head import (
+    Candidates,
+    find_candidates,
+    fit_clip_head,
+    judge,
+    score_clips,
+)
 from modeling_refavs.research.train_object_head import (
     DrawnClips,
     EncodedClips,
@@ -38,6 +47,7 @@ from modeling_refavs.research.train_object_head import (
     read_texts,
     sounding_seconds,
 )
+from modeling_refavs.training import class_names
 from tests.conftest import make_model
 from tests.dataset_script.synthetic.test_library import write_library
 
@@ -45,6 +55,11 @@ from tests.dataset_script.synthetic.test_library import write_library
 NOUNS = ("cat", "dog", "drum", "hen", "lion", "owl")
 NAMING = {"loss_weight": 1.0, "use_alignment": True, "vocabulary_size": 7}
 HEAD = {"object_head_size": 16, "sound_classes": 5}
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch):
+    monkeypatch.setattr(class_names, "VERBS_STEPS", 3)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +79,10 @@ def folders(tmp_path_factory, processor):
     RefAVSYamnetForAudioClassification(config).save_pretrained(folder / "sounds")
     names, makers = [[noun] for noun in (*NOUNS, "saw")], [[noun] for noun in NOUNS[:5]]
     (folder / "classifier" / "class_names.json").write_text(json.dumps(names))
+    verbs = [["meowing"], ["barking"], ["drumming", "playing"], [], ["roaring"]]
     (folder / "sounds" / "class_makers.json").write_text(json.dumps(makers))
+    (folder / "sounds" / "class_verbs.json").write_text(json.dumps(verbs))
+    (folder / "classifier" / "near_names.json").write_text(json.dumps({"kitten": ["cat", 1]}))
     for parameter in model.model.catf.update_projection.parameters():
         torch.nn.init.zeros_(parameter)
     model.save_pretrained(folder / "model")
@@ -139,7 +157,7 @@ def prepare(clip):
     draw = lambda *shape: torch.from_numpy(rng.normal(size=shape)).half()  # noqa: E731
     made = {"visual": draw(steps, queries, 32), "audio": draw(steps, 32)}
     made["history"] = draw(steps, queries, NUM_HISTORY)
-    made["makers"] = draw(steps, 7).sigmoid()
+    made["makers"], made["heard"] = draw(steps, 7).sigmoid(), draw(steps, 5).sigmoid()
     return {**clip, **made, "classes": draw(steps, queries, 7).float().softmax(-1)}
 
 
@@ -178,11 +196,11 @@ def test_questions_are_those_that_the_model_answers(drawn, encoded, model, proce
     """The head in training reads what it reads in the model, of each frame by itself."""
     given = []
 
-    def choose(logits, *args):
-        given.append(logits)
-        return choose_over_time(logits, *args)
+    def claim(logits, *args):
+        given.append(claim_objects(logits, *args))
+        return given[-1]
 
-    monkeypatch.setattr(modeling_refavs, "choose_over_time", choose)
+    monkeypatch.setattr(modeling_refavs, "claim_objects", claim)
     clip, number = drawn[1], 1
     read = encoded.read()[number]
     texts = read_texts(model, processor, {one.text for one in read["said"]})
@@ -197,6 +215,7 @@ def test_questions_are_those_that_the_model_answers(drawn, encoded, model, proce
         read["audio"] = projection.audio(heard) + head.audio(heard)
         read["classes"] = parts.naming.classify(shown)
         read["makers"] = parts.naming.find_makers(heard)
+        read["heard"] = parts.naming.hear(heard)
         facts, overlaps = (torch.from_numpy(read[name]).float() for name in ("facts", "overlaps"))
         shared = share(RefAVSObjects(shown, facts, overlaps), read["classes"])
         objects = RefAVSMeaning(read["visual"], shared)
@@ -204,7 +223,7 @@ def test_questions_are_those_that_the_model_answers(drawn, encoded, model, proce
         read["history"] = remember(facts, objects, sound, torch.ones(1, 10) > 0)[0]
         questions = ObjectQuestions([read], texts, 1, 0, swapped=0.0)
         rows = questions.ask(0, read["said"], np.arange(10), np.random.default_rng(0))
-        found = ObjectHeadTraining(model.object_predictor).eval()(**rows)["logits"]
+        found = ObjectHeadTraining(model.object_predictor).eval()(**rows)
         frames = list(clip["frames"])
         pixels = processor.image_processor(frames, do_resize=False, return_tensors="pt")
         tokens = processor([one.text for one in read["said"]], return_tensors="pt")
@@ -219,10 +238,11 @@ def test_questions_are_those_that_the_model_answers(drawn, encoded, model, proce
         )
         weights.grounding_weight = before
     (expected,) = given
-    presence, expected = (
-        logits[:, :-1].logsumexp(1) - logits[:, -1] for logits in (found, expected)
-    )
-    assert (presence - expected).abs().max() < 0.05  # what is kept is in half precision
+    found = claim_objects(found["logits"], found["seen"], rows["verbs"])
+    presence, said = (claims[..., 0].logsumexp(1) for claims in (found, expected))
+    assert (presence - said).abs().max() < 0.05  # what is kept is in half precision
+    shown = facts[..., 0].repeat(len(read["said"]), 1) > 0
+    assert (found - expected)[..., 1:][shown].abs().max() < 0.05
 
 
 def test_a_clip_may_be_heard_with_the_sound_of_any_thing_in_it(
@@ -234,7 +254,11 @@ def test_a_clip_may_be_heard_with_the_sound_of_any_thing_in_it(
     texts = read_texts(model, processor, {one.text for one in clip["said"]})
     kinds = [*clip["kinds"], "a kind that it does not show"]
     sounds = {
-        kind: (torch.full((3, 32), float(number)), torch.full((3, 7), number / 10))
+        kind: (
+            torch.full((3, 32), float(number)),
+            torch.full((3, 7), number / 10),
+            torch.full((3, 5), 0.1),
+        )
         for number, kind in enumerate(kinds)
     }
     iou = torch.from_numpy(clip["iou"]).float()
@@ -257,7 +281,7 @@ def test_a_clip_may_be_heard_with_the_sound_of_any_thing_in_it(
         assert heard == ({len(kinds) - 1} if not_shown else {*range(len(kinds) - 1)})
     # where all that sounds is there twice, the clip keeps its own sound
     twins = {**clip, "kinds": ["dog"] * len(clip["kinds"])}
-    questions = ObjectQuestions([twins], texts, 1, 0, sounds={"dog": (torch.zeros(3, 32),) * 2})
+    questions = ObjectQuestions([twins], texts, 1, 0, sounds={"dog": (torch.zeros(3, 32),) * 3})
     assert questions[0]["audio"].any()
 
 
@@ -293,7 +317,7 @@ def test_projections_of_a_fold_do_not_know_its_kinds(folders, model, processor):
         clips.append({**clip, "said": [Said(f"The {kind}.", 0, "thing")]})
     texts = read_texts(model, processor, {f"The {kind}." for kind in kinds})
     other = texts["The hen."]
-    changed = training.Text(other.words, other.projected + 5, other.named)
+    changed = replace(other, projected=other.projected + 5)
 
     def project(texts, **kwargs):
         fitted = ObjectProjections(model, processor, str(folders / "classifier"), clips, texts)
@@ -343,7 +367,7 @@ def test_command(folders, tmp_path, monkeypatch, capsys):
     command = ["train-object-head", *parts, str(tmp_path), "--clips", "3", "--batch-size", "2"]
     assert main([*command, "--steps", "3"]) == 0, capsys.readouterr().err[-500:]
     scores = json.loads((tmp_path / "scores.json").read_text())
-    assert set(scores) == {"iou", "nothing"}
+    assert set(scores) == {"iou", "nothing", "right", "refused"}
     start = RefAVSForSegmentation.from_pretrained(folders / "model").state_dict()
     learned = RefAVSForSegmentation.from_pretrained(tmp_path)
     assert learned.object_predictor.layers[0].num_heads == learned.config.num_attention_heads
@@ -386,6 +410,18 @@ def test_parts_of_a_head_are_trained_alone(folders, tmp_path, monkeypatch, capsy
     )
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert {name.partition(".")[0] for name in changed} == {"asked", "history", "whitening"}
+    command[5] = str(tmp_path / "clip")
+    assert main([*command, "--learned", "clip"]) == 0, capsys.readouterr().err[-500:]
+    before, after = (
+        RefAVSForSegmentation.from_pretrained(folder).state_dict()
+        for folder in (tmp_path / "model", tmp_path / "clip")
+    )
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    fitted = ("clip_predictor.", "model.naming.sounds.", "model.naming.makers.")
+    assert {name for name in changed if not name.startswith(fitted)} == {
+        f"model.naming.verbs.{part}" for part in ("0.weight", "0.bias", "2.weight", "2.bias")
+    }
+    assert "clip_predictor.middle" in changed
 
 
 def test_a_model_whose_queries_follow_what_is_asked_is_refused(
@@ -398,3 +434,39 @@ def test_a_model_whose_queries_follow_what_is_asked_is_refused(
     assert main(["train-object-head", str(tmp_path / "model"), *parts, str(out)]) == 2
     assert "its CATF is trained" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_candidates_are_what_the_clip_head_chooses_among(encoded, model, processor):
+    """The best of them is what the model would choose, by a head that has learned nothing."""
+    clips = [prepare(clip) for clip in encoded.read()[:2]]
+    texts = read_texts(model, processor, {one.text for clip in clips for one in clip["said"]})
+    questions = ObjectQuestions(clips, texts, 0, 0, swapped=0.0)
+    gates = model.base_model.alignment.gates
+    found = find_candidates(
+        ObjectHeadTraining(model.object_predictor), questions, gates, training.NAMES
+    )
+    said = [one for clip in clips for one in clip["said"]]
+    assert found.null.tolist() == [one.row < 0 for one in said]
+    assert not found.right[found.null].any()
+    assert (found.mean[:, 0] == found.mean.amax(1)).all()
+    judged = judge(model.clip_predictor, found)
+    torch.testing.assert_close(judged[:, :-1], found.mean)
+    assert not judged[:, -1].any()
+
+
+def test_a_clip_head_learns_what_only_the_whole_tells(monkeypatch):
+    """Of two objects that are as likely by what frames say the expression means the one of which
+    a measure is high; where it is high of none, nothing."""
+    monkeypatch.setattr(train_clip_head, "EPOCHS", 400)
+    torch.manual_seed(0)
+    size, rows = 32, 600
+    which = torch.arange(rows) % 3  # the first, the second or none
+    over_time = torch.randn(rows, 2, 2 * NUM_CLAIMS)
+    over_time[..., 7] = torch.stack([which == 0, which == 1], dim=1) * 4.0
+    right = torch.stack([which == 0, which == 1], dim=1)
+    expression = torch.randn(1, size).expand(rows, -1)
+    candidates = Candidates(expression, torch.zeros(rows, 2), over_time, right, which == 2)
+    head = make_model(grounding_config={**NAMING, **HEAD}).clip_predictor
+    fit_clip_head(head, candidates.take(torch.arange(300)))
+    scores = score_clips(head, candidates.take(torch.arange(300, 600)))
+    assert min(scores.values()) > 0.9

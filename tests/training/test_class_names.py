@@ -23,6 +23,7 @@ from modeling_refavs.training.class_names import (
     fit_linear,
     fit_makers,
     fit_naming,
+    fit_verbs,
     mix_names,
     read_nouns,
     read_tokens,
@@ -207,6 +208,27 @@ def test_a_sound_is_of_the_classes_that_make_it(classifiers):
     torch.testing.assert_close(found, made / made.amax(1, keepdim=True))
     with pytest.raises(ValueError, match=r"sound_classes is 4 and vocabulary_size 3.* 3 sounds"):
         fit_makers(head, hearing.classifier, makers[:3], names)
+
+
+def test_a_verb_is_of_the_sounds_that_it_names(processor, monkeypatch):
+    grounding = {"loss_weight": 1.0, "use_alignment": True, "vocabulary_size": 3}
+    grounding["sound_classes"] = 3
+    head, table = make_model(grounding_config=grounding).model.naming, torch.randn(VOCABULARY, 32)
+
+    def encoder(ids, attention_mask):  # tells all tokens apart
+        return SimpleNamespace(last_hidden_state=table[ids])
+
+    for name, value in (("VERBS_STEPS", 300), ("NAMING_RATE", 1e-2)):
+        monkeypatch.setattr(f"modeling_refavs.training.class_names.{name}", value)
+    fit_verbs(head, [["first"], ["first", "second"], []], ["circle"], encoder, processor)
+    assert not any(weight.requires_grad for weight in head.verbs.parameters())
+    with torch.no_grad():
+        said = [f"The {word} one." for word in ("first", "second", "circle")]
+        states = torch.nn.utils.rnn.pad_sequence(read_tokens(encoder, processor, said), True)
+        found = head.read_verbs(states.float(), states.any(-1))
+    assert ((found > 0.5).int().tolist()) == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+    features = torch.randn(2, head.sounds.in_features)
+    assert torch.equal(head.hear(features), head.sounds(features).sigmoid())
 
 
 def test_mixtures_take_the_likeliest_names():
