@@ -93,7 +93,8 @@ def _compare(training, gates, rows, visual, texts) -> Candidates:
     claims = claim_objects(logits, answer["seen"], likenesses.verbs)
     visual = visual.repeat(len(texts), 1, 1)
     objects = RefAVSObjectsOverTime(visual, rows["facts"], claims, every, every)
-    mean, over_time = objects.average(torch.zeros(len(texts)))[..., 0], objects.gather()
+    mean = objects.average(torch.zeros(len(texts)))[..., 0]
+    over_time = objects.gather()[:, :, 0]  # every frame knows of all
     iou = rows["iou"].unflatten(0, every.shape)  # (sentences, steps, num_queries)
     in_view = rows["in_view"].view_as(every)
     masks, found = [], []

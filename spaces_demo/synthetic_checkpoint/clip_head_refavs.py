@@ -79,14 +79,15 @@ class RefAVSClipHead(nn.Module):
         """
         Args:
             expression: the mean of F'_T, normalised, `(expressions, D)`.
-            over_time: `(expressions, objects, 34)`, see [`RefAVSObjectsOverTime.gather`].
+            over_time: `(expressions, ..., 34)`, see [`RefAVSObjectsOverTime.gather`].
 
         Returns:
-            `(expressions, objects)`, to be added to the mean of what frames say.
+            `(expressions, ...)`, to be added to the mean of what frames say.
         """
         over_time = ((over_time - self.middle) / self.deviation).clamp(-FURTHEST, FURTHEST)
         over_time = self.dropout(over_time)
-        weights = self.asked(self.dropout(expression))[:, None]
+        between = (1,) * (over_time.dim() - 2)
+        weights = self.asked(self.dropout(expression)).unflatten(0, (-1, *between))
         return (over_time * weights[..., :-1]).sum(-1) + weights[..., -1]
 
     def choose(
@@ -120,8 +121,7 @@ class RefAVSClipHead(nn.Module):
             after the last step, `(expressions, 10, num_queries, D + 21)`.
         """
         objects = RefAVSObjectsOverTime(visual, facts, claims, frame_mask, is_first, memory)
-        over_time = self(expression, objects.gather())
-        claim = objects.average(fading) + over_time.unsqueeze(-1)
+        claim = objects.average(fading) + self(expression, objects.gather())
         logits = objects.choose(claim, bias).to(visual.dtype)
         return logits, objects.remember()
 
@@ -163,16 +163,18 @@ class RefAVSObjectsOverTime:
         self.likely = self.same + self.claims[:, None, ..., 0]
         before = is_first.new_ones(shape[0], steps - self.frames)
         self.is_first = torch.cat([before, is_first], dim=1)
+        step = torch.cumsum(self.is_first, dim=1)
+        self.apart = (step[:, :, None] - step[:, None]).abs()
+        itself = torch.eye(steps, dtype=torch.bool, device=step.device)
+        # which frames (columns) each frame knows of
+        self.knows = self.is_first[:, None] & (self.apart > 0) | itself
 
     def average(self, fading: torch.Tensor) -> torch.Tensor:
         """For each mask, `(expressions, masks, frames)`, the mean of what the steps that show its
         object say of it, as much as each frame of the call knows of them, or `BARRED`."""
-        steps = self.known.shape[1]
-        order = torch.arange(steps, device=self.known.device)
-        step = torch.cumsum(self.is_first, dim=1)
-        apart = (step[:, :, None] - step[:, None, -self.frames :]).abs()
-        knows = (self.is_first[..., None] & (apart > 0)) | (order[:, None] == order[-self.frames :])
+        knows, apart = self.knows[:, -self.frames :], self.apart[:, -self.frames :]
         weights = knows * torch.exp(-fading.to(self.known.dtype)[:, None, None] * apart)
+        knows, weights = knows.transpose(1, 2), weights.transpose(1, 2)  # (..., steps, frames)
         counted = self.in_view.unsqueeze(-1) * weights[:, None]
         seen = counted.sum(2)
         said = self.likely.logsumexp(-1, keepdim=True).clamp(min=LEAST_CLAIM)
@@ -181,19 +183,19 @@ class RefAVSObjectsOverTime:
         return mean.masked_fill(~(tried.flatten(1, 2) & (seen > LEAST_SEEN)), BARRED)
 
     def gather(self) -> torch.Tensor:
-        """For each mask, `(expressions, masks, 34)`, the mean and the highest of what is claimed of
-        its object where it is in view: in the first frame of each step and in that of the mask."""
-        steps, queries = self.known.shape[1:3]
-        own = torch.eye(steps, dtype=torch.bool, device=self.known.device)
-        counts = self.is_first[:, None] | own.repeat_interleave(queries, dim=0)
-        counts = (counts & self.shown).unsqueeze(-1)
-        weights = self.in_view.unsqueeze(-1) * counts
+        """For each mask, `(expressions, masks, frames, 34)`, the mean and the highest of what is
+        claimed of its object where it is in view, in what each frame of the call knows of."""
         which = self.likely.argmax(-1)[..., None, None]  # of each step, the mask that shows it
         claims = self.claims[:, None].take_along_dim(which, dim=3).squeeze(3)
         claims = claims.clamp(min=LEAST_CLAIM)
-        means = (weights * claims).sum(2) / weights.sum(2).clamp(min=LEAST_SEEN)
-        highest = claims.masked_fill(~counts, LEAST_CLAIM).amax(2)
-        return torch.cat([means, highest], dim=-1)
+        gathered = []
+        for known in self.knows[:, -self.frames :].unbind(1):
+            counts = (self.shown & known[:, None]).unsqueeze(-1)
+            weights = self.in_view.unsqueeze(-1) * counts
+            means = (weights * claims).sum(2) / weights.sum(2).clamp(min=LEAST_SEEN)
+            highest = claims.masked_fill(~counts, LEAST_CLAIM).amax(2)
+            gathered.append(torch.cat([means, highest], dim=-1))
+        return torch.stack(gathered, dim=2)
 
     def choose(self, claim: torch.Tensor, bias: float) -> torch.Tensor:
         """Of `(expressions, masks, frames)` the logits of [`RefAVSClipHead.choose`]."""

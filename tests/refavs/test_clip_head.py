@@ -155,7 +155,7 @@ def test_what_frames_say_of_an_object_is_averaged(choose):
 
 
 def test_what_is_claimed_of_an_object_is_gathered_from_the_steps_that_show_it():
-    """Two things in four steps of which the last has two frames; the second leaves."""
+    """Two things in three steps of which the last has two frames; the second leaves."""
     visual, facts, logits = scene()
     first = torch.tensor([[True, True, True, False]])
     torch.manual_seed(1)
@@ -163,14 +163,17 @@ def test_what_is_claimed_of_an_object_is_gathered_from_the_steps_that_show_it():
     objects = RefAVSObjectsOverTime(visual, facts, claims, first | True, first)
     found = objects.gather()[0].unflatten(0, (4, 3))
     weights = objects.in_view[0].unflatten(0, (4, 3))
-    firsts = [claims[0, 0], claims[1, 1], claims[2, 2]]  # of the first thing
-    for (step, query), steps in (((0, 0), 3), ((2, 2), 3), ((3, 0), 4)):
-        own = torch.stack([*firsts, claims[3, 0]][:steps])
-        weight = weights[step, query, :steps, None]
-        close(found[step, query, :NUM_CLAIMS], (weight * own).sum(0) / weight.sum())
-        close(found[step, query, NUM_CLAIMS:], own.amax(0))
+    # the first thing; a frame knows of itself and of the first frames of other steps
+    own = torch.stack([claims[0, 0], claims[1, 1], claims[2, 2], claims[3, 0]])
+    for step, query in ((0, 0), (1, 1), (2, 2), (3, 0)):
+        for frame in range(4):
+            known = [0, 1, 3] if frame == 3 else [0, 1, 2]
+            weight = weights[step, query, known, None]
+            mean, highest = found[step, query, frame].split(NUM_CLAIMS)
+            close(mean, (weight * own[known]).sum(0) / weight.sum())
+            close(highest, own[known].amax(0))
     second = torch.stack([claims[0, 1], claims[1, 0]])
-    close(found[0, 1, NUM_CLAIMS:], second.amax(0))  # later steps do not show it
+    close(found[0, 1, 0, NUM_CLAIMS:], second.amax(0))  # later steps do not show it
 
 
 def test_the_whole_may_tell_another_object_or_none(head, choose):
