@@ -14,8 +14,13 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from modeling_refavs.utils import table
-from modeling_refavs.utils.files import lock_folder, remove_leftovers, whole_file, whole_folder
+from modeling_refavs.utils.files import (
+    lock_folder,
+    remove_leftovers,
+    table,
+    whole_file,
+    whole_folder,
+)
 from modeling_refavs.video_refavs import VideoInfo, name_of, probe_video, read_steps
 
 from .annotations import split_clip_id

@@ -11,8 +11,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..utils import table
-from ..utils.files import whole_file
+from ..utils.files import table, whole_file
 from .parts import (
     Options,
     measure_memory,

@@ -16,8 +16,7 @@ import torch
 from dataset_script.taxonomy import NULL_CATEGORY
 
 from ..modeling_outputs_refavs import RefAVSClipFeatures
-from ..utils import table
-from ..utils.files import lock_folder, whole_file
+from ..utils.files import lock_folder, table, whole_file
 from .evaluation import (
     append_remaining,
     check_splits,

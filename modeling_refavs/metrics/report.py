@@ -16,7 +16,7 @@ import numpy as np
 
 from dataset_script.statistics import LENGTH_BINS, PAPER_COUNTS, length_bin, sentence_cues
 
-from ..utils import table
+from ..utils.files import table
 from .refavs_fscore.refavs_fscore import pool as pool_fscore
 from .refavs_jaccard.refavs_jaccard import check_pooling
 from .refavs_jaccard.refavs_jaccard import pool as pool_jaccard

@@ -8,7 +8,7 @@ import pandas as pd
 
 from dataset_script.schema import SPLITS
 
-from ..utils import table as markdown_table
+from ..utils.files import table as markdown_table
 from ..utils.files import whole_file
 from .report import MIXED, SPLIT_NAMES, Estimate, Pooling, ScoredSplit, Sentences, mix_of
 

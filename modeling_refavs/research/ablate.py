@@ -25,8 +25,7 @@ from ..training.cache import ArrayCache, Preparation, PreparedSplit, pixel_table
 from ..training.checkpoints import is_finished
 from ..training.collator import ClipCollator, ClipDataset
 from ..training.train import open_split
-from ..utils import table
-from ..utils.files import whole_file
+from ..utils.files import table, whole_file
 from .stages import STAGE_CLASSES
 
 

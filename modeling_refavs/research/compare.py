@@ -18,8 +18,7 @@ from ..metrics.predictors import ModelPredictor
 from ..metrics.report import PUBLISHED
 from ..metrics.scoring import Conventions, read_records, true_masks
 from ..training.arguments import ModelArguments, read_recipe
-from ..utils import table
-from ..utils.files import whole_file
+from ..utils.files import table, whole_file
 from .ablate import (
     COLUMNS,
     SPLITS,

@@ -6,9 +6,10 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 try:
@@ -215,3 +216,11 @@ def copy_tree(source: Path, target: Path, *ignored: str) -> None:
     """Without caches, hidden files and what else is ignored."""
     ignore: Callable = shutil.ignore_patterns(*CACHES, *ignored)
     shutil.copytree(source, target, ignore=ignore, dirs_exist_ok=True)
+
+
+def table(head: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
+    """A Markdown table: one line of titles, one of rules, one for each row."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(
+        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
