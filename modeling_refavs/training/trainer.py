@@ -67,10 +67,10 @@ def parameter_groups(model: nn.Module, args: RefAVSTrainingArguments) -> list[di
 
 
 def freeze_unused(model: nn.Module) -> None:
-    """Swin's last norm is not on the way to a mask: left trainable, it would stop several
-    processes."""
+    """Swin's last norm is not on the way to a mask, and no loss reads what the clip head says: left
+    trainable, they would stop several processes."""
     for name, parameter in model.named_parameters():
-        if ".swin.layernorm." in name:
+        if ".swin.layernorm." in name or name.startswith("clip_predictor."):
             parameter.requires_grad_(False)
 
 

@@ -12,7 +12,8 @@ from modeling_refavs.clip_head_refavs import (
     tell_same,
 )
 from modeling_refavs.object_head_refavs import NUM_LIKENESSES, choose_query
-from tests.conftest import make_model
+from modeling_refavs.training.trainer import freeze_unused
+from tests.conftest import SENTENCES, make_model
 
 
 NAMING = {"loss_weight": 1.0, "use_alignment": True, "vocabulary_size": 7, "sound_classes": 5}
@@ -202,3 +203,14 @@ def test_the_whole_may_tell_another_object_or_none(head, choose):
 
 def test_the_sound_of_the_moment_lets_other_steps_fade():
     assert fade(torch.tensor([-1.0, 0.1, 0.6])).tolist() == pytest.approx([0.0, 0.0, 3.0])
+
+
+def test_a_training_on_masks_leaves_it_as_it_is(processor, clip):
+    """No loss reads what it says, so it must not wait for a gradient either."""
+    model = make_model(grounding_config={**NAMING, "object_head_size": 16}).train()
+    inputs = processor(text=SENTENCES, **clip)
+    model(**inputs, mask_labels=torch.ones(4, 4, 24, 24)).loss.backward()
+    assert all(weight.grad is None for weight in model.clip_predictor.parameters())
+    freeze_unused(model)
+    assert not any(weight.requires_grad for weight in model.clip_predictor.parameters())
+    assert any(weight.requires_grad for weight in model.object_predictor.parameters())
